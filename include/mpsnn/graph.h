@@ -1,0 +1,107 @@
+// The graph that layers append to: values, nodes, and shape inference as they are added.
+//
+// A gradient node is the same op with `gradient` set. Its operands have fixed places, so that one
+// rule serves all ops: gradients of the outputs, then what the forward node read, made and kept
+// (absent ones are kNone). Which of them are there is the backend's choice (`saves`).
+#pragma once
+
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "mpsnn/attrs.h"
+#include "mpsnn/dtype.h"
+#include "mpsnn/parameter.h"
+#include "mpsnn/shape.h"
+
+namespace mpsnn {
+
+using ValueId = int32_t;
+constexpr ValueId kNone = -1;
+
+enum class Op : uint16_t {
+#define OP(name, ...) name,
+#include "mpsnn/ops.def"
+#undef OP
+};
+
+const char* name_of(Op op);
+Op parse_op(std::string_view name);  // ValueError
+
+enum class ValueKind : uint8_t {
+  input,       // staged from the host at each step
+  persistent,  // lives between steps: a parameter, a moment, a counter
+  temporary,   // made and read within a step
+};
+
+// What encode checks and fills in an input.
+struct InputSpec {
+  bool batched = true;           // the leading axis is the batch
+  int64_t classes = 0;           // > 0: class indices in 0..classes-1 or ignore_index
+  int64_t ignore_index = -100;
+  bool optional = false;         // filled with ones when absent
+};
+
+struct Value {
+  Shape shape;
+  DType dtype = DType::float32;
+  ValueKind kind = ValueKind::temporary;
+  std::string name;                      // inputs and parameters
+  std::shared_ptr<Parameter> parameter;  // persistent values that are a model's
+  InputSpec input;
+  std::size_t opaque_bytes = 0;          // a state whose contents only the backend knows
+};
+
+struct Node {
+  Op op{};
+  bool gradient = false;
+  Attrs attrs;
+  std::string layer;  // path, for messages and for random streams
+  std::vector<ValueId> inputs, outputs, states;  // a gradient node has no states of its own
+  int forward = kNone;                           // the node it is the gradient of
+  int nx = 0, ny = 0, ns = 0;                    // counts of the forward node
+
+  ValueId x(int i) const { return inputs[static_cast<std::size_t>(gradient ? ny + i : i)]; }
+  ValueId y(int i) const {
+    return gradient ? inputs[static_cast<std::size_t>(ny + nx + i)]
+                    : outputs[static_cast<std::size_t>(i)];
+  }
+  ValueId state(int i) const {
+    return gradient ? inputs[static_cast<std::size_t>(2 * ny + nx + i)]
+                    : states[static_cast<std::size_t>(i)];
+  }
+  ValueId gy(int i) const { return inputs[static_cast<std::size_t>(i)]; }
+  ValueId gx(int i) const { return outputs[static_cast<std::size_t>(i)]; }
+};
+
+class Graph {
+ public:
+  explicit Graph(DType dtype = DType::float32);
+
+  DType dtype() const { return dtype_; }
+  ValueId add_input(std::string name, Shape shape, DType dtype, InputSpec spec = {});
+  ValueId add_parameter(std::string name, std::shared_ptr<Parameter> parameter);  // once each
+
+  // Appends one forward node and infers its outputs. ShapeError, DTypeError, ValueError name `layer`.
+  std::vector<ValueId> add(std::string_view op, std::vector<ValueId> operands, Attrs attrs,
+                           std::string layer);
+
+  // The same graph for another batch: every rule runs again.
+  Graph with_batch(int64_t batch) const;
+  int64_t batch() const;  // leading size of the batched inputs; 0 without any
+
+  const std::vector<Value>& values() const { return values_; }
+  const std::vector<Node>& nodes() const { return nodes_; }
+  const std::vector<ValueId>& inputs() const { return inputs_; }
+  const Value& value(ValueId id) const;  // ValueError for an id that is not of this graph
+  ValueId add_value(Value value);        // for the compiler
+
+ private:
+  DType dtype_;
+  std::vector<Value> values_;
+  std::vector<Node> nodes_;
+  std::vector<ValueId> inputs_;
+};
+
+}  // namespace mpsnn

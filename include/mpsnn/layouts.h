@@ -1,0 +1,21 @@
+// Canonical layouts of weights, stated once. Files, Python and every ParameterStore boundary use
+// them; a backend converts at its own edge only.
+//
+//   convolution              (out, kh, kw, in / groups)
+//   dense                    (out, in), `in` in H, W, C order after Flatten
+//   normalisation            weight, bias, running_mean, running_var: (C)
+//   images, sequences, rows  (N, H, W, C), (N, T, C), (N, C)
+//
+// A gradient has the layout of what it is the gradient of.
+#pragma once
+
+namespace mpsnn {
+
+namespace conv_weight {
+constexpr int out = 0, kh = 1, kw = 2, in = 3, rank = 4;
+}
+namespace dense_weight {
+constexpr int out = 0, in = 1, rank = 2;
+}
+
+}  // namespace mpsnn

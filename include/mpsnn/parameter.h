@@ -1,0 +1,41 @@
+// A named array of a model that outlives any graph: a weight, or a buffer such as a running mean.
+//
+// Shared by every graph that uses it. The host holds a canonical copy; each device that trains or
+// reads it holds one in its own layout. The copy written last is current, the others refresh at their
+// next use (runtime/parameter_store.h).
+#pragma once
+
+#include <memory>
+#include <mutex>
+#include <string>
+
+#include "mpsnn/tensor.h"
+
+namespace mpsnn {
+
+class ParameterCopies;  // the device side
+
+class Parameter {
+ public:
+  explicit Parameter(Tensor canonical, bool buffer = false);  // float32 or float64
+  ~Parameter();
+  Parameter(const Parameter&) = delete;
+  Parameter& operator=(const Parameter&) = delete;
+
+  const Shape& shape() const { return shape_; }
+  DType dtype() const { return dtype_; }
+  bool is_buffer() const { return buffer_; }
+
+  Tensor read() const;             // a fresh canonical copy; waits for queued steps that write it
+  void write(const Tensor& value); // ShapeError, DTypeError; waits likewise
+
+  ParameterCopies& copies() const { return *copies_; }
+
+ private:
+  Shape shape_;
+  DType dtype_;
+  bool buffer_;
+  std::unique_ptr<ParameterCopies> copies_;
+};
+
+}  // namespace mpsnn

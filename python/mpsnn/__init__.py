@@ -1,0 +1,59 @@
+"""mpsnn: train small and medium networks on a Mac's GPU, a CPU or an NVIDIA GPU with one script.
+
+The training model is that of Apple's Metal Performance Shaders (WWDC 2018, talk 609): a compiled
+graph of forward, loss, gradient and update, two steps in flight, weights shared by all graphs of a
+model. Images are `(N, H, W, C)`, sequences `(N, T, C)`.
+"""
+
+from __future__ import annotations
+
+from mpsnn import _load as _load
+from mpsnn._core import (
+    DeviceError,
+    DTypeError,
+    FormatError,
+    NonFiniteError,
+    OutOfMemoryError,
+    ShapeError,
+    Tensor,
+    UnsupportedError,
+)
+from mpsnn._core import num_threads as num_threads
+from mpsnn._core import set_num_threads as set_num_threads
+from mpsnn._device import Device, devices
+from mpsnn._random import manual_seed
+from mpsnn._version import __version__
+from mpsnn import data, datasets, nn, ops, optim  # isort: skip
+from mpsnn.autodiff import gradcheck, vjp
+from mpsnn.graph.inference import InferenceGraph
+from mpsnn.graph.step import Step
+from mpsnn.graph.training import TrainingGraph
+from mpsnn.images import ImageBatch
+
+__all__ = [
+    "DTypeError",
+    "Device",
+    "DeviceError",
+    "FormatError",
+    "ImageBatch",
+    "InferenceGraph",
+    "NonFiniteError",
+    "OutOfMemoryError",
+    "ShapeError",
+    "Step",
+    "Tensor",
+    "TrainingGraph",
+    "UnsupportedError",
+    "__version__",
+    "data",
+    "datasets",
+    "devices",
+    "gradcheck",
+    "manual_seed",
+    "nn",
+    "num_threads",
+    "ops",
+    "optim",
+    "set_num_threads",
+    "vjp",
+]

@@ -1,0 +1,77 @@
+"""Argument checks that name the layer and the argument."""
+
+from __future__ import annotations
+
+import math
+import operator
+from typing import Any
+
+
+def integer(owner: str, name: str, value: Any, least: int = 1) -> int:
+    """`value` as an int of at least `least`."""
+    try:
+        if isinstance(value, bool):
+            raise TypeError
+        number = operator.index(value)
+    except TypeError:
+        raise TypeError(f"[{owner}] {name} must be an integer, got {value!r}") from None
+    if number < least:
+        raise ValueError(f"[{owner}] {name} must be at least {least}, got {number}")
+    return number
+
+
+def pair(owner: str, name: str, value: Any, least: int = 1) -> tuple[int, int]:
+    """An integer, or a pair of them, as a (height, width) pair."""
+    if isinstance(value, (tuple, list)):
+        if len(value) != 2:
+            raise ValueError(f"[{owner}] {name} must be an integer or a pair, got {value!r}")
+        return integer(owner, name, value[0], least), integer(owner, name, value[1], least)
+    number = integer(owner, name, value, least)
+    return number, number
+
+
+def number(
+    owner: str,
+    name: str,
+    value: Any,
+    least: float = -math.inf,
+    most: float = math.inf,
+    *,
+    open_low: bool = False,
+    open_high: bool = False,
+) -> float:
+    """`value` as a finite float in a range."""
+    if isinstance(value, (bool, str)):
+        raise TypeError(f"[{owner}] {name} must be a number, got {value!r}")
+    try:
+        found = float(value)
+    except (TypeError, ValueError):
+        raise TypeError(f"[{owner}] {name} must be a number, got {value!r}") from None
+    low = found > least if open_low else found >= least
+    high = found < most if open_high else found <= most
+    if not (low and high and math.isfinite(found)):
+        left, right = "(" if open_low else "[", ")" if open_high else "]"
+        raise ValueError(f"[{owner}] {name} must be in {left}{least}, {most}{right}, got {found}")
+    return found
+
+
+def one_of(owner: str, name: str, value: Any, choices: tuple[str, ...]) -> str:
+    """`value`, which must be one of the texts."""
+    if value not in choices:
+        listed = ", ".join(map(repr, choices))
+        raise ValueError(f"[{owner}] {name} must be one of {listed}, got {value!r}")
+    return str(value)
+
+
+def flag(owner: str, name: str, value: Any) -> bool:
+    """`value`, which must be True or False."""
+    if not isinstance(value, bool):
+        raise TypeError(f"[{owner}] {name} must be True or False, got {value!r}")
+    return value
+
+
+def padding(owner: str, value: Any) -> dict[str, Any]:
+    """The node attributes of "same", "valid", an integer or a pair."""
+    if isinstance(value, str):
+        return {"padding": one_of(owner, "padding", value, ("same", "valid"))}
+    return {"pads": pair(owner, "padding", value, 0)}

@@ -1,0 +1,84 @@
+"""Devices: what there is, and which one "auto" takes."""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from mpsnn import _core
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Device:
+    """A device of this machine. `memory` is in bytes; `dtypes` are the storage types it takes."""
+
+    kind: str
+    index: int
+    name: str
+    memory: int
+    removable: bool
+    low_power: bool
+    headless: bool
+    unified_memory: bool
+    registry_id: int
+    dtypes: tuple[str, ...]
+    notes: str
+
+    @property
+    def id(self) -> str:
+        """The name that `device=` takes: "cpu", "mps:1"."""
+        return self.kind if self.index == 0 else f"{self.kind}:{self.index}"
+
+
+def devices() -> list[Device]:
+    """The devices of this machine, in the order that `device="auto"` tries them."""
+    found = []
+    for row in _core.devices():
+        fields = {k: v for k, v in row.items() if k != "id"}
+        found.append(Device(**{**fields, "dtypes": tuple(fields["dtypes"])}))
+    return found
+
+
+@functools.lru_cache
+def _self_test(device: str) -> str:
+    return _core.self_test(device)
+
+
+def on_device(device: Any, build: Callable[[str], T]) -> tuple[T, str, str]:
+    """Call `build(device id)` on the device asked for; return its result, the id and the reason.
+
+    "auto" takes the first device that passes its self-test and supports the whole graph. A device
+    that is named never falls back.
+    """
+    if isinstance(device, Device):
+        return build(device.id), device.id, "given"
+    if not isinstance(device, str):
+        raise TypeError(f"device must be a name or a Device, got {device!r}")
+    if device != "auto":
+        return build(device), device, "given"
+    override = os.environ.get("MPSNN_DEVICE")
+    if override:
+        return build(override), override, "MPSNN_DEVICE"
+    refused = []
+    for candidate in devices():
+        if candidate.kind == "reference":
+            continue
+        wrong = _self_test(candidate.id)
+        if wrong:
+            refused.append(f"{candidate.id} failed its self-test: {wrong}")
+            continue
+        try:
+            built = build(candidate.id)
+        except _core.UnsupportedError as error:
+            refused.append(str(error))
+            continue
+        return built, candidate.id, "; ".join(["first that supports the graph", *refused])
+    raise _core.UnsupportedError(
+        "no device supports this graph: "
+        + ("; ".join(refused) or "there is only `reference`, which is taken by name alone")
+    )

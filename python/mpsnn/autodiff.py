@@ -1,0 +1,182 @@
+"""Eager calls of modules, vjp and gradcheck: each traces a function into a program of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from mpsnn import _core
+from mpsnn._core import Program
+from mpsnn._trace import Symbol, Tracer, flatten, rebuild
+from mpsnn.ops.run import CAPACITY, as_arrays, device_of, finish
+
+
+
+def run_eagerly(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Run a module on arrays, in its own `training` mode; programs are cached on the module."""
+    if kwargs:
+        raise TypeError(f"[{type(module).__name__}] is called on arrays by position")
+    arrays, dtype = as_arrays(list(args))
+    where = device_of(None, arrays)
+    modes = tuple((m.training, m.trainable) for _, m in module.named_modules())
+    key = (tuple((tuple(a.shape), str(a.dtype)) for a in arrays), dtype, where, modes)
+    programs = module._eager_programs()
+    if key not in programs:
+        tracer = Tracer(dtype, module, eager=True)
+        symbols = _inputs(tracer, arrays, dtype)
+        structure = tracer.call(module, tuple(symbols), {})
+        leaves = flatten(structure)
+        results = [(f"y{i}", y.id, False) for i, y in enumerate(leaves)]
+        programs[key] = (
+            Program.compile(
+                tracer.graph, device=where, training=any(t for t, _ in modes), results=results
+            ),
+            structure,
+            len(leaves),
+        )
+        while len(programs) > CAPACITY:
+            programs.popitem(last=False)
+    program, structure, count = programs[key]
+    step = program.encode(tuple(arrays), ())
+    step.wait()
+    return rebuild(structure, finish([step.result(i) for i in range(count)], arrays))
+
+
+def _inputs(tracer: Tracer, arrays: list[Any], dtype: str) -> list[Symbol]:
+    for i, array in enumerate(arrays):
+        if array is None or "float" not in str(array.dtype):
+            kind = None if array is None else array.dtype
+            raise _core.DTypeError(
+                f"[input {i}] expected floating values, got {kind}; integer pictures are scaled "
+                "first: x.astype(float32) /255"
+            )
+    return [
+        tracer.symbol(f"x{i}", a.shape, dtype, batched=False) for i, a in enumerate(arrays)
+    ]
+
+
+def vjp(
+    fn: Callable[..., Any],
+    inputs: Any,
+    cotangents: Any,
+    parameters: Any = None,
+    *,
+    device: Any = None,
+    seed: int = 0,
+) -> tuple[Any, ...]:
+    """Outputs of `fn` and the gradients of sum(output * cotangent).
+
+    Args:
+        fn: a function of `mpsnn.ops` and modules, or a Module; modules' own `training` holds.
+        inputs: one array or a sequence of them, floating.
+        cotangents: one array an output, of its shape.
+        parameters: Parameters to differentiate by, too.
+        device: "cpu" for host arrays by default.
+        seed: of dropout.
+
+    Returns:
+        (outputs, input gradients), and parameter gradients third if `parameters` is given; outputs in
+        fn's structure, the others as lists.
+
+    Raises:
+        ShapeError, DTypeError: the arrays do not fit.
+        ValueError: an output does not depend on an input.
+    """
+    from mpsnn.nn.module import Module
+
+    one = not isinstance(inputs, (list, tuple))
+    arrays, dtype = as_arrays([inputs] if one else list(inputs))
+    given, _ = as_arrays(flatten(cotangents))
+    where = device_of(device, arrays)
+    tracer = Tracer(dtype, fn if isinstance(fn, Module) else None, eager=True)
+    symbols = _inputs(tracer, arrays, dtype)
+    training = True
+    if isinstance(fn, Module):
+        structure = tracer.call(fn, tuple(symbols), {})
+    else:
+        structure = fn(*symbols)
+    leaves = flatten(structure)
+    if len(leaves) != len(given):
+        raise ValueError(f"[vjp] {len(leaves)} outputs take as many cotangents, got {len(given)}")
+    seeds = []
+    for i, (leaf, cotangent) in enumerate(zip(leaves, given, strict=True)):
+        if tuple(cotangent.shape) != leaf.shape:
+            raise _core.ShapeError(
+                f"[vjp] cotangent {i} must be {leaf.shape}, got {tuple(cotangent.shape)}"
+            )
+        seeds.append((leaf.id, tracer.symbol(f"cotangent{i}", leaf.shape, leaf.dtype,
+                                             batched=False).id))  # fmt: skip
+    results = [(f"y{i}", y.id, False) for i, y in enumerate(leaves)]
+    results += [(f"gx{i}", s.id, True) for i, s in enumerate(symbols)]
+    wanted = list(parameters) if parameters is not None else []
+    for i, parameter in enumerate(wanted):
+        results.append((f"gp{i}", tracer._operand("vjp", parameter), True))
+    program = Program.compile(
+        tracer.graph, device=where, training=training, seed=seed, seeds=seeds, results=results
+    )
+    step = program.encode((*arrays, *given), ())
+    step.wait()
+    found = finish([step.result(i) for i in range(len(results))], arrays)
+    outputs = rebuild(structure, found[: len(leaves)])
+    gradients = found[len(leaves) : len(leaves) + len(arrays)]
+    if parameters is None:
+        return outputs, gradients
+    return outputs, gradients, found[len(leaves) + len(arrays) :]
+
+
+def gradcheck(
+    fn: Callable[..., Any],
+    inputs: Any,
+    *,
+    step: float = 1e-6,
+    rtol: float = 1e-4,
+    atol: float = 1e-6,
+) -> bool:
+    """Compare `fn`'s gradients with central differences, in float64 on `reference`.
+
+    Every element of every input is moved by `step`. Keep inputs small and away from kinks.
+
+    Returns:
+        True.
+
+    Raises:
+        AssertionError: a gradient differs; the message names the input and the element.
+    """
+    arrays = [np.array(a, np.float64) for a in (
+        inputs if isinstance(inputs, (list, tuple)) else [inputs])]  # fmt: skip
+    rng = np.random.default_rng(0)
+
+    def trace() -> tuple[Any, list[Symbol]]:
+        tracer = Tracer("float64", None, eager=True)
+        symbols = _inputs(tracer, arrays, "float64")
+        return tracer, flatten(fn(*symbols))
+
+    tracer, leaves = trace()
+    program = Program.compile(
+        tracer.graph, device="reference", training=True,
+        results=[(f"y{i}", y.id, False) for i, y in enumerate(leaves)],
+    )  # fmt: skip
+    cotangents = [rng.standard_normal(y.shape) for y in leaves]
+
+    def value(moved: Sequence[np.ndarray]) -> float:
+        done = program.encode(tuple(moved), ())
+        done.wait()
+        return float(sum((done.result(i).numpy() * c).sum() for i, c in enumerate(cotangents)))
+
+    _, gradients = vjp(fn, arrays, cotangents, device="reference")[:2]
+    for which, gradient in enumerate(gradients):
+        for index in np.ndindex(*arrays[which].shape):
+            ends = []
+            for sign in (1.0, -1.0):
+                moved = [a.copy() for a in arrays]
+                moved[which][index] += sign * step
+                ends.append(value(moved))
+            numeric = (ends[0] - ends[1]) / (2 * step)
+            analytic = float(gradient[index])
+            if not abs(numeric - analytic) <= atol + rtol * abs(numeric):
+                raise AssertionError(
+                    f"gradient by input {which} at {index}: {analytic}, by differences {numeric}"
+                )
+    return True

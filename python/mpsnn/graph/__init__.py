@@ -1,0 +1,1 @@
+"""Compiled graphs: training, inference, and their steps."""

@@ -1,0 +1,79 @@
+"""Step: one encoded training step; reading anything of it waits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from mpsnn import _core
+
+
+class Step:
+    """What `TrainingGraph.encode` returns at once. `index` counts encodes from 0."""
+
+    __slots__ = ("_core", "_names", "_tensors")
+
+    def __init__(self, core: _core.Step, names: tuple[str, ...], tensors: bool) -> None:
+        self._core = core
+        self._names = names
+        self._tensors = tensors
+
+    @property
+    def index(self) -> int:
+        """The number of this encode."""
+        return self._core.index
+
+    @property
+    def updated(self) -> bool:
+        """False when a dynamic loss scale, or an earlier failed step, skipped the update. Waits."""
+        self._core.wait()
+        return self._core.updated
+
+    def done(self) -> bool:
+        """Whether the step has finished, without waiting."""
+        return self._core.done()
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait for the end, at most `timeout` seconds; False if it has not come.
+
+        Raises:
+            NonFiniteError: the loss or a gradient is not finite; nothing was updated.
+        """
+        return self._core.wait(timeout)
+
+    @property
+    def loss(self) -> float:
+        """sum(w l) / sum(w) over the batch's elements. Waits."""
+        self._core.wait()
+        return float(self._core.result(0).numpy()[0])
+
+    @property
+    def losses(self) -> np.ndarray:
+        """The same formula over each image, `(N,)`. Waits."""
+        self._core.wait()
+        return self._core.result(1).numpy().copy()
+
+    @property
+    def outputs(self) -> dict[str, Any]:
+        """The values that `outputs=` asked for, by name. Waits."""
+        self._core.wait()
+        found: dict[str, Any] = {}
+        for i, name in enumerate(self._names):
+            value = self._core.result(2 + i)
+            found[name] = value if self._tensors else fresh(value)
+        return found
+
+    def add_done_callback(self, callback: Callable[[Step], None]) -> None:
+        """Call `callback(step)` on the notifier thread once the step has finished."""
+        self._core.add_done_callback(lambda: callback(self))
+
+    def __repr__(self) -> str:
+        return f"Step({self.index}, {'done' if self.done() else 'queued'})"
+
+
+def fresh(value: _core.Tensor) -> np.ndarray:
+    """A result as an array of its own: float64 from float64 graphs, float32 from all others."""
+    array = value.numpy()
+    return array.astype(np.float64 if array.dtype == np.float64 else np.float32)

@@ -1,0 +1,345 @@
+"""TrainingGraph: forward, loss, gradients and update as one compiled step."""
+
+from __future__ import annotations
+
+import operator
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from mpsnn import _check, _core
+from mpsnn._core import Program, UnsupportedError
+from mpsnn._device import on_device
+from mpsnn._trace import Symbol, Tracer
+from mpsnn.graph.step import Step
+from mpsnn.graph.summary import Summary
+from mpsnn.nn.losses import Loss
+from mpsnn.nn.module import FORMAT, Module
+from mpsnn.optim import Optimizer
+
+DTYPES = ("float32", "float16", "bfloat16", "float64")
+
+
+def input_shapes(model: Module, input_shape: Any) -> list[tuple[str, tuple[int, ...]]]:
+    """(name, shape of one image) of each input of `forward`."""
+    import inspect
+
+    names = [
+        p.name
+        for p in inspect.signature(model.forward).parameters.values()
+        if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)
+    ]
+    if isinstance(input_shape, Mapping):
+        given = list(input_shape.items())
+    else:
+        several = bool(input_shape) and isinstance(input_shape[0], (tuple, list))
+        shapes = list(input_shape) if several else [input_shape]
+        given = list(zip(names, shapes, strict=False))
+        if len(given) < len(shapes):
+            raise ValueError(f"forward takes {len(names)} inputs, got {len(shapes)} shapes")
+    return [
+        (name, tuple(_check.integer(f"input {name}", "a size", s) for s in shape))
+        for name, shape in given
+    ]
+
+
+def in_order(values: Any, names: list[str], what: str) -> tuple[Any, ...]:
+    """One value, a tuple in `forward`'s order or a dict by name, as a tuple."""
+    if isinstance(values, Mapping):
+        if sorted(values) != sorted(names):
+            raise ValueError(f"expected {what} {names}, got {list(values)}")
+        return tuple(values[name] for name in names)
+    if len(names) == 1 and not (isinstance(values, tuple) and len(values) == 1):
+        return (values,)
+    if not isinstance(values, (tuple, list)) or len(values) != len(names):
+        raise ValueError(f"expected {what} {names}")
+    return tuple(values)
+
+
+def _is_soft(targets: Any) -> bool:
+    if isinstance(targets, _core.Tensor):
+        return "float" in targets.dtype
+    dtype = getattr(targets, "dtype", None)
+    return "float" in str(dtype) if dtype is not None else np.asarray(targets).dtype.kind == "f"
+
+
+class TrainingGraph:
+    """A model compiled for training on one device.
+
+    Args:
+        model: its parameters are shared with every other graph of the model.
+        loss: an `nn` loss of the model's one output.
+        optimizer: a recipe, or None to update nothing.
+        input_shape: of one image, `(H, W, C)`; a tuple or a dict of shapes for several inputs.
+        batch_size: of a full batch; smaller ones run on plans of their own.
+        device: "auto", a name or a `Device`.
+        dtype: storage of images: "float32", "float16", "bfloat16", or "float64" on `reference`.
+            Weights are float32 masters (float64 in a float64 graph).
+        seed: of dropout; drawn from the system if None.
+        outputs: names of values to export in `step.outputs`; `name:grad` is the loss's gradient.
+        accumulate: batches an update.
+        clip_value, clip_norm: limits of each gradient element, and of the norm of all.
+        loss_scale: a number or "dynamic" (the default for float16).
+        accumulator: "float16" permits half accumulation in a float16 graph.
+        check_finite: raise NonFiniteError for a loss or gradient that is not finite.
+
+    Raises:
+        ShapeError, DTypeError, UnsupportedError, DeviceError, ValueError, TypeError.
+    """
+
+    def __init__(
+        self,
+        model: Module,
+        loss: Loss,
+        optimizer: Optimizer | None,
+        input_shape: Any,
+        batch_size: int,
+        device: Any = "auto",
+        dtype: str = "float32",
+        seed: int | None = None,
+        *,
+        outputs: Sequence[str] = (),
+        loss_weights: Any = None,
+        accumulate: int = 1,
+        clip_value: float | None = None,
+        clip_norm: float | None = None,
+        loss_scale: float | str | None = None,
+        ema: Any = None,
+        accumulator: str = "float32",
+        check_finite: bool = True,
+    ) -> None:
+        me = "TrainingGraph"
+        if not isinstance(model, Module):
+            raise TypeError(f"[{me}] model must be a Module, got {model!r}")
+        if not isinstance(loss, Loss):
+            if callable(loss) or isinstance(loss, (tuple, list, dict)):
+                raise UnsupportedError(f"[{me}] one loss of mpsnn.nn is supported, got {loss!r}")
+            raise TypeError(f"[{me}] loss must be a loss of mpsnn.nn, got {loss!r}")
+        if optimizer is not None and not isinstance(optimizer, Optimizer):
+            raise TypeError(f"[{me}] optimizer must be one of mpsnn.optim, got {optimizer!r}")
+        for name, value in (("loss_weights", loss_weights), ("ema", ema)):
+            if value is not None:
+                raise UnsupportedError(f"[{me}] {name} is not supported yet")
+        self.model, self.loss, self.optimizer = model, loss, optimizer
+        self.dtype = _check.one_of(me, "dtype", dtype, DTYPES)
+        self.batch_size = _check.integer(me, "batch_size", batch_size)
+        self.accumulate = _check.integer(me, "accumulate", accumulate)
+        self.output_names = tuple(outputs)
+        self._shapes = input_shapes(model, input_shape)
+        self._input_names = [name for name, _ in self._shapes]
+        if seed is None:
+            seed = int.from_bytes(os.urandom(7), "little")
+        self.seed = _check.integer(me, "seed", seed, 0)
+        if loss_scale is None and self.dtype == "float16":
+            loss_scale = "dynamic"
+        self._options: dict[str, Any] = {
+            "training": True,
+            "seed": self.seed,
+            "half_accumulator": _check.one_of(
+                me, "accumulator", accumulator, ("float16", "float32")) == "float16",
+            "accumulate": self.accumulate,
+            "clip_value": _limit(me, "clip_value", clip_value),
+            "clip_norm": _limit(me, "clip_norm", clip_norm),
+            "loss_scale": _scale(me, loss_scale),
+            "check_finite": _check.flag(me, "check_finite", check_finite),
+        }  # fmt: skip
+        self._programs: dict[bool, Program] = {}  # by whether targets are soft labels
+        self._program, self.device, self._reason = on_device(
+            device, lambda where: self._compile(where, soft=False)
+        )
+        self._programs[False] = self._program
+        self._rates: tuple[float, ...] | None = None
+        self._schedules: list[Any] = optimizer.rates() if optimizer is not None else []
+        self._fix_rates()
+
+    def _compile(self, device: str, soft: bool) -> Program:
+        tracer = Tracer(self.dtype, self.model)
+        symbols = [
+            tracer.symbol(name, (self.batch_size, *shape)) for name, shape in self._shapes
+        ]
+        output = tracer.call(self.model, tuple(symbols), {})
+        if not isinstance(output, Symbol):
+            raise UnsupportedError("[TrainingGraph] models of one output are supported")
+        target = self.loss.target_symbol(tracer, output, "targets", soft)
+        weight = self.loss.weight_symbol(tracer, output, "weights")
+        layer = type(self.loss).__name__
+        values = tracer.graph.add(
+            self.loss.op, [output.id, target.id, weight.id], self.loss.attrs, layer
+        )
+        tracer.names["loss"] = values[0]
+        results = [("loss", values[0], False), ("losses", values[1], False)]
+        for name in self.output_names:
+            gradient = name.endswith(":grad")
+            key = name[: -len(":grad")] if gradient else name
+            if key not in tracer.names:
+                raise ValueError(
+                    f"[TrainingGraph] there is no value {key!r}; there are {sorted(tracer.names)}"
+                )
+            results.append((name, tracer.names[key], gradient))
+        frozen = self.model._frozen()
+        optimizer = None
+        if self.optimizer is not None:
+            stopped = {id(p) for p in frozen}
+            trained = [(n, p) for n, p in self.model.named_parameters() if id(p) not in stopped]
+            optimizer = self.optimizer.spec(trained)
+        return Program.compile(
+            tracer.graph, device=device, seeds=[(values[0], -1)], results=results,
+            optimizer=optimizer, frozen=[p.core for p in frozen],
+            continues=self._programs.get(False), **self._options,
+        )  # fmt: skip
+
+    def _fix_rates(self) -> None:
+        fixed = all(not callable(rate) for rate in self._schedules)
+        self._rates = tuple(self._schedules) if fixed else None
+
+    def _rates_now(self) -> tuple[float, ...]:
+        if self._rates is not None:
+            return self._rates
+        update = self._program.encoded_updates()
+        made = tuple(float(r(update)) if callable(r) else r for r in self._schedules)
+        for rate in made:
+            if not rate >= 0:
+                raise ValueError(f"a schedule gave the learning rate {rate} for update {update}")
+        return made
+
+    @property
+    def learning_rate(self) -> float:
+        """The rate of the next encode (of the optimizer's own group); settable."""
+        if self.optimizer is None:
+            raise ValueError("[TrainingGraph] without an optimizer there is no learning rate")
+        return self._rates_now()[0]
+
+    @learning_rate.setter
+    def learning_rate(self, value: float) -> None:
+        if self.optimizer is None:
+            raise ValueError("[TrainingGraph] without an optimizer there is no learning rate")
+        rate = _check.number("TrainingGraph", "learning_rate", value, 0)
+        for i, (own, _) in enumerate([(None, None), *[(g[1], 0) for g in self.optimizer.groups]]):
+            if own is None:
+                self._schedules[i] = rate
+        self._fix_rates()
+
+    def encode(
+        self, inputs: Any, targets: Any, *, weights: Any = None, lengths: Any = None,
+        states: Any = None,
+    ) -> Step:  # fmt: skip
+        """Queue one step and return at once; waits only when two are in flight.
+
+        Args:
+            inputs: floating `(N, ...)`, N at most `batch_size`; copied. A tuple or dict for several.
+            targets: class indices, soft labels, or values of the output's shape.
+            weights: one weight an image, `(N,)`.
+
+        Raises:
+            ShapeError, DTypeError, ValueError: an array does not fit; nothing has run.
+            NonFiniteError: of an earlier step that nobody waited for.
+        """
+        if lengths is not None or states is not None:
+            raise UnsupportedError("[TrainingGraph] lengths and states come with recurrent layers")
+        program = self._program
+        if self.loss.has_classes and _is_soft(targets):
+            program = self._soft(targets)
+        if len(self._shapes) == 1 and not isinstance(inputs, (tuple, dict)):
+            core = program.encode((inputs, targets, weights), self._rates or self._rates_now())
+            return Step(core, self.output_names, isinstance(inputs, _core.Tensor))
+        arrays = in_order(inputs, self._input_names, "inputs")
+        core = program.encode((*arrays, targets, weights), self._rates or self._rates_now())
+        return Step(core, self.output_names, isinstance(arrays[0], _core.Tensor))
+
+    def _soft(self, targets: Any) -> Program:
+        if True not in self._programs:
+            if np.ndim(targets) < 2:
+                raise _core.DTypeError("[input targets] class indices are integers, got floats")
+            self._programs[True] = self._compile(self.device, soft=True)
+        return self._programs[True]
+
+    def wait(self) -> None:
+        """Wait for all queued steps and raise what they left."""
+        for program in self._programs.values():
+            program.wait()
+
+    @property
+    def encoded(self) -> int:
+        """Steps encoded so far, those before a resume included."""
+        return self._program.encoded()
+
+    @property
+    def planned_bytes(self) -> int:
+        """Memory of a step: arena and staging, after aliasing."""
+        return self._program.planned_bytes()
+
+    @property
+    def naive_bytes(self) -> int:
+        """The same with every value and state of the unfused graph in memory of its own."""
+        return self._program.naive_bytes()
+
+    def summary(self) -> Summary:
+        """The nodes, kernels and memory of a step; prints as a table."""
+        return Summary(self._program, self.device, self._reason, self.dtype)
+
+    def to_dot(self) -> str:
+        """The compiled step in Graphviz's language."""
+        return self._program.to_dot()
+
+    def save_state(self, path: str | os.PathLike[str]) -> None:
+        """Write weights, statistics, moments, counters, loss scale and seed: one atomic file."""
+        tensors: dict[str, Any] = {
+            f"model/{name}": value for name, value in self.model.state_dict().items()
+        }
+        for name, value in self._program.state():
+            tensors[f"state/{name}"] = value
+        tensors["seed"] = np.array([self.seed], np.int64)
+        _core.write_safetensors(
+            os.fspath(path), tensors, {"mpsnn_format": FORMAT, "mpsnn_kind": "training"}
+        )
+
+    def load_state(self, path: str | os.PathLike[str]) -> None:
+        """Go on where `save_state` stopped, bit for bit; all or nothing.
+
+        Raises:
+            FormatError: the file is damaged or no training state.
+            ValueError, ShapeError: it is another model's or optimizer's, or of another seed.
+        """
+        tensors, metadata = _core.read_safetensors(os.fspath(path))
+        if metadata.get("mpsnn_format") != FORMAT or metadata.get("mpsnn_kind") != "training":
+            raise _core.FormatError(f"{os.fspath(path)}: not a training state of mpsnn")
+        seed = operator.index(tensors.pop("seed")[0]) if "seed" in tensors else -1
+        if seed != self.seed:
+            raise ValueError(
+                f"{os.fspath(path)}: saved with seed {seed}, this graph has seed {self.seed}"
+            )
+        weights = {n[6:]: v for n, v in tensors.items() if n.startswith("model/")}
+        state = [(n[6:], v) for n, v in tensors.items() if n.startswith("state/")]
+        before: dict[str, np.ndarray] = self.model.state_dict()
+        self.model.load_state_dict(weights)
+        try:
+            self._program.load_state(state)
+        except BaseException:
+            self.model.load_state_dict(before)
+            raise
+
+    def __getstate__(self) -> Any:
+        raise TypeError("graphs do not pickle or copy: save_state and the model do")
+
+    def __repr__(self) -> str:
+        return f"TrainingGraph(device={self.device}, dtype={self.dtype}, batch={self.batch_size})"
+
+
+def _limit(owner: str, name: str, value: Any) -> float | None:
+    return None if value is None else _check.number(owner, name, value, 0, open_low=True)
+
+
+def _scale(owner: str, value: Any) -> dict[str, Any] | None:
+    if value is None:
+        return None
+    if value == "dynamic":
+        return {"mode": "dynamic", "initial": 65536.0, "growth_interval": 2000}
+    return {
+        "mode": "fixed",
+        "initial": _check.number(owner, "loss_scale", value, 0, open_low=True),
+    }
+
+
+__all__ = ["TrainingGraph", "in_order", "input_shapes"]

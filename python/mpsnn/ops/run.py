@@ -1,0 +1,204 @@
+"""Running ops: a node in a traced graph, or a cached plan of one op on arrays."""
+
+from __future__ import annotations
+
+import functools
+from collections import OrderedDict
+from collections.abc import Callable
+from threading import Lock
+from typing import Any
+
+import numpy as np
+
+from mpsnn import _core
+from mpsnn._core import Program, Tensor
+from mpsnn._trace import Tracer, find_symbol
+
+CAPACITY = 64
+
+
+class ProgramCache:
+    """The last programs used, least recently used out first."""
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._programs: OrderedDict[Any, Any] = OrderedDict()
+
+    def get(self, key: Any, make: Callable[[], Any]) -> Any:
+        """The value of `key`, made at first use."""
+        with self._lock:
+            if key in self._programs:
+                self._programs.move_to_end(key)
+                return self._programs[key]
+        made = make()
+        with self._lock:
+            self._programs[key] = made
+            if len(self._programs) > CAPACITY:
+                self._programs.popitem(last=False)
+        return made
+
+
+_cache = ProgramCache()
+
+
+@functools.lru_cache
+def default_device() -> str:
+    """ "cpu" where this build has it, else "reference"."""
+    kinds = [row["id"] for row in _core.devices()]
+    return "cpu" if "cpu" in kinds else "reference"
+
+
+def device_of(device: Any, arrays: list[Any]) -> str:
+    """The device asked for, else that of the first Tensor, else the default."""
+    if device is not None:
+        return str(getattr(device, "id", device))
+    for array in arrays:
+        if isinstance(array, Tensor):
+            return array.device
+    return default_device()
+
+
+def as_arrays(values: list[Any]) -> tuple[list[Any], str]:
+    """Operands as arrays, and the dtype of the graph that computes with them."""
+    from mpsnn.nn.module import Parameter
+
+    arrays: list[Any] = []
+    for value in values:
+        if isinstance(value, Parameter):
+            value = value.numpy()
+        if value is not None and not isinstance(value, (np.ndarray, Tensor)):
+            value = (
+                Tensor.from_dlpack(value) if hasattr(value, "__dlpack__") else np.asarray(value)
+            )
+        arrays.append(value)
+    names = [str(a.dtype) for a in arrays if a is not None]
+    floats = [n for n in names if "float" in n]
+    if not floats:
+        raise _core.DTypeError(f"expected floating arrays, got {', '.join(names)}")
+    dtype = floats[0] if floats[0] in ("float16", "bfloat16", "float64") else "float32"
+    return arrays, dtype
+
+
+def finish(results: list[Tensor], arrays: list[Any]) -> list[Any]:
+    """Numpy in gives numpy out, Tensors give Tensors."""
+    if any(isinstance(a, Tensor) for a in arrays):
+        return list(results)
+    return [r.numpy() for r in results]
+
+
+def _symbols(tracer: Tracer, op: str, arrays: list[Any], dtype: str) -> list[Any]:
+    made: list[Any] = []
+    for i, array in enumerate(arrays):
+        if array is None:
+            made.append(None)
+            continue
+        kind = str(array.dtype)
+        if "float" not in kind:
+            raise _core.DTypeError(f"[{op}] operand {i} must be floating, got {kind}")
+        made.append(tracer.symbol(f"x{i}", array.shape, dtype, batched=False))
+    return made
+
+
+def _key(op: str, arrays: list[Any], attrs: dict[str, Any], *rest: Any) -> Any:
+    shapes = tuple(None if a is None else tuple(a.shape) for a in arrays)
+    return (op, shapes, tuple(sorted((k, str(v)) for k, v in attrs.items())), rest)
+
+
+def _inputs(arrays: list[Any]) -> tuple[Any, ...]:
+    return tuple(a for a in arrays if a is not None)
+
+
+def apply(
+    op: str,
+    operands: list[Any],
+    attrs: dict[str, Any],
+    device: Any = None,
+    *,
+    training: bool = False,
+    seed: int = 0,
+) -> list[Any]:
+    """Append the op to the graph of its operands, or run it on arrays."""
+    symbol = find_symbol(operands)
+    if symbol is not None:
+        return list(symbol.tracer.add(op, operands, attrs))
+    arrays, dtype = as_arrays(operands)
+    where = device_of(device, arrays)
+
+    def make() -> Any:
+        tracer = Tracer(dtype)
+        outputs = tracer.add(op, _symbols(tracer, op, arrays, dtype), attrs)
+        results = [(f"y{i}", y.id, False) for i, y in enumerate(outputs)]
+        return Program.compile(
+            tracer.graph, device=where, training=training, seed=seed, results=results
+        ), len(results)
+
+    program, count = _cache.get(_key(op, arrays, attrs, dtype, where, training, seed), make)
+    step = program.encode(_inputs(arrays), ())
+    step.wait()
+    return finish([step.result(i) for i in range(count)], arrays)
+
+
+def gradient(
+    op: str,
+    gy: Any,
+    operands: list[Any],
+    attrs: dict[str, Any],
+    device: Any = None,
+    *,
+    wanted: int | None = None,
+    seed: int = 0,
+) -> tuple[Any, ...]:
+    """Gradients by the operands (the first `wanted`), on arrays."""
+    if find_symbol(operands, gy) is not None:
+        raise _core.UnsupportedError(
+            f"[{op}] gradients of graph values are made by TrainingGraph and vjp"
+        )
+    arrays, dtype = as_arrays([*operands, gy])
+    where = device_of(device, arrays)
+
+    def make() -> Any:
+        tracer = Tracer(dtype)
+        symbols = _symbols(tracer, op, arrays[:-1], dtype)
+        y = tracer.add(op, symbols, attrs)[0]
+        if tuple(arrays[-1].shape) != y.shape:
+            raise _core.ShapeError(
+                f"[{op}] gradient must be {y.shape}, got {tuple(arrays[-1].shape)}"
+            )
+        cotangent = tracer.symbol("gy", y.shape, dtype, batched=False)
+        by = [s for s in symbols[:wanted] if s is not None]
+        results = [(f"gx{i}", s.id, True) for i, s in enumerate(by)]
+        return Program.compile(
+            tracer.graph, device=where, training=True, seed=seed, seeds=[(y.id, cotangent.id)],
+            results=results,
+        ), len(results)  # fmt: skip
+
+    key = _key(op, arrays, attrs, "gradient", dtype, where, seed)
+    program, count = _cache.get(key, make)
+    step = program.encode(_inputs(arrays), ())
+    step.wait()
+    return tuple(finish([step.result(i) for i in range(count)], arrays))
+
+
+def eager_loss(loss: Any, outputs: Any, targets: Any, weights: Any) -> Any:
+    """(loss, losses) of arrays, or of graph values."""
+    if find_symbol(outputs, targets) is not None:
+        return tuple(loss.apply(outputs, targets, weights))
+    arrays, dtype = as_arrays([outputs])
+    target = np.asarray(targets)
+    soft = target.dtype.kind == "f"
+    where = device_of(None, arrays)
+
+    def make() -> Any:
+        tracer = Tracer(dtype)
+        y = tracer.symbol("outputs", arrays[0].shape, dtype)
+        t = loss.target_symbol(tracer, y, "targets", soft)
+        w = loss.weight_symbol(tracer, y, "weights")
+        values = loss.apply(y, t, w)
+        results = [("loss", values[0].id, False), ("losses", values[1].id, False)]
+        return Program.compile(tracer.graph, device=where, results=results)
+
+    key = _key(loss.op, [arrays[0], target], loss.attrs, "loss", dtype, soft, where)
+    program = _cache.get(key, make)
+    step = program.encode((arrays[0], target, weights), ())
+    step.wait()
+    return float(step.result(0).numpy()[0]), step.result(1).numpy().copy()

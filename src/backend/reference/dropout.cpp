@@ -1,0 +1,30 @@
+// Dropout by the stream of core/random.h; state: one byte an element, 1 where it is kept.
+#include "backend/reference/reference.h"
+#include "core/random.h"
+
+namespace mpsnn::backend::reference {
+
+void dropout(Call& c) {
+  const int64_t images = c.x_shape(0)[0], size = count(c.x_shape(0)) / images;
+  const double rate = c.attrs().number("rate");
+  const std::string& layer = c.node().layer;
+  const uint32_t path = path_hash(std::string_view(layer).substr(layer.find(' ') + 1));
+  const uint32_t threshold = dropout_threshold(rate);
+  auto* kept = c.raw_state<uint8_t>(0);
+  for (int64_t n = 0; n < images; ++n)
+    for (int64_t e = 0; e < size; ++e) {
+      const Philox words = dropout_words(c.step().seed, path, c.step().scalars.index, n, e / 4);
+      const int64_t at = n * size + e;
+      kept[at] = words[static_cast<std::size_t>(e % 4)] >= threshold;
+      c.y(0)[at] = kept[at] != 0 ? c.x(0)[at] / (1 - rate) : 0;
+    }
+}
+
+void dropout_gradient(Call& c) {
+  const double rate = c.attrs().number("rate");
+  const auto* kept = c.raw_state<uint8_t>(0);
+  const int64_t n = count(c.y_shape());
+  for (int64_t i = 0; i < n; ++i) c.gx(0)[i] = kept[i] != 0 ? c.gy(0)[i] / (1 - rate) : 0;
+}
+
+}  // namespace mpsnn::backend::reference

@@ -1,0 +1,245 @@
+#include "backend/reference/reference.h"
+
+#include <algorithm>
+
+#include "backend/register.h"
+#include "core/host_info.h"
+
+namespace mpsnn::backend {
+namespace reference {
+namespace {
+
+const OpFunctions& functions(Op op) {
+  static const OpFunctions none{nullptr, nullptr};
+  switch (op) {
+#define ROW(name)                                             \
+  case Op::name: {                                            \
+    static const OpFunctions f{name, name##_gradient};        \
+    return f;                                                 \
+  }
+    ROW(conv2d)
+    ROW(linear)
+    ROW(neuron)
+    ROW(max_pool2d)
+    ROW(avg_pool2d)
+    ROW(batch_norm)
+    ROW(dropout)
+    ROW(flatten)
+    ROW(softmax)
+    ROW(concat)
+    ROW(softmax_cross_entropy)
+    ROW(mse)
+#undef ROW
+    case Op::add: {
+      static const OpFunctions f{add, nullptr};  // its gradient is the identity
+      return f;
+    }
+  }
+  return none;
+}
+
+class ReferenceKernel final : public runtime::Kernel {
+ public:
+  ReferenceKernel(runtime::KernelBuilder& builder, const Node& node)
+      : call_(builder, node),
+        function_(node.gradient ? functions(node.op).gradient : functions(node.op).forward) {}
+  void run(const runtime::StepContext& context) override {
+    call_.set_step(context);
+    call_.load();
+    function_(call_);
+    call_.store();
+  }
+  std::string detail() const override { return "loops"; }
+
+ private:
+  Call call_;
+  Function function_;
+};
+
+class ReferenceBackend final : public runtime::Backend {
+ public:
+  explicit ReferenceBackend(Device device) : device_(std::move(device)) {}
+  const Device& device() const override { return device_; }
+
+  Support supports(const ir::Plan&, const Node& node) const override {
+    const OpFunctions& f = functions(node.op);
+    if ((node.gradient ? f.gradient : f.forward) != nullptr) return {};
+    return {false, "no such op"};
+  }
+
+  ir::Reads saves(const ir::Plan&, const Node& node, ir::Reads offers) const override {
+    ir::Reads reads = offers;
+    switch (node.op) {
+      case Op::conv2d:
+      case Op::linear:
+        if (!node.attrs.has("neuron")) reads.y = 0;
+        break;
+      case Op::neuron:
+        if (ir::gradient_from_output(ir::parse_neuron(node.attrs.text("kind")),
+                                     node.attrs.number("a")))
+          reads.x = 0;
+        else
+          reads.y = 0;
+        break;
+      case Op::max_pool2d: reads = {0, 0, 1}; break;
+      case Op::batch_norm:
+        reads.y = 0;
+        if (node.attrs.flag("training"))
+          reads.x = 0b11;
+        else
+          reads.state = 0;
+        break;
+      default: break;
+    }
+    return reads;
+  }
+
+  bool fuses(runtime::Pattern, const Node&, const Node&, bool) const override { return true; }
+  bool can_alias(const ir::Plan&, const Node&) const override { return true; }
+  std::size_t state_bytes(const ir::Plan& plan, const Node& node, int) const override {
+    const auto elements = static_cast<std::size_t>(
+        count(plan.values[static_cast<std::size_t>(node.outputs[0])].shape));
+    return node.op == Op::max_pool2d ? elements * sizeof(int32_t) : elements;
+  }
+
+  std::unique_ptr<runtime::Storage> allocate(const Shape& shape, DType dtype) override {
+    return std::make_unique<runtime::HostStorage>(shape, dtype);
+  }
+
+  std::unique_ptr<runtime::Executable> instantiate(std::shared_ptr<const ir::Plan> plan,
+                                                   const std::vector<runtime::Storage*>& storage,
+                                                   runtime::Executable* host) override {
+    return std::make_unique<runtime::LinearExecutable>(
+        std::move(plan), storage, host,
+        [](runtime::KernelBuilder& b, const Node& node) {
+          return std::make_unique<ReferenceKernel>(b, node);
+        },
+        make_update, /*small=*/false);
+  }
+
+ private:
+  Device device_;
+};
+
+}  // namespace
+
+double load_as_double(const void* at, DType dtype, int64_t i) {
+  switch (dtype) {
+    case DType::float32: return static_cast<const float*>(at)[i];
+    case DType::float64: return static_cast<const double*>(at)[i];
+    case DType::float16: return half_to_float(static_cast<const uint16_t*>(at)[i]);
+    case DType::bfloat16: return bfloat_to_float(static_cast<const uint16_t*>(at)[i]);
+    case DType::int32: return static_cast<const int32_t*>(at)[i];
+    case DType::int64: return static_cast<double>(static_cast<const int64_t*>(at)[i]);
+    case DType::uint8: return static_cast<const uint8_t*>(at)[i];
+  }
+  return 0;
+}
+
+void store_double(void* at, DType dtype, int64_t i, double value) {
+  switch (dtype) {
+    case DType::float32: static_cast<float*>(at)[i] = static_cast<float>(value); break;
+    case DType::float64: static_cast<double*>(at)[i] = value; break;
+    case DType::float16:
+      static_cast<uint16_t*>(at)[i] = float_to_half(static_cast<float>(value));
+      break;
+    case DType::bfloat16:
+      static_cast<uint16_t*>(at)[i] = float_to_bfloat(static_cast<float>(value));
+      break;
+    case DType::int32: static_cast<int32_t*>(at)[i] = static_cast<int32_t>(value); break;
+    case DType::int64: static_cast<int64_t*>(at)[i] = static_cast<int64_t>(value); break;
+    case DType::uint8: static_cast<uint8_t*>(at)[i] = static_cast<uint8_t>(value); break;
+  }
+}
+
+Call::Call(runtime::KernelBuilder& builder, const Node& node)
+    : plan_(builder.plan()), node_(node) {
+  for (const ValueId id : node.inputs) add_operand(builder, id, in_);
+  for (const ValueId id : node.outputs) add_operand(builder, id, out_);
+  for (const ValueId id : node.states) add_operand(builder, id, out_);
+  if (node.gradient) {
+    // Absent operands have the shape of their gradient, if that is there.
+    for (int i = 0; i < node.nx; ++i)
+      forward_x_.push_back(node.x(i) != kNone ? node.x(i) : node.gx(i));
+    y_shape_ = node.gy(0) != kNone ? builder.value(node.gy(0)).shape : Shape{};
+  } else {
+    forward_x_ = node.inputs;
+    y_shape_ = builder.value(node.outputs[0]).shape;
+  }
+  const std::string accumulator = node.attrs.text("accumulator", "");
+  half_accumulator_ = plan_.dtype == DType::float16 &&
+                      (accumulator == "float16" || (accumulator.empty() && plan_.half_accumulator));
+}
+
+void Call::add_operand(runtime::KernelBuilder& builder, ValueId id, std::vector<Operand>& to) {
+  if (id == kNone) return;
+  for (const Operand& known : to)
+    if (known.id == id) return;
+  const Value& v = builder.value(id);
+  Operand operand{id, builder.ref(id), v.dtype, v.dtype, v.opaque_bytes != 0, {}};
+  const bool weight = (node_.op == Op::conv2d || node_.op == Op::linear) && node_.nx > 1 &&
+                      id == node_.x(1);
+  if (weight && plan_.dtype != DType::float64) operand.rounded = plan_.dtype;
+  if (!operand.opaque) operand.values.resize(static_cast<std::size_t>(count(v.shape)));
+  to.push_back(std::move(operand));
+}
+
+void Call::load() {
+  for (Operand& o : in_) {
+    if (o.opaque) continue;
+    const void* from = o.ref.get();
+    for (std::size_t i = 0; i < o.values.size(); ++i) {
+      double v = load_as_double(from, o.dtype, static_cast<int64_t>(i));
+      if (o.rounded != o.dtype) {
+        if (o.rounded == DType::float16) v = half_to_float(float_to_half(static_cast<float>(v)));
+        if (o.rounded == DType::bfloat16) v = bfloat_to_float(float_to_bfloat(static_cast<float>(v)));
+      }
+      o.values[i] = v;
+    }
+  }
+  for (Operand& o : out_) std::fill(o.values.begin(), o.values.end(), 0.0);
+}
+
+void Call::store() {
+  for (Operand& o : out_) {
+    if (o.opaque) continue;
+    void* to = o.ref.get();
+    for (std::size_t i = 0; i < o.values.size(); ++i)
+      store_double(to, o.dtype, static_cast<int64_t>(i), o.values[i]);
+  }
+}
+
+Call::Operand* Call::find(ValueId id) {
+  for (Operand& o : in_)
+    if (o.id == id) return &o;
+  for (Operand& o : out_)
+    if (o.id == id) return &o;
+  return nullptr;
+}
+double* Call::at(ValueId id) {
+  if (id == kNone) return nullptr;
+  Operand* o = find(id);
+  return o == nullptr ? nullptr : o->values.data();
+}
+runtime::Ref Call::ref(ValueId id) {
+  Operand* o = id == kNone ? nullptr : find(id);
+  return o == nullptr ? runtime::Ref() : o->ref;
+}
+
+}  // namespace reference
+
+std::vector<Device> enumerate_reference() {
+  Device device;
+  device.kind = "reference";
+  device.name = "plain loops";
+  device.memory = host::total_memory();
+  device.dtypes = {DType::float32, DType::float16, DType::bfloat16, DType::float64};
+  device.notes = "double accumulation; the oracle of the tests";
+  return {device};
+}
+
+std::unique_ptr<runtime::Backend> create_reference(const Device& device) {
+  return std::make_unique<reference::ReferenceBackend>(device);
+}
+
+}  // namespace mpsnn::backend

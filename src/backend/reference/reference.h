@@ -1,0 +1,125 @@
+// The oracle: plain loops over double copies of a node's operands, results rounded to their storage
+// type. Slow and obvious on purpose. One file an op family; the table is in reference.cpp.
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include "core/half.h"
+#include "ir/neuron.h"
+#include "runtime/linear.h"
+
+namespace mpsnn::backend::reference {
+
+// One node's operands as double arrays, by role. What a forward node makes and a gradient node
+// returns is written here and stored when the function is done.
+class Call {
+ public:
+  Call(runtime::KernelBuilder& builder, const Node& node);
+
+  void load();
+  void store();
+
+  const Node& node() const { return node_; }
+  const Attrs& attrs() const { return node_.attrs; }
+  const runtime::StepContext& step() const { return *step_; }
+  void set_step(const runtime::StepContext& step) { step_ = &step; }
+
+  double* x(int i) { return at(node_.x(i)); }  // nullptr where absent
+  double* y(int i) { return at(node_.y(i)); }
+  double* gy(int i) { return at(node_.gy(i)); }
+  double* gx(int i) { return at(node_.gx(i)); }
+  double* state(int i) { return at(node_.state(i)); }
+  bool has_x(int i) const {
+    return i < node_.nx && node_.x(i) != kNone;
+  }
+  template <class T>
+  T* raw_state(int i) {
+    return ref(node_.state(i)).get<T>();
+  }
+  // Shapes of the forward node's values, known to its gradient as well.
+  const Shape& x_shape(int i) const { return value(forward_x_[static_cast<std::size_t>(i)]).shape; }
+  const Shape& y_shape() const { return y_shape_; }
+  DType x_dtype(int i) const { return value(forward_x_[static_cast<std::size_t>(i)]).dtype; }
+
+  // a + b in the accumulator asked for: half rounds every addition.
+  double add(double a, double b) const {
+    const double sum = a + b;
+    return half_accumulator_
+               ? static_cast<double>(half_to_float(float_to_half(static_cast<float>(sum))))
+               : sum;
+  }
+
+ private:
+  struct Operand {
+    ValueId id;
+    runtime::Ref ref;
+    DType dtype, rounded;  // rounded: the type a weight is converted to before use
+    bool opaque;
+    std::vector<double> values;
+  };
+  Operand* find(ValueId id);
+  double* at(ValueId id);
+  runtime::Ref ref(ValueId id);
+  const Value& value(ValueId id) const {
+    return plan_.values[static_cast<std::size_t>(id)];
+  }
+  void add_operand(runtime::KernelBuilder& builder, ValueId id, std::vector<Operand>& to);
+
+  const ir::Plan& plan_;
+  const Node& node_;
+  std::vector<ValueId> forward_x_;
+  Shape y_shape_;
+  std::vector<Operand> in_, out_;
+  bool half_accumulator_ = false;
+  const runtime::StepContext* step_ = nullptr;
+};
+
+using Function = void (*)(Call&);
+struct OpFunctions {
+  Function forward, gradient;
+};
+
+void conv2d(Call&);
+void conv2d_gradient(Call&);
+void linear(Call&);
+void linear_gradient(Call&);
+void neuron(Call&);
+void neuron_gradient(Call&);
+void max_pool2d(Call&);
+void max_pool2d_gradient(Call&);
+void avg_pool2d(Call&);
+void avg_pool2d_gradient(Call&);
+void batch_norm(Call&);
+void batch_norm_gradient(Call&);
+void dropout(Call&);
+void dropout_gradient(Call&);
+void flatten(Call&);
+void flatten_gradient(Call&);
+void concat(Call&);
+void concat_gradient(Call&);
+void softmax(Call&);
+void softmax_gradient(Call&);
+void add(Call&);
+void softmax_cross_entropy(Call&);
+void softmax_cross_entropy_gradient(Call&);
+void mse(Call&);
+void mse_gradient(Call&);
+
+std::unique_ptr<runtime::UpdateKernel> make_update(runtime::KernelBuilder& builder,
+                                                   const ir::Update& update);
+
+double load_as_double(const void* at, DType dtype, int64_t i);
+void store_double(void* at, DType dtype, int64_t i, double value);
+
+// The fused epilogue of conv2d and linear.
+struct Epilogue {
+  explicit Epilogue(const Attrs& attrs)
+      : kind(ir::parse_neuron(attrs.text("neuron", "none"))), a(attrs.number("neuron_a", 0.0)) {}
+  double apply(double x) const { return ir::neuron(kind, x, a); }
+  double slope(double y) const { return ir::neuron_slope(kind, y, a); }
+  ir::Neuron kind;
+  double a;
+};
+
+}  // namespace mpsnn::backend::reference

@@ -1,0 +1,127 @@
+// Reverse mode over the plan's forward nodes. Contributions to one value are summed by add nodes.
+#include "compile/passes/passes.h"
+#include "mpsnn/error.h"
+
+namespace mpsnn::compile {
+namespace {
+
+class Reverse {
+ public:
+  Reverse(ir::Plan& plan, const std::vector<bool>& wanted, const runtime::Backend& backend)
+      : plan_(plan), backend_(backend), gradient_(plan.values.size(), kNone), needed_(wanted) {
+    needed_.resize(plan.values.size(), false);
+    for (const Node& node : plan.nodes) {
+      const uint64_t mask = ir::rule(node.op).differentiable;
+      for (int i = 0; i < node.nx; ++i)
+        if (((mask >> i) & 1) && needed(node.x(i)))
+          for (const ValueId y : node.outputs) needed_[static_cast<std::size_t>(y)] = true;
+    }
+  }
+
+  void contribute(ValueId to, ValueId gradient, const std::string& layer) {
+    ValueId& sum = gradient_[static_cast<std::size_t>(to)];
+    if (sum == kNone) {
+      sum = gradient;
+      return;
+    }
+    Node add;
+    add.op = Op::add;
+    add.layer = layer;
+    add.inputs = {sum, gradient};
+    add.outputs = {new_value(to)};
+    add.nx = 2;
+    add.ny = 1;
+    sum = add.outputs[0];
+    plan_.nodes.push_back(std::move(add));
+  }
+
+  void visit(int index) {
+    const Node node = plan_.nodes[static_cast<std::size_t>(index)];  // the vector grows below
+    const ir::Rule& rule = ir::rule(node.op);
+    bool reached = false, wanted = false;
+    for (const ValueId y : node.outputs) reached |= gradient_[static_cast<std::size_t>(y)] != kNone;
+    for (int i = 0; i < node.nx; ++i) wanted |= differentiates(rule, node, i);
+    if (!reached || !wanted) return;
+
+    if (rule.identity_gradient) {
+      for (int i = 0; i < node.nx; ++i)
+        if (differentiates(rule, node, i))
+          contribute(node.x(i), gradient_[static_cast<std::size_t>(node.y(0))], node.layer);
+      return;
+    }
+
+    const ir::Reads reads = backend_.saves(plan_, node, rule.offers);
+    Node g;
+    g.op = node.op;
+    g.gradient = true;
+    g.attrs = node.attrs;
+    g.layer = node.layer;
+    g.forward = index;
+    g.nx = node.nx;
+    g.ny = node.ny;
+    g.ns = node.ns;
+    for (const ValueId y : node.outputs)
+      g.inputs.push_back(gradient_[static_cast<std::size_t>(y)]);
+    append(g, node.inputs, reads.x & rule.offers.x);
+    append(g, node.outputs, reads.y & rule.offers.y);
+    append(g, node.states, reads.state & rule.offers.state);
+    for (int i = 0; i < node.nx; ++i)
+      g.outputs.push_back(differentiates(rule, node, i) ? new_value(node.x(i)) : kNone);
+    plan_.nodes.push_back(g);
+    for (int i = 0; i < node.nx; ++i)
+      if (g.outputs[static_cast<std::size_t>(i)] != kNone)
+        contribute(node.x(i), g.outputs[static_cast<std::size_t>(i)], node.layer);
+  }
+
+  std::vector<ValueId> take() { return std::move(gradient_); }
+
+ private:
+  bool needed(ValueId v) const { return v != kNone && needed_[static_cast<std::size_t>(v)]; }
+  bool differentiates(const ir::Rule& rule, const Node& node, int i) const {
+    return ((rule.differentiable >> i) & 1) && needed(node.x(i));
+  }
+  ValueId new_value(ValueId like) {
+    Value value;
+    value.shape = plan_.values[static_cast<std::size_t>(like)].shape;
+    value.dtype = plan_.values[static_cast<std::size_t>(like)].dtype;
+    plan_.values.push_back(std::move(value));
+    gradient_.push_back(kNone);
+    needed_.push_back(false);
+    return static_cast<ValueId>(plan_.values.size()) - 1;
+  }
+  static void append(Node& g, const std::vector<ValueId>& from, uint32_t mask) {
+    for (std::size_t i = 0; i < from.size(); ++i)
+      g.inputs.push_back((i < 32 && ((mask >> i) & 1)) ? from[i] : kNone);
+  }
+
+  ir::Plan& plan_;
+  const runtime::Backend& backend_;
+  std::vector<ValueId> gradient_;
+  std::vector<bool> needed_;
+};
+
+}  // namespace
+
+Gradients autodiff(ir::Plan& plan, const std::vector<Seed>& seeds, const std::vector<bool>& wanted,
+                   const runtime::Backend& backend) {
+  const int forward_nodes = static_cast<int>(plan.nodes.size());
+  Reverse reverse(plan, wanted, backend);
+  for (const Seed& seed : seeds) {
+    if (seed.cotangent == kNone) {
+      bool is_loss = false;
+      for (int i = 0; i < forward_nodes; ++i) {
+        const Node& node = plan.nodes[static_cast<std::size_t>(i)];
+        is_loss |= ir::rule(node.op).loss && node.outputs[0] == seed.value;
+      }
+      if (!is_loss) throw ValueError("only the scalar output of a loss can be differentiated "
+                                     "without a cotangent");
+      reverse.contribute(seed.value, plan.loss_scale, "loss");
+    } else {
+      reverse.contribute(seed.value, seed.cotangent, "cotangent");
+    }
+  }
+  for (int i = forward_nodes; i-- > 0;) reverse.visit(i);
+  return {reverse.take()};
+}
+
+}  // namespace mpsnn::compile

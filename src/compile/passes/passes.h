@@ -1,0 +1,35 @@
+// The passes, in the order that plan.cpp runs them. Each works on the plan alone, so that each can be
+// tested alone.
+#pragma once
+
+#include <vector>
+
+#include "ir/op.h"
+#include "ir/plan.h"
+#include "runtime/backend.h"
+
+namespace mpsnn::compile {
+
+// Convolution or dense + neuron become one node, where nothing else reads the value between and the
+// backend has the epilogue. Before autodiff, so that the gradient is fused by the same stroke.
+void fuse(ir::Plan& plan, const std::vector<ValueId>& kept, const runtime::Backend& backend);
+
+// Removes dropout outside training, and nodes that nothing in `kept` depends on.
+void elide_identities(ir::Plan& plan);
+void elide_dead(ir::Plan& plan, const std::vector<ValueId>& kept);
+
+struct Gradients {
+  std::vector<ValueId> of;  // value -> its gradient, kNone where there is none
+};
+// One gradient node per forward node, from `seeds` back to every value of `wanted` (bit per value).
+Gradients autodiff(ir::Plan& plan, const std::vector<Seed>& seeds, const std::vector<bool>& wanted,
+                   const runtime::Backend& backend);
+
+// Flatten becomes a view where the backend agrees; then aliases, readers and lifetimes.
+void memory(ir::Plan& plan, bool alias, const std::vector<ValueId>& kept,
+            const runtime::Backend& backend);
+
+// Every temporary value, state and staged input of the plan as it stands, each in its own memory.
+std::size_t naive_bytes(const ir::Plan& plan);
+
+}  // namespace mpsnn::compile

@@ -1,0 +1,259 @@
+// The pipeline. Fusion comes before autodiff: a fused node has a fused gradient by the same rule.
+#include "compile/plan.h"
+
+#include <algorithm>
+#include <limits>
+
+#include "compile/passes/passes.h"
+#include "mpsnn/error.h"
+
+namespace mpsnn::compile {
+namespace {
+
+ValueId add_persistent(ir::Plan& plan, std::string name, Shape shape, DType dtype) {
+  Value value;
+  value.name = std::move(name);
+  value.shape = std::move(shape);
+  value.dtype = dtype;
+  value.kind = ValueKind::persistent;
+  plan.values.push_back(std::move(value));
+  return static_cast<ValueId>(plan.values.size()) - 1;
+}
+
+std::vector<const char*> moment_names(OptimizerKind kind, const Hyper& hyper) {
+  std::vector<const char*> names;
+  switch (kind) {
+    case OptimizerKind::sgd:
+      if (hyper.momentum != 0) names = {"momentum"};
+      break;
+    case OptimizerKind::adam:
+    case OptimizerKind::adamw: names = {"first", "second"}; break;
+    case OptimizerKind::rmsprop:
+      names = {"square"};
+      if (hyper.momentum != 0) names.push_back("momentum");
+      if (hyper.centered) names.push_back("mean");
+      break;
+  }
+  return names;
+}
+
+class Builder {
+ public:
+  Builder(const Graph& graph, const ProgramOptions& options, const runtime::Backend& backend,
+          bool optimize)
+      : graph_(graph), options_(options), backend_(backend), optimize_(optimize) {}
+
+  ir::Plan build() {
+    copy_graph();
+    elide_identities(plan_);
+    elide_dead(plan_, forward_roots());
+    if (optimize_) fuse(plan_, forward_roots(), backend_);
+    check_support(/*gradient=*/false);
+    differentiate();
+    check_support(/*gradient=*/true);
+    for (Node& node : plan_.nodes)
+      for (std::size_t i = 0; i < node.states.size(); ++i) {
+        Value& state = plan_.values[static_cast<std::size_t>(node.states[i])];
+        if (state.shape == Shape{0})
+          state.opaque_bytes = backend_.state_bytes(plan_, node, static_cast<int>(i));
+      }
+    memory(plan_, optimize_, end_roots(), backend_);
+    bind_persistents();
+    plan_.naive_bytes = naive_bytes(plan_);
+    return std::move(plan_);
+  }
+
+ private:
+  Value& value(ValueId id) { return plan_.values[static_cast<std::size_t>(id)]; }
+
+  void copy_graph() {
+    plan_.dtype = graph_.dtype();
+    plan_.training = options_.training;
+    plan_.half_accumulator = options_.half_accumulator;
+    plan_.seed = options_.seed;
+    plan_.batch = graph_.batch();
+    plan_.inputs = graph_.inputs();
+    plan_.results = options_.results;
+    plan_.nodes = graph_.nodes();
+    plan_.values = graph_.values();
+    for (Value& v : plan_.values) v.parameter.reset();  // plans are cached, weights are not
+    const bool accumulates = options_.accumulate > 1;
+    for (Node& node : plan_.nodes) {
+      if (node.op == Op::batch_norm) {
+        const bool training = options_.training && !node.attrs.flag("frozen", false);
+        const Shape& x = value(node.x(0)).shape;
+        if (training && count(x) / x.back() < 2)
+          throw ShapeError("[" + node.layer + "] training needs more than one value a channel, got "
+                           "input " + to_string(x));
+        node.attrs.set("training", training);
+      }
+      if (ir::rule(node.op).loss && accumulates && node.attrs.text("reduction") == "mean")
+        node.attrs.set("normalize", false);
+    }
+  }
+
+  // What the forward part must keep: results, values whose gradient is a result, and seeds.
+  std::vector<ValueId> forward_roots() const {
+    std::vector<ValueId> roots;
+    for (const ResultSpec& r : plan_.results) roots.push_back(r.value);
+    for (const Seed& s : options_.seeds) roots.push_back(s.value);
+    return roots;
+  }
+
+  void check_support(bool gradient) const {
+    for (const Node& node : plan_.nodes) {
+      if (node.gradient != gradient) continue;
+      const Support support = backend_.supports(plan_, node);
+      if (!support.ok)
+        throw UnsupportedError("[" + node.layer + "] " + name_of(node.op) +
+                               (gradient ? " gradient" : "") + " on " + backend_.device().id() +
+                               ": " + support.reason);
+    }
+  }
+
+  void differentiate() {
+    if (options_.seeds.empty()) {
+      for (const ResultSpec& r : plan_.results)
+        if (r.gradient) throw ValueError("result " + r.name + ": there is no loss to differentiate");
+      return;
+    }
+    const DType master = master_dtype(plan_.dtype);
+    bool losses = false;
+    for (const Seed& s : options_.seeds) losses |= s.cotangent == kNone;
+    if (losses) plan_.loss_scale = add_persistent(plan_, "loss_scale", {1}, master);
+
+    std::vector<bool> wanted(plan_.values.size(), false);
+    for (const ResultSpec& r : plan_.results)
+      if (r.gradient) wanted[static_cast<std::size_t>(r.value)] = true;
+    std::vector<std::pair<ValueId, std::size_t>> trained;  // value, index into the spec
+    if (options_.optimizer) {
+      const auto& parameters = options_.optimizer->parameters;
+      for (std::size_t v = 0; v < graph_.values().size(); ++v) {
+        const auto& p = graph_.values()[v].parameter;
+        if (!p || std::find(options_.frozen.begin(), options_.frozen.end(), p) !=
+                      options_.frozen.end())
+          continue;
+        for (std::size_t i = 0; i < parameters.size(); ++i)
+          if (parameters[i].first == p) {
+            wanted[v] = true;
+            trained.emplace_back(static_cast<ValueId>(v), i);
+          }
+      }
+    }
+
+    const Gradients gradients = autodiff(plan_, options_.seeds, wanted, backend_);
+    for (ResultSpec& r : plan_.results) {
+      if (!r.gradient) continue;
+      r.value = gradients.of[static_cast<std::size_t>(r.value)];
+      if (r.value == kNone)
+        throw ValueError("result " + r.name + ": the loss does not depend on it");
+    }
+    if (losses) make_update(gradients, trained);
+  }
+
+  void make_update(const Gradients& gradients,
+                   const std::vector<std::pair<ValueId, std::size_t>>& trained) {
+    const DType master = master_dtype(plan_.dtype);
+    ir::Update update;
+    update.accumulate = options_.accumulate;
+    update.clip_value = options_.clip_value;
+    update.clip_norm = options_.clip_norm;
+    update.loss_scale = options_.loss_scale;
+    update.check_finite = options_.check_finite;
+    for (const Seed& s : options_.seeds)
+      if (s.cotangent == kNone) update.losses.push_back(s.value);
+    update.counters = add_persistent(plan_, "counters", {ir::kCounters}, DType::int32);
+    if (options_.optimizer) {
+      const OptimizerSpec& spec = *options_.optimizer;
+      update.kind = spec.kind;
+      update.groups = spec.groups;
+      for (const auto& [parameter, index] : trained) {
+        ir::UpdateItem item;
+        item.parameter = parameter;
+        item.gradient = gradients.of[static_cast<std::size_t>(parameter)];
+        if (item.gradient == kNone) continue;
+        item.group = spec.parameters[index].second;
+        const Shape shape = value(parameter).shape;
+        for (const char* name :
+             moment_names(spec.kind, spec.groups[static_cast<std::size_t>(item.group)]))
+          item.moments.push_back(
+              add_persistent(plan_, spec.names[index] + ":" + name, shape, master));
+        if (options_.accumulate > 1)
+          item.accumulator = add_persistent(plan_, spec.names[index] + ":sum", shape, master);
+        update.items.push_back(std::move(item));
+      }
+      add_statistics(update);
+      add_weight_sum(update);
+    }
+    plan_.update = std::move(update);
+  }
+
+  void add_statistics(ir::Update& update) {
+    for (const Node& node : plan_.nodes) {
+      if (node.op != Op::batch_norm || node.gradient || !node.attrs.flag("training", false) ||
+          node.nx < 5)
+        continue;
+      const Shape& x = value(node.x(0)).shape;
+      const auto n = static_cast<double>(count(x) / x.back());
+      const double momentum = node.attrs.number("momentum");
+      update.statistics.push_back({node.x(3), node.state(0), momentum, 1});
+      update.statistics.push_back({node.x(4), node.state(1), momentum, n / (n - 1)});
+    }
+  }
+
+  void add_weight_sum(ir::Update& update) {
+    if (options_.accumulate < 2) return;
+    for (const Node& node : plan_.nodes)
+      if (ir::rule(node.op).loss && !node.gradient && !node.attrs.flag("normalize")) {
+        if (update.weight_sum != kNone)
+          throw UnsupportedError("[" + node.layer + "] accumulation with several mean losses");
+        update.weight_sum = node.state(0);
+      }
+    if (update.weight_sum != kNone)
+      update.weight_total = add_persistent(plan_, "weight_total", {1}, master_dtype(plan_.dtype));
+  }
+
+  // What is read after the last node.
+  std::vector<ValueId> end_roots() const {
+    std::vector<ValueId> roots;
+    for (const ResultSpec& r : plan_.results) roots.push_back(r.value);
+    if (plan_.update) {
+      for (const auto& item : plan_.update->items) roots.push_back(item.gradient);
+      for (const auto& s : plan_.update->statistics) roots.push_back(s.batch);
+      for (const ValueId v : plan_.update->losses) roots.push_back(v);
+      if (plan_.update->weight_sum != kNone) roots.push_back(plan_.update->weight_sum);
+    }
+    return roots;
+  }
+
+  void bind_persistents() {
+    std::vector<bool> used(plan_.values.size(), false);
+    for (const Node& node : plan_.nodes)
+      for (const ValueId v : node.inputs)
+        if (v != kNone) used[static_cast<std::size_t>(v)] = true;
+    for (const ResultSpec& r : plan_.results) used[static_cast<std::size_t>(r.value)] = true;
+    for (std::size_t v = 0; v < plan_.values.size(); ++v) {
+      if (plan_.values[v].kind != ValueKind::persistent) continue;
+      const bool is_parameter = v < graph_.values().size();
+      if (!is_parameter || used[v]) plan_.persistents.push_back(static_cast<ValueId>(v));
+    }
+  }
+
+  const Graph& graph_;
+  const ProgramOptions& options_;
+  const runtime::Backend& backend_;
+  bool optimize_;
+  ir::Plan plan_;
+};
+
+}  // namespace
+
+std::shared_ptr<const ir::Plan> make_plan(const Graph& graph, const ProgramOptions& options,
+                                          const runtime::Backend& backend) {
+  ir::Plan plan = Builder(graph, options, backend, options.optimize).build();
+  if (options.optimize)
+    plan.naive_bytes = Builder(graph, options, backend, false).build().naive_bytes;
+  return std::make_shared<const ir::Plan>(std::move(plan));
+}
+
+}  // namespace mpsnn::compile

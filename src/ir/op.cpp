@@ -1,0 +1,103 @@
+// The op table of include/mpsnn/ops.def with its rules, and what a rule sees of a node.
+#include "ir/op.h"
+
+#include <array>
+
+#include "ir/neuron.h"
+#include "mpsnn/error.h"
+
+namespace mpsnn {
+namespace {
+
+constexpr ir::OpInfo kOps[] = {
+#define OP(name, inputs, optional, outputs, states, per_image) \
+  {#name, inputs, optional, outputs, states, per_image},
+#include "mpsnn/ops.def"
+#undef OP
+};
+constexpr std::size_t kOpCount = sizeof(kOps) / sizeof(kOps[0]);
+
+}  // namespace
+
+const char* name_of(Op op) { return ir::info(op).name; }
+
+Op parse_op(std::string_view name) {
+  for (std::size_t i = 0; i < kOpCount; ++i)
+    if (name == kOps[i].name) return static_cast<Op>(i);
+  throw ValueError("unknown op '" + std::string(name) + "'");
+}
+
+namespace ir {
+
+const OpInfo& info(Op op) { return kOps[static_cast<std::size_t>(op)]; }
+
+const Rule& rule(Op op) {
+  static const std::array<Rule, kOpCount> rules = [] {
+    std::array<Rule, kOpCount> r{};
+    register_conv(r.data());
+    register_pool(r.data());
+    register_norm(r.data());
+    register_neuron(r.data());
+    register_shape(r.data());
+    register_loss(r.data());
+    return r;
+  }();
+  return rules[static_cast<std::size_t>(op)];
+}
+
+const Value& Infer::value(int i) const {
+  return graph_.values()[static_cast<std::size_t>(node_.inputs[static_cast<std::size_t>(i)])];
+}
+
+void Infer::output(Shape shape, DType dtype) {
+  Value value;
+  value.shape = std::move(shape);
+  value.dtype = dtype;
+  node_.outputs.push_back(graph_.add_value(std::move(value)));
+}
+
+void Infer::state(Shape shape, DType dtype) {
+  Value value;
+  value.shape = std::move(shape);
+  value.dtype = dtype;
+  node_.states.push_back(graph_.add_value(std::move(value)));
+}
+
+void Infer::opaque_state() { state({0}, DType::uint8); }
+
+void Infer::shape_error(const std::string& message) const {
+  throw ShapeError("[" + node_.layer + "] " + message);
+}
+void Infer::dtype_error(const std::string& message) const {
+  throw DTypeError("[" + node_.layer + "] " + message);
+}
+void Infer::value_error(const std::string& message) const {
+  throw ValueError("[" + node_.layer + "] " + message);
+}
+
+void Infer::need_rank(int i, int rank, const char* what) const {
+  if (static_cast<int>(shape(i).size()) != rank)
+    shape_error(std::string(what) + " must have " + std::to_string(rank) + " axes, got " +
+                to_string(shape(i)));
+}
+
+void Infer::need_shape(int i, const Shape& expected, const char* what) const {
+  if (has(i) && shape(i) != expected)
+    shape_error(std::string(what) + " must be " + to_string(expected) + ", got " +
+                to_string(shape(i)));
+}
+
+namespace {
+constexpr const char* kNeurons[] = {"none", "relu", "leaky_relu", "sigmoid", "tanh"};
+}
+
+Neuron parse_neuron(std::string_view name) {
+  for (std::size_t i = 0; i < sizeof(kNeurons) / sizeof(kNeurons[0]); ++i)
+    if (name == kNeurons[i]) return static_cast<Neuron>(i);
+  throw ValueError("unknown neuron '" + std::string(name) + "'");
+}
+
+const char* name_of(Neuron kind) { return kNeurons[static_cast<std::size_t>(kind)]; }
+
+}  // namespace ir
+}  // namespace mpsnn

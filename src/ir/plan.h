@@ -1,0 +1,84 @@
+// What a backend gets to instantiate: every value and node of one step, in order, with lifetimes, and
+// the weight update at its end. Immutable once made, and shared by whoever compiles the same thing.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "mpsnn/graph.h"
+#include "mpsnn/program.h"
+
+namespace mpsnn::ir {
+
+// One trained parameter. `moments` are persistent values of the parameter's shape: none for SGD
+// without momentum; momentum; Adam's first and second; RMSProp's square average, then momentum
+// buffer if momentum > 0, then gradient average if centered.
+struct UpdateItem {
+  ValueId parameter = kNone;
+  ValueId gradient = kNone;
+  ValueId accumulator = kNone;  // persistent, when accumulate > 1
+  std::vector<ValueId> moments;
+  int group = 0;
+};
+
+// A running statistic of batch-norm: value += momentum * (factor * batch - value), with the update.
+struct RunningStatistic {
+  ValueId running = kNone;  // persistent
+  ValueId batch = kNone;    // the state that holds this batch's mean or biased variance
+  double momentum = 0.1;
+  double factor = 1;        // n / (n - 1) for variances
+};
+
+// The end of a training step, done only if the loss and all gradients are finite and no earlier
+// step has failed:
+//   g = gradient / loss_scale (/ sum of weights, when accumulating); clip by value, then by norm;
+//   parameter <- optimizer(g); running statistics; counters.
+struct Update {
+  OptimizerKind kind = OptimizerKind::sgd;
+  std::vector<Hyper> groups;
+  std::vector<UpdateItem> items;
+  std::vector<RunningStatistic> statistics;
+  std::optional<double> clip_value, clip_norm;
+  int accumulate = 1;
+  LossScale loss_scale;
+  bool check_finite = true;
+  std::vector<ValueId> losses;      // loss values, for the guard
+  ValueId weight_sum = kNone;       // accumulate > 1: the loss's sum of weights, this step
+  ValueId weight_total = kNone;     // persistent {1}: the same over the accumulated steps
+  // Persistent int32 {4}: updates done, good steps since the scale last changed, failed (1 after a
+  // non-finite step until the host clears it), steps accumulated so far.
+  ValueId counters = kNone;
+};
+enum Counter : int { kUpdates = 0, kGoodSteps = 1, kFailed = 2, kAccumulated = 3, kCounters = 4 };
+
+struct Lifetime {
+  int first = -1, last = -1;  // indices into nodes; nodes.size() for the update and results
+};
+
+struct Plan {
+  DType dtype = DType::float32;
+  bool training = false;
+  bool half_accumulator = false;
+  uint64_t seed = 0;
+  int64_t batch = 0;
+
+  std::vector<Value> values;
+  std::vector<Node> nodes;              // in order of execution
+  std::vector<ValueId> inputs;          // staged, in the order of Graph::inputs
+  std::vector<ValueId> persistents;     // in the order that instantiate receives their storage
+  std::vector<ResultSpec> results;      // `value` is final here: gradients are resolved
+  std::optional<Update> update;
+  ValueId loss_scale = kNone;           // persistent {1} of the master type: seeds of losses
+
+  // From the memory pass. alias[v] is the value whose memory v shares (itself if none).
+  std::vector<ValueId> alias;
+  std::vector<Lifetime> lifetimes;      // of alias roots that are temporary
+  std::vector<std::vector<int>> readers;  // of every value: nodes that read it, in order
+
+  std::size_t naive_bytes = 0;
+  std::vector<std::string> notes;       // what was fused and elided
+};
+
+}  // namespace mpsnn::ir

@@ -1,0 +1,93 @@
+// The backend interface: the same for blocked or plain memory, textures and captured GPU graphs.
+//
+// No pointer and no offset crosses it. Nodes name values by id; a backend binds each id to whatever
+// it has. Between two steps of an Executable only StepScalars and the staged inputs change.
+#pragma once
+
+#include <exception>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "ir/op.h"
+#include "ir/plan.h"
+#include "mpsnn/device.h"
+#include "mpsnn/program.h"
+#include "mpsnn/tensor.h"
+
+namespace mpsnn::runtime {
+
+// A persistent array on a device. Canonical layout at this boundary; queue thread, or an idle queue.
+class Storage {
+ public:
+  virtual ~Storage() = default;
+  virtual void write(const Tensor& canonical) = 0;
+  virtual void read(Tensor& canonical) const = 0;
+};
+
+struct StepScalars {
+  int64_t index = 0;               // of this encode: the random stream of dropout
+  const double* rates = nullptr;   // one a group; valid during encode
+};
+
+struct StepStatus {
+  bool finite = true;    // loss and gradients of this step
+  bool blocked = false;  // nothing was updated because an earlier step failed
+  bool updated = false;
+  double loss_scale = 1;  // that this step's gradients carry
+};
+
+// Told once per encode, from any thread.
+class Completion {
+ public:
+  virtual void done(std::exception_ptr error) noexcept = 0;
+
+ protected:
+  ~Completion() = default;
+};
+
+class Executable {
+ public:
+  static constexpr int kSlots = 2;
+  virtual ~Executable() = default;
+
+  // Copies (and converts) one input into a slot that is not in flight; any thread. Values have been
+  // checked; a null view fills with ones.
+  virtual void stage(int slot, int input, const HostView& view) = 0;
+  // Submits one step; queue thread (or caller's, when small() and the queue is idle).
+  virtual void encode(int slot, const StepScalars& scalars, Completion& completion) = 0;
+  // After completion, before the slot's next encode: dense canonical copies into `out`.
+  virtual void read(int slot, int result, Tensor& out) = 0;
+  virtual StepStatus status(int slot) = 0;
+
+  virtual bool small() const { return false; }  // cheaper than handing it to the queue thread
+  virtual std::size_t planned_bytes() const = 0;
+  virtual std::string detail(int node) const = 0;  // the kernel chosen, for summary()
+};
+
+enum class Pattern : uint8_t { neuron_epilogue };  // convolution or dense followed by a neuron
+
+class Backend {
+ public:
+  virtual ~Backend() = default;
+  virtual const Device& device() const = 0;
+
+  // Questions of the compiler; `node` is bound to concrete shapes in `values`.
+  virtual Support supports(const ir::Plan& plan, const Node& node) const = 0;
+  virtual ir::Reads saves(const ir::Plan& plan, const Node& node, ir::Reads offers) const = 0;
+  virtual bool fuses(Pattern pattern, const Node& node, const Node& next, bool training) const = 0;
+  virtual bool can_alias(const ir::Plan& plan, const Node& node) const = 0;  // flatten as a view
+  virtual std::size_t state_bytes(const ir::Plan& plan, const Node& node, int state) const = 0;
+  virtual int channel_alignment() const { return 1; }
+
+  virtual std::unique_ptr<Storage> allocate(const Shape& shape, DType dtype) = 0;
+
+  // `persistents` in the order of plan.persistents; they outlive the executable. A plan of a smaller
+  // batch may live in the memory of `host`, the executable of the full one.
+  virtual std::unique_ptr<Executable> instantiate(std::shared_ptr<const ir::Plan> plan,
+                                                  const std::vector<Storage*>& persistents,
+                                                  Executable* host) = 0;
+  virtual void set_num_threads(int) {}  // queue thread
+};
+
+}  // namespace mpsnn::runtime

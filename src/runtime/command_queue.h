@@ -1,0 +1,48 @@
+// The one thread of a device. Tasks run first in, first out; a caller may run one itself when the
+// queue is idle, under the same exclusion, so order and errors are the same either way.
+#pragma once
+
+#include <condition_variable>
+#include <deque>
+#include <functional>
+#include <mutex>
+
+namespace mpsnn::runtime {
+
+class Task {
+ public:
+  virtual void run() noexcept = 0;
+
+ protected:
+  ~Task() = default;
+};
+
+class CommandQueue {
+ public:
+  CommandQueue();
+
+  void submit(Task& task);       // the task outlives its run
+  bool try_run(Task& task);      // runs it here and now if the queue is idle
+  void run(const std::function<void()>& body);  // in order, and waits; rethrows
+  void drain();                  // waits until idle
+
+ private:
+  void work();
+  void release();
+
+  std::mutex mutex_;
+  std::condition_variable wake_, idle_;
+  std::deque<Task*> tasks_;
+  bool busy_ = false;
+};
+
+// After fork() a child has no queue thread: its first use of a device raises DeviceError.
+void check_not_forked();
+bool forked();
+
+// Runs callbacks one after another on a thread of its own.
+void notify(std::function<void()> callback);
+bool on_notifier_thread();
+void drain_notifier();
+
+}  // namespace mpsnn::runtime

@@ -1,0 +1,261 @@
+#include "runtime/linear.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "mpsnn/error.h"
+
+namespace mpsnn::runtime {
+namespace {
+
+std::size_t bytes_of(const Value& value) {
+  return value.opaque_bytes != 0
+             ? value.opaque_bytes
+             : static_cast<std::size_t>(count(value.shape)) * size_of(value.dtype);
+}
+
+// Copies a strided view row by row, converting.
+void copy_view(const HostView& view, Tensor& to) {
+  const std::size_t from_size = size_of(view.dtype), to_size = size_of(to.dtype());
+  const auto* from = static_cast<const char*>(view.data);
+  auto* out = static_cast<char*>(to.data());
+  if (view.strides.empty()) {
+    if (view.dtype == to.dtype())
+      std::memcpy(out, from, to.bytes());
+    else
+      convert(from, view.dtype, out, to.dtype(), to.count());
+    return;
+  }
+  const std::size_t rank = view.shape.size();
+  const int64_t row = rank == 0 ? 1 : view.shape[rank - 1];
+  const int64_t step = rank == 0 ? 0 : view.strides[rank - 1];
+  const int64_t rows = row == 0 ? 0 : to.count() / row;
+  for (int64_t r = 0; r < rows; ++r) {
+    int64_t rest = r, offset = 0;
+    for (std::size_t axis = rank - 1; rank > 0 && axis-- > 0;) {
+      offset += rest % view.shape[axis] * view.strides[axis];
+      rest /= view.shape[axis];
+    }
+    char* at = out + static_cast<std::size_t>(r * row) * to_size;
+    if (step == static_cast<int64_t>(from_size)) {
+      convert(from + offset, view.dtype, at, to.dtype(), row);
+      continue;
+    }
+    for (int64_t i = 0; i < row; ++i)
+      convert(from + offset + i * step, view.dtype, at + static_cast<std::size_t>(i) * to_size,
+              to.dtype(), 1);
+  }
+}
+
+void fill_ones(Tensor& tensor) {
+  const float one = 1;
+  for (int64_t i = 0; i < tensor.count(); ++i)
+    convert(&one, DType::float32,
+            static_cast<char*>(tensor.data()) + static_cast<std::size_t>(i) * size_of(tensor.dtype()),
+            tensor.dtype(), 1);
+}
+
+}  // namespace
+
+HostStorage::HostStorage(const Shape& shape, DType dtype) : tensor_(shape, dtype) {}
+void HostStorage::write(const Tensor& canonical) {
+  std::memcpy(tensor_.data(), canonical.data(), tensor_.bytes());
+}
+void HostStorage::read(Tensor& canonical) const {
+  std::memcpy(canonical.data(), tensor_.data(), tensor_.bytes());
+}
+
+Ref KernelBuilder::ref(ValueId id) {
+  if (id == kNone) return {};
+  const auto root = static_cast<std::size_t>(plan_->alias[static_cast<std::size_t>(id)]);
+  return Ref(&(*table_)[root]);
+}
+
+Ref KernelBuilder::workspace(std::size_t bytes) {
+  workspace_bytes_ = std::max(workspace_bytes_, bytes);
+  return Ref(&(*table_)[plan_->values.size()]);
+}
+
+Ref KernelBuilder::lasting(std::size_t bytes) {
+  const std::size_t index = lasting_base_ + lasting_bytes_.size();
+  if (index >= table_->size()) throw UnsupportedError("the graph has too many nodes");
+  lasting_bytes_.push_back(bytes);
+  return Ref(&(*table_)[index]);
+}
+
+LinearExecutable::LinearExecutable(std::shared_ptr<const ir::Plan> plan,
+                                   const std::vector<Storage*>& persistents, Executable* host,
+                                   const MakeKernel& make_kernel, const MakeUpdate& make_update,
+                                   bool small)
+    : plan_(std::move(plan)), small_(small) {
+  const ir::Plan& p = *plan_;
+  // Refs point into the table, so it never grows: a few lasting blocks a node are plenty.
+  table_.assign(p.values.size() + 1 + 4 * p.nodes.size() + 64, nullptr);
+  for (std::size_t i = 0; i < p.persistents.size(); ++i)
+    table_[static_cast<std::size_t>(p.persistents[i])] =
+        static_cast<HostStorage*>(persistents[i])->data();
+  for (std::size_t i = 0; i < p.inputs.size(); ++i) {
+    const Value& value = p.values[static_cast<std::size_t>(p.inputs[i])];
+    for (int slot = 0; slot < kSlots; ++slot) {
+      staged_[slot].emplace_back(value.shape, value.dtype);
+      ones_[slot].push_back(false);
+      staging_bytes_ += staged_[slot].back().bytes();
+    }
+    moving_.emplace_back(p.inputs[i], i);
+  }
+
+  KernelBuilder builder(p);
+  builder.table_ = &table_;
+  builder.lasting_base_ = p.values.size() + 1;
+  for (const Node& node : p.nodes) kernels_.push_back(make_kernel(builder, node));
+  if (p.update) update_ = make_update(builder, *p.update);
+
+  std::vector<Block> blocks;
+  std::vector<std::size_t> places;
+  const int end = static_cast<int>(p.nodes.size());
+  for (std::size_t v = 0; v < p.values.size(); ++v) {
+    const ir::Lifetime& life = p.lifetimes[v];
+    if (p.values[v].kind != ValueKind::temporary || life.first < 0) continue;
+    blocks.push_back({bytes_of(p.values[v]), life.first, life.last, 0});
+    places.push_back(v);
+  }
+  blocks.push_back({builder.workspace_bytes_, 0, end, 0});
+  places.push_back(p.values.size());
+  for (std::size_t i = 0; i < builder.lasting_bytes_.size(); ++i) {
+    blocks.push_back({builder.lasting_bytes_[i], 0, end, 0});
+    places.push_back(builder.lasting_base_ + i);
+  }
+  arena_bytes_ = assign_offsets(blocks);
+  const auto* big = static_cast<LinearExecutable*>(host);
+  const bool lasts = !builder.lasting_bytes_.empty();  // holds contents between steps
+  arena_ = big != nullptr && !lasts && big->arena_bytes_ >= arena_bytes_
+               ? big->arena_
+               : map_memory(std::max<std::size_t>(arena_bytes_, 1));
+  for (std::size_t i = 0; i < blocks.size(); ++i)
+    table_[places[i]] = static_cast<char*>(arena_.get()) + blocks[i].offset;
+}
+
+void LinearExecutable::stage(int slot, int input, const HostView& view) {
+  const auto i = static_cast<std::size_t>(input);
+  Tensor& to = staged_[slot][i];
+  if (view.data == nullptr) {
+    if (!ones_[slot][i]) fill_ones(to);
+    ones_[slot][i] = true;
+    return;
+  }
+  ones_[slot][i] = false;
+  copy_view(view, to);
+}
+
+void LinearExecutable::encode(int slot, const StepScalars& scalars, Completion& completion) {
+  for (const auto& [id, i] : moving_)
+    table_[static_cast<std::size_t>(id)] = staged_[slot][i].data();
+  const StepContext context{plan_->seed, scalars};
+  for (const auto& kernel : kernels_) kernel->run(context);
+  status_[slot] = update_ ? update_->run(context) : StepStatus{};
+  completion.done(nullptr);
+}
+
+void LinearExecutable::read(int, int result, Tensor& out) {
+  const ValueId id = plan_->results[static_cast<std::size_t>(result)].value;
+  const auto root = static_cast<std::size_t>(plan_->alias[static_cast<std::size_t>(id)]);
+  std::memcpy(out.data(), table_[root], out.bytes());
+}
+
+std::size_t LinearExecutable::planned_bytes() const { return arena_bytes_ + staging_bytes_; }
+
+std::string LinearExecutable::detail(int node) const {
+  return kernels_[static_cast<std::size_t>(node)]->detail();
+}
+
+UpdateControl::UpdateControl(KernelBuilder& b, const ir::Update& update)
+    : update_(update),
+      master_(master_dtype(b.plan().dtype)),
+      counters_(b.ref(update.counters)),
+      scale_(b.ref(b.plan().loss_scale)),
+      weight_sum_(b.ref(update.weight_sum)),
+      weight_total_(b.ref(update.weight_total)) {
+  for (const ValueId v : update.losses) losses_.push_back(b.ref(v));
+  for (const ir::RunningStatistic& s : update.statistics)
+    statistics_.push_back({b.ref(s.running), b.ref(s.batch), count(b.value(s.running).shape),
+                           s.momentum, s.factor});
+}
+
+double UpdateControl::get(const Ref& ref, int64_t i) const {
+  return master_ == DType::float64 ? ref.get<double>()[i] : ref.get<float>()[i];
+}
+void UpdateControl::set(const Ref& ref, int64_t i, double value) const {
+  if (master_ == DType::float64)
+    ref.get<double>()[i] = value;
+  else
+    ref.get<float>()[i] = static_cast<float>(value);
+}
+
+double UpdateControl::scale() const { return get(scale_); }
+bool UpdateControl::blocked() const { return counters_.get<int32_t>()[ir::kFailed] != 0; }
+int32_t UpdateControl::updates() const { return counters_.get<int32_t>()[ir::kUpdates]; }
+
+bool UpdateControl::losses_finite() const {
+  for (const Ref& loss : losses_) {
+    const double value = get(loss);
+    if (!(value - value == 0)) return false;
+  }
+  return true;
+}
+
+bool UpdateControl::accept(bool finite, StepStatus& status) {
+  int32_t* counters = counters_.get<int32_t>();
+  status.loss_scale = scale();
+  if (finite || !update_.check_finite) return true;
+  // A scale of 1 that still overflows is no matter of scale.
+  const bool dynamic =
+      update_.loss_scale.mode == LossScale::Mode::dynamic && status.loss_scale > 1;
+  if (dynamic) {
+    set(scale_, 0, status.loss_scale / 2);
+    counters[ir::kGoodSteps] = counters[ir::kAccumulated] = 0;
+  } else {
+    status.finite = false;
+    counters[ir::kFailed] = 1;
+  }
+  return false;
+}
+
+bool UpdateControl::first() const { return counters_.get<int32_t>()[ir::kAccumulated] == 0; }
+
+bool UpdateControl::ready() {
+  if (update_.accumulate < 2) return true;
+  int32_t* counters = counters_.get<int32_t>();
+  const bool first = counters[ir::kAccumulated] == 0;
+  if (weight_total_) set(weight_total_, 0, (first ? 0 : get(weight_total_)) + get(weight_sum_));
+  if (++counters[ir::kAccumulated] < update_.accumulate) return false;
+  counters[ir::kAccumulated] = 0;
+  return true;
+}
+
+double UpdateControl::factor() const {
+  if (update_.accumulate < 2) return 1 / scale();
+  const double total = weight_total_ ? get(weight_total_) : 1;
+  return total == 0 ? 0 : 1 / total;
+}
+
+void UpdateControl::updated(StepStatus& status) {
+  int32_t* counters = counters_.get<int32_t>();
+  if (update_.items.empty()) return;
+  ++counters[ir::kUpdates];
+  status.updated = true;
+  if (update_.loss_scale.mode != LossScale::Mode::dynamic) return;
+  if (++counters[ir::kGoodSteps] >= update_.loss_scale.growth_interval) {
+    counters[ir::kGoodSteps] = 0;
+    set(scale_, 0, scale() * 2);
+  }
+}
+
+void UpdateControl::update_statistics() {
+  for (const Statistic& s : statistics_)
+    for (int64_t i = 0; i < s.count; ++i) {
+      const double old = get(s.running, i);
+      set(s.running, i, old + s.momentum * (s.factor * get(s.batch, i) - old));
+    }
+}
+
+}  // namespace mpsnn::runtime

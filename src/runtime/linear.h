@@ -1,0 +1,147 @@
+// What backends with plain host memory share: one arena by the plan's lifetimes, staging slots, and an
+// executable that runs its kernels in order. A backend adds the kernels.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "runtime/arena.h"
+#include "runtime/backend.h"
+
+namespace mpsnn::runtime {
+
+// Canonical host memory: cpu and reference keep persistent arrays just so.
+class HostStorage final : public Storage {
+ public:
+  HostStorage(const Shape& shape, DType dtype);
+  void write(const Tensor& canonical) override;
+  void read(Tensor& canonical) const override;
+  void* data() { return tensor_.data(); }
+
+ private:
+  Tensor tensor_;
+};
+
+// Where a value is. Inputs move with the slot, so a kernel asks at each run.
+class Ref {
+ public:
+  Ref() = default;
+  explicit Ref(void** place) : place_(place) {}
+  template <class T = void>
+  T* get() const {
+    return place_ == nullptr ? nullptr : static_cast<T*>(*place_);
+  }
+  explicit operator bool() const { return place_ != nullptr; }
+
+ private:
+  void** place_ = nullptr;
+};
+
+struct StepContext {
+  uint64_t seed = 0;
+  StepScalars scalars;
+};
+
+class Kernel {
+ public:
+  virtual ~Kernel() = default;
+  virtual void run(const StepContext& context) = 0;
+  virtual std::string detail() const { return ""; }
+};
+
+class UpdateKernel {
+ public:
+  virtual ~UpdateKernel() = default;
+  virtual StepStatus run(const StepContext& context) = 0;
+};
+
+// Handed to the functions that make kernels.
+class KernelBuilder {
+ public:
+  const ir::Plan& plan() const { return *plan_; }
+  const Value& value(ValueId id) const { return plan_->values[static_cast<std::size_t>(id)]; }
+  Ref ref(ValueId id);               // empty for kNone
+  Ref workspace(std::size_t bytes);  // shared by all kernels, valid during one run
+  Ref lasting(std::size_t bytes);    // a kernel's own, for the life of the executable
+
+ private:
+  friend class LinearExecutable;
+  explicit KernelBuilder(const ir::Plan& plan) : plan_(&plan) {}
+  const ir::Plan* plan_;
+  std::vector<void*>* table_ = nullptr;
+  std::size_t workspace_bytes_ = 0;
+  std::vector<std::size_t> lasting_bytes_;
+  std::size_t lasting_base_ = 0;
+};
+
+class LinearExecutable : public Executable {
+ public:
+  using MakeKernel = std::function<std::unique_ptr<Kernel>(KernelBuilder&, const Node&)>;
+  using MakeUpdate = std::function<std::unique_ptr<UpdateKernel>(KernelBuilder&, const ir::Update&)>;
+
+  LinearExecutable(std::shared_ptr<const ir::Plan> plan, const std::vector<Storage*>& persistents,
+                   Executable* host, const MakeKernel& make_kernel, const MakeUpdate& make_update,
+                   bool small);
+
+  void stage(int slot, int input, const HostView& view) override;
+  void encode(int slot, const StepScalars& scalars, Completion& completion) override;
+  void read(int slot, int result, Tensor& out) override;
+  StepStatus status(int slot) override { return status_[slot]; }
+  bool small() const override { return small_; }
+  std::size_t planned_bytes() const override;
+  std::string detail(int node) const override;
+
+ private:
+  static constexpr std::size_t kMaxLasting = 4096;
+
+  std::shared_ptr<const ir::Plan> plan_;
+  std::vector<void*> table_;  // values, then the workspace, then lasting blocks
+  std::shared_ptr<void> arena_;
+  std::size_t arena_bytes_ = 0, staging_bytes_ = 0;
+  std::vector<Tensor> staged_[kSlots];
+  std::vector<bool> ones_[kSlots];  // inputs that hold ones
+  std::vector<std::pair<ValueId, std::size_t>> moving_;  // values in the memory of input i
+  std::vector<std::unique_ptr<Kernel>> kernels_;
+  std::unique_ptr<UpdateKernel> update_;
+  StepStatus status_[kSlots];
+  bool small_;
+};
+
+// The decisions of a training step's end, the same wherever counters are host memory: see ir::Update.
+class UpdateControl {
+ public:
+  UpdateControl(KernelBuilder& builder, const ir::Update& update);
+
+  double scale() const;     // that this step's gradients carry
+  bool blocked() const;     // an earlier step failed
+  int32_t updates() const;  // done so far
+  // After the losses and gradients were looked at. False: leave everything as it is.
+  bool accept(bool finite, StepStatus& status);
+  bool first() const;  // of the accumulated steps
+  // After accumulation. False: this is not the last of the accumulated steps.
+  bool ready();
+  // What accumulated (or this step's) gradients are multiplied with.
+  double factor() const;
+  void updated(StepStatus& status);
+  bool losses_finite() const;
+  void update_statistics();
+
+ private:
+  double get(const Ref& ref, int64_t i = 0) const;
+  void set(const Ref& ref, int64_t i, double value) const;
+
+  const ir::Update& update_;
+  DType master_;
+  Ref counters_, scale_, weight_sum_, weight_total_;
+  std::vector<Ref> losses_;
+  struct Statistic {
+    Ref running, batch;
+    int64_t count;
+    double momentum, factor;
+  };
+  std::vector<Statistic> statistics_;
+};
+
+}  // namespace mpsnn::runtime

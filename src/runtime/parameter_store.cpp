@@ -1,0 +1,72 @@
+#include "runtime/parameter_store.h"
+
+#include "mpsnn/error.h"
+
+namespace mpsnn {
+
+ParameterCopies::Copy& ParameterCopies::copy(runtime::DeviceContext& device) {
+  for (const auto& c : copies_)
+    if (c->device == &device) return *c;
+  auto storage = device.backend->allocate(host_.shape(), host_.dtype());
+  copies_.push_back(std::make_unique<Copy>(Copy{&device, std::move(storage), -1}));
+  return *copies_.back();
+}
+
+runtime::Storage& ParameterCopies::storage(runtime::DeviceContext& device) {
+  const std::lock_guard lock(mutex_);
+  return *copy(device).storage;
+}
+
+void ParameterCopies::refresh_host() {
+  if (host_version_ == latest_) return;
+  Tensor fresh(host_.shape(), host_.dtype());
+  current_->device->queue.run([&] { current_->storage->read(fresh); });
+  host_ = std::move(fresh);
+  host_version_ = latest_;
+}
+
+void ParameterCopies::refresh(runtime::DeviceContext& device, bool writes) {
+  const std::lock_guard lock(mutex_);
+  Copy& mine = copy(device);
+  if (mine.version != latest_) {
+    refresh_host();
+    device.queue.run([&] { mine.storage->write(host_); });
+    mine.version = latest_;
+  }
+  if (writes) {
+    mine.version = ++latest_;
+    current_ = &mine;
+  }
+}
+
+Tensor ParameterCopies::read() {
+  const std::lock_guard lock(mutex_);
+  refresh_host();
+  return host_.clone();
+}
+
+void ParameterCopies::write(const Tensor& value) {
+  if (value.shape() != host_.shape())
+    throw ShapeError("expected " + to_string(host_.shape()) + ", got " + to_string(value.shape()));
+  if (!is_floating(value.dtype()))
+    throw DTypeError(std::string("weights are floating, got ") + name_of(value.dtype()));
+  Tensor fresh = value.dtype() == host_.dtype() ? value.clone() : value.to(host_.dtype());
+  const std::lock_guard lock(mutex_);
+  host_ = std::move(fresh);
+  host_version_ = ++latest_;
+  current_ = nullptr;
+}
+
+Parameter::Parameter(Tensor canonical, bool buffer)
+    : shape_(canonical.shape()), dtype_(canonical.dtype()), buffer_(buffer) {
+  if (dtype_ != DType::float32 && dtype_ != DType::float64)
+    throw DTypeError(std::string("weights are float32 or float64, got ") + name_of(dtype_));
+  copies_ = std::make_unique<ParameterCopies>(canonical.clone());
+}
+
+Parameter::~Parameter() = default;
+
+Tensor Parameter::read() const { return copies_->read(); }
+void Parameter::write(const Tensor& value) { copies_->write(value); }
+
+}  // namespace mpsnn

@@ -1,0 +1,46 @@
+// Where a model's arrays live: a canonical copy on the host and one per device that uses them.
+//
+// The copy written last is current. A graph refreshes its device's copy when it encodes; a read from
+// Python refreshes the host's. Order comes from the queues: a refresh is queued behind the steps
+// that were encoded before it. (One store a parameter rather than one a model: a layer may be part
+// of several models.)
+#pragma once
+
+#include <memory>
+#include <mutex>
+#include <vector>
+
+#include "mpsnn/parameter.h"
+#include "runtime/registry.h"
+
+namespace mpsnn {
+
+class ParameterCopies {
+ public:
+  explicit ParameterCopies(Tensor host) : host_(std::move(host)) {}
+
+  // This device's storage, made at first use; its contents may be old until refresh().
+  runtime::Storage& storage(runtime::DeviceContext& device);
+  // Brings the device's copy up to date, and makes it the current one if a step is going to write it.
+  void refresh(runtime::DeviceContext& device, bool writes);
+
+  Tensor read();
+  void write(const Tensor& value);
+
+ private:
+  struct Copy {
+    runtime::DeviceContext* device;
+    std::unique_ptr<runtime::Storage> storage;
+    int64_t version;
+  };
+  Copy& copy(runtime::DeviceContext& device);
+  void refresh_host();
+
+  std::mutex mutex_;
+  Tensor host_;
+  int64_t latest_ = 0, host_version_ = 0;
+  Copy* current_ = nullptr;  // nullptr: the host's
+  std::vector<std::unique_ptr<Copy>> copies_;
+};
+
+}  // namespace mpsnn

@@ -1,0 +1,136 @@
+"""Runs one case of the table through the core, on any device and dtype."""
+
+from __future__ import annotations
+
+import os
+import zlib
+from typing import Any
+
+import numpy as np
+import torch
+from cases import Case
+
+from mpsnn import _core
+
+LOSSES = {"softmax_cross_entropy", "mse"}
+TOLERANCE = {"float64": 1e-9, "float32": 1e-5, "float16": 1e-2, "bfloat16": 5e-2}
+
+
+def devices() -> list[str]:
+    """The devices under test: all of this build, or MPSNN_TEST_DEVICE alone."""
+    chosen = os.environ.get("MPSNN_TEST_DEVICE")
+    return [chosen] if chosen else [d["id"] for d in _core.devices()]
+
+
+def round_to(x: np.ndarray, dtype: str) -> np.ndarray:
+    """float64 values that `dtype` holds exactly."""
+    if dtype == "float64":
+        return x
+    name = "float32" if dtype == "float32" else dtype
+    return torch.from_numpy(x).to(getattr(torch, name)).to(torch.float64).numpy()
+
+
+def make_operands(case: Case, dtype: str) -> list[np.ndarray]:
+    """Seeded operands in float64, already rounded to what the graph stores."""
+    rng = np.random.default_rng(zlib.crc32(case.name.encode()))
+    master = "float64" if dtype == "float64" else "float32"
+    operands = []
+    for i, (kind, shape) in enumerate(case.operands):
+        if kind == "i":
+            operands.append(rng.integers(0, case.classes, shape))
+            continue
+        x = rng.standard_normal(shape)
+        if case.distinct:
+            x = rng.permutation(x.size).reshape(shape) / 16.0 - 3
+        if i in case.positive or kind == "w":
+            x = np.abs(x) + 0.5
+        if kind == "t" and case.op == "softmax_cross_entropy":
+            x = np.exp(x) / np.exp(x).sum(-1, keepdims=True)
+        # Weights of convolutions and dense layers are rounded to half when used; biases are not.
+        half_weight = kind == "p" and i == 1 and case.op in ("conv2d", "linear")
+        stored = dtype if kind == "x" or half_weight else master
+        operands.append(round_to(x, "float32" if stored == "float64" and i < 0 else stored))
+    return operands
+
+
+def differentiable(case: Case) -> list[int]:
+    """Operands with a gradient."""
+    if case.op in LOSSES:
+        return [0]
+    count = 3 if case.op == "batch_norm" else len(case.operands)
+    return list(range(count))
+
+
+def oracle(
+    case: Case, operands: list[np.ndarray], cotangent: np.ndarray | None
+) -> tuple[np.ndarray, list[np.ndarray]]:
+    """Output and gradients by PyTorch in float64."""
+    wanted = differentiable(case)
+    tensors = [torch.from_numpy(np.ascontiguousarray(o)) for o in operands]
+    for i in wanted:
+        tensors[i].requires_grad_(True)
+    y = case.torch(*tensors)
+    seed = torch.ones_like(y) if cotangent is None else torch.from_numpy(cotangent)
+    y.backward(seed)
+    return y.detach().numpy(), [tensors[i].grad.numpy() for i in wanted]
+
+
+def run(
+    case: Case,
+    operands: list[np.ndarray],
+    device: str,
+    dtype: str,
+    cotangent: np.ndarray | None = None,
+    gradient: bool = False,
+    **options: Any,
+) -> tuple[np.ndarray, list[np.ndarray]]:
+    """Output and, if asked, gradients by mpsnn, as float64."""
+    graph = _core.Graph(dtype)
+    master = "float64" if dtype == "float64" else "float32"
+    ids, fed = [], []
+    for i, ((kind, _), value) in enumerate(zip(case.operands, operands, strict=True)):
+        if kind == "p":
+            parameter = _core.Parameter(value.astype(master))
+            ids.append(graph.parameter(f"p{i}", parameter))
+            continue
+        if kind == "i":
+            extra: dict[str, Any] = {"classes": case.classes}
+            if "ignore_index" in case.attrs:
+                extra["ignore_index"] = case.attrs["ignore_index"]
+            ids.append(graph.input(f"x{i}", value.shape, "int32", **extra))
+            fed.append(value)
+            continue
+        ids.append(graph.input(f"x{i}", value.shape, dtype if kind == "x" else master))
+        fed.append(value.astype(master))
+    outputs = graph.add(case.op, ids, dict(case.attrs), f"{case.op} {case.name}")
+    results = [("y", outputs[0], False)]
+    seeds = []
+    if gradient:
+        if case.op in LOSSES:
+            seeds.append((outputs[0], -1))
+        else:
+            assert cotangent is not None
+            c = graph.input("cotangent", graph.shape(outputs[0]), dtype, batched=False)
+            seeds.append((outputs[0], c))
+            fed.append(cotangent.astype(master))
+        results += [(f"g{i}", ids[i], True) for i in differentiable(case)]
+    program = _core.Program.compile(
+        graph, device=device, training=gradient and case.training, seeds=seeds, results=results,
+        **options,
+    )  # fmt: skip
+    step = program.encode(tuple(fed), ())
+    step.wait()
+    values = [as_float64(step.result(i)) for i in range(len(results))]
+    return values[0], values[1:]
+
+
+def as_float64(tensor: Any) -> np.ndarray:
+    return np.array(tensor.numpy(), dtype=np.float64)
+
+
+def error(got: np.ndarray, expected: np.ndarray) -> float:
+    """design 4: max|a-b| / max|b|; absolute where everything expected is zero."""
+    assert got.size == expected.size, (got.shape, expected.shape)
+    difference = np.abs(got.reshape(-1) - expected.reshape(-1)).max(initial=0.0)
+    scale = np.abs(expected).max(initial=0.0)
+    return float(difference / scale) if scale > 0 else float(difference)

@@ -1,0 +1,133 @@
+"""Every row of the case table on every device: forward, gradients, half storage, support."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from cases import CASES, Case
+from harness import LOSSES, TOLERANCE, devices, differentiable, error, make_operands, oracle
+from harness import round_to, run  # fmt: skip
+
+from mpsnn import _core
+
+DEVICES = devices()
+by_case = pytest.mark.parametrize("case", CASES, ids=lambda c: c.name)
+by_device = pytest.mark.parametrize("device", DEVICES)
+
+
+def cotangent_for(case: Case, operands: list[np.ndarray], dtype: str) -> np.ndarray | None:
+    if case.op in LOSSES:
+        return None
+    import torch
+
+    shape = case.torch(*[torch.from_numpy(o) for o in operands]).shape
+    return round_to(np.random.default_rng(7).standard_normal(tuple(shape)), dtype)
+
+
+def device_dtypes(device: str) -> list[str]:
+    return next(d["dtypes"] for d in _core.devices() if d["id"] == device)
+
+
+def tolerance(case: Case, dtype: str) -> float:
+    return 1e-4 if case.long_sum and dtype == "float32" else TOLERANCE[dtype]
+
+
+def check(case: Case, device: str, dtype: str) -> None:
+    operands = make_operands(case, dtype)
+    cotangent = cotangent_for(case, operands, dtype)
+    expected, expected_gradients = oracle(case, operands, cotangent)
+    got, gradients = run(case, operands, device, dtype, cotangent, gradient=True)
+    limit = tolerance(case, dtype)
+    assert error(got, expected) <= limit, "forward"
+    for i, g, e in zip(differentiable(case), gradients, expected_gradients, strict=True):
+        assert error(g, e) <= limit, f"gradient by operand {i}"
+
+
+@by_device
+@by_case
+@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16", "float64"])
+def test_against_torch(case: Case, device: str, dtype: str) -> None:
+    if dtype not in device_dtypes(device):
+        # A device without the dtype must say so when the graph is compiled, and why.
+        operands = make_operands(case, dtype)
+        with pytest.raises(_core.UnsupportedError, match=dtype):
+            run(case, operands, device, dtype)
+        return
+    check(case, device, dtype)
+
+
+@by_device
+@by_case
+def test_inference_equals_training_forward(case: Case, device: str) -> None:
+    operands = make_operands(case, "float32")
+    if case.op == "batch_norm" and not case.attrs["frozen"]:
+        case = Case(**{**case.__dict__, "attrs": {**case.attrs, "frozen": True}})
+    trained, _ = run(
+        case, operands, device, "float32", cotangent_for(case, operands, "float32"), gradient=True
+    )
+    inferred, _ = run(case, operands, device, "float32")
+    assert error(inferred, trained) <= 1e-6
+
+
+@by_case
+def test_finite_differences(case: Case) -> None:
+    """float64 on `reference`: directional derivatives by central differences."""
+    operands = make_operands(case, "float64")
+    cotangent = cotangent_for(case, operands, "float64")
+    _, gradients = run(case, operands, "reference", "float64", cotangent, gradient=True)
+    rng = np.random.default_rng(3)
+    step = 1e-6
+    for i, gradient in zip(differentiable(case), gradients, strict=True):
+        direction = rng.standard_normal(operands[i].shape)
+        ends = []
+        for sign in (1, -1):
+            moved = list(operands)
+            moved[i] = operands[i] + sign * step * direction
+            y, _ = run(case, moved, "reference", "float64", cotangent, gradient=True)
+            ends.append(float((y * (1.0 if cotangent is None else cotangent.reshape(y.shape))).sum()))
+        numeric = (ends[0] - ends[1]) / (2 * step)
+        analytic = float((gradient.reshape(direction.shape) * direction).sum())
+        assert numeric == pytest.approx(analytic, rel=1e-5, abs=1e-6), f"operand {i}"
+
+
+@by_device
+@by_case
+def test_support_is_stated(case: Case, device: str) -> None:
+    graph = _core.Graph("float32")
+    ids = []
+    for i, (kind, shape) in enumerate(case.operands):
+        if kind == "i":
+            ids.append(graph.input(f"x{i}", shape, "int32", classes=case.classes))
+        else:
+            ids.append(graph.input(f"x{i}", shape, "float32"))
+    graph.add(case.op, ids, dict(case.attrs), case.name)
+    for gradient in (False, True):
+        ok, reason = _core.supports(graph, device, gradient)
+        assert ok, reason
+
+
+def test_table_covers_every_op() -> None:
+    ops = {row["name"] for row in _core.op_table()}
+    assert ops - {"dropout"} == {c.op for c in CASES}  # dropout: test_dropout.py
+
+
+@pytest.mark.parametrize("device", [d for d in DEVICES if d in ("reference", "cpu")])
+def test_nan_passes_through_relu_and_max_pooling(device: str) -> None:
+    x = np.array([[-1.0, np.nan], [2.0, 3.0]])
+    relu = Case("nan", "neuron", (("x", (2, 2)),), lambda x: x, {"kind": "relu"})
+    y, _ = run(relu, [x], device, "float32")
+    assert np.isnan(y[0, 1]) and y[0, 0] == 0
+    pool = Case("nan", "max_pool2d", (("x", (1, 2, 2, 1)),), lambda x: x, {"kernel": (2, 2)})
+    y, _ = run(pool, [x.reshape(1, 2, 2, 1)], device, "float32")
+    assert np.isnan(y).all()
+
+
+def test_half_accumulation_rounds_on_reference() -> None:
+    """1 + 2048 small terms: a half accumulator stops growing at 2048, a float32 one does not."""
+    x, w = np.ones((1, 4096)), np.ones((1, 4096))
+    case = Case(
+        "half", "linear", (("x", (1, 4096)), ("p", (1, 4096))), lambda x, w: x @ w.T
+    )  # fmt: skip
+    wide, _ = run(case, [x, w], "reference", "float16")
+    narrow, _ = run(case, [x, w], "reference", "float16", half_accumulator=True)
+    assert wide.item() == 4096 and narrow.item() == 2048

@@ -1,0 +1,89 @@
+"""Weights and training state on disk: round trips, other readers, kill -9 while saving."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import mpsnn
+from mpsnn import nn
+
+
+def model() -> nn.Module:
+    return nn.Sequential(nn.Conv2d(1, 4, 3, padding="same"), nn.BatchNorm2d(4), nn.Flatten(),
+                         nn.Linear(256, 10))  # fmt: skip
+
+
+def test_round_trip_and_other_reader(tmp_path: Path) -> None:
+    first, second = model(), model()
+    path = tmp_path / "weights.safetensors"
+    first.save(path)
+    second.load(path)
+    for name, value in first.state_dict().items():
+        np.testing.assert_array_equal(np.asarray(value), np.asarray(second.state_dict()[name]))
+    numpy = pytest.importorskip("safetensors.numpy")
+    loaded = numpy.load_file(path)
+    assert set(loaded) == set(first.state_dict())
+    np.testing.assert_array_equal(loaded["3.weight"], np.asarray(first.state_dict()["3.weight"]))
+
+
+SAVER = """
+import sys, numpy as np, mpsnn
+from mpsnn import nn
+m = nn.Sequential(nn.Linear(700, 700))
+value = 0
+print("ready", flush=True)
+while True:
+    value += 1
+    m.load_state_dict({"0.weight": np.full((700, 700), value, np.float32),
+                       "0.bias": np.full(700, value, np.float32)})
+    m.save(sys.argv[1])
+"""
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs SIGKILL")
+def test_kill_while_saving_leaves_a_whole_file(tmp_path: Path) -> None:
+    path = tmp_path / "weights.safetensors"
+    rng = np.random.default_rng(0)
+    for _ in range(8):
+        child = subprocess.Popen([sys.executable, "-c", SAVER, os.fspath(path)],
+                                 stdout=subprocess.PIPE)  # fmt: skip
+        assert child.stdout is not None
+        child.stdout.readline()
+        while not path.exists():
+            time.sleep(0.01)
+        time.sleep(float(rng.uniform(0, 0.1)))
+        child.kill()
+        child.wait()
+        loaded = nn.Sequential(nn.Linear(700, 700))
+        loaded.load(path)
+        weight = np.asarray(loaded.state_dict()["0.weight"])
+        assert (weight == weight[0, 0]).all()
+        assert (np.asarray(loaded.state_dict()["0.bias"]) == weight[0, 0]).all()
+
+
+def test_unwritable_folder(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        model().save(tmp_path / "no" / "such" / "folder.safetensors")
+    assert not list(tmp_path.iterdir())
+
+
+def test_state_of_another_model_is_refused(tmp_path: Path) -> None:
+    def graph(m: nn.Module) -> mpsnn.TrainingGraph:
+        return mpsnn.TrainingGraph(m, nn.SoftmaxCrossEntropy(), mpsnn.optim.Adam(1e-3), (8, 8, 1), 4,
+                                   "reference")  # fmt: skip
+
+    path = tmp_path / "state.safetensors"
+    graph(model()).save_state(path)
+    other = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
+    before = np.array(other.state_dict()["1.weight"])
+    with pytest.raises((ValueError, mpsnn.ShapeError)):
+        graph(other).load_state(path)
+    np.testing.assert_array_equal(np.asarray(other.state_dict()["1.weight"]), before)

@@ -1,0 +1,151 @@
+"""Compiler passes seen from outside: fused against unfused, memory, plans on random networks."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from mpsnn import _core
+
+
+def random_network(seed: int, dtype: str = "float32") -> tuple[Any, Any, Any, list[tuple[str, Any]]]:
+    """A random branched network over every op of the slice: (graph, loss, logits, parameters)."""
+    rng = np.random.default_rng(seed)
+    graph = _core.Graph(dtype)
+    master = np.float64 if dtype == "float64" else np.float32
+    parameters: list[tuple[str, Any]] = []
+
+    def parameter(name: str, shape: Any, buffer: bool = False, fill: float | None = None) -> int:
+        value = rng.standard_normal(shape) * 0.3 if fill is None else np.full(shape, fill)
+        made = _core.Parameter(value.astype(master), buffer)
+        if not buffer:
+            parameters.append((name, made))
+        return graph.parameter(name, made)
+
+    n, side, channels = int(rng.integers(2, 5)), int(rng.integers(5, 9)), int(rng.integers(1, 6))
+    values = [graph.input("x", (n, side, side, channels))]
+    for depth in range(int(rng.integers(2, 7))):
+        x = values[int(rng.integers(len(values)))]
+        _, h, w, c = graph.shape(x)
+        kind = rng.choice(["conv", "conv", "neuron", "pool", "avg", "norm", "concat", "add", "drop"])
+        layer = f"{kind} {depth}"
+        if kind == "conv":
+            out = int(rng.integers(1, 8))
+            k = int(rng.integers(1, 4))
+            operands = [x, parameter(f"w{depth}", (out, k, k, c))]
+            if rng.random() < 0.7:
+                operands.append(parameter(f"b{depth}", (out,)))
+            y = graph.add("conv2d", operands, {"padding": "same"}, layer)[0]
+            if rng.random() < 0.7:
+                act = str(rng.choice(["relu", "leaky_relu", "sigmoid", "tanh"]))
+                y = graph.add("neuron", [y], {"kind": act, "a": 0.2}, layer + " act")[0]
+        elif kind == "neuron":
+            y = graph.add("neuron", [x], {"kind": str(rng.choice(["tanh", "sigmoid"]))}, layer)[0]
+        elif kind in ("pool", "avg"):
+            op = "max_pool2d" if kind == "pool" else "avg_pool2d"
+            attrs = {"kernel": (2, 2), "stride": (1, 1), "padding": "same"}
+            y = graph.add(op, [x], attrs, layer)[0]
+        elif kind == "norm":
+            operands = [x, parameter(f"g{depth}", (c,)), parameter(f"h{depth}", (c,)),
+                        parameter(f"m{depth}", (c,), True, 0.0),
+                        parameter(f"v{depth}", (c,), True, 1.0)]  # fmt: skip
+            y = graph.add("batch_norm", operands, {}, layer)[0]
+        elif kind == "drop":
+            y = graph.add("dropout", [x], {"rate": 0.25}, layer)[0]
+        else:
+            same = [v for v in values if graph.shape(v) == graph.shape(x)]
+            if kind == "add":
+                y = graph.add("add", [x, same[int(rng.integers(len(same)))]], {}, layer)[0]
+            else:
+                y = graph.add("concat", [x, values[0]], {}, layer)[0]
+        values.append(y)
+    flat = graph.add("flatten", [values[-1]], {}, "flatten")[0]
+    features = graph.shape(flat)[1]
+    logits = graph.add(
+        "linear", [flat, parameter("lw", (5, features)), parameter("lb", (5,))], {}, "linear"
+    )[0]
+    target = graph.input("t", (n,), "int32", classes=5)
+    loss = graph.add("softmax_cross_entropy", [logits, target], {}, "loss")[0]
+    return graph, loss, logits, parameters
+
+
+def step(seed: int, device: str, dtype: str = "float32", **options: Any) -> list[np.ndarray]:
+    graph, loss, logits, parameters = random_network(seed, dtype)
+    rng = np.random.default_rng(seed + 1)
+    shape = graph.shape(graph.inputs()[0])
+    x, t = rng.standard_normal(shape), rng.integers(0, 5, shape[0])
+    results = [("loss", loss, False), ("logits", logits, False)]
+    program = _core.Program.compile(
+        graph, device=device, training=True, seed=3, seeds=[(loss, -1)], results=results,
+        optimizer={"kind": "sgd", "groups": [{"momentum": 0.9}],
+                   "parameters": [(p, 0, name) for name, p in parameters]},
+        **options,
+    )  # fmt: skip
+    kept = []
+    for _ in range(2):
+        done = program.encode((x.astype(np.float32 if dtype != "float64" else dtype), t), (0.05,))
+        done.wait()
+        kept += [np.array(done.result(i).numpy(), np.float64) for i in range(2)]
+    return kept + [np.array(p.read(), np.float64) for _, p in parameters]
+
+
+def close(a: list[np.ndarray], b: list[np.ndarray], limit: float) -> None:
+    assert len(a) == len(b)
+    for x, y in zip(a, b, strict=True):
+        assert np.abs(x - y).max() <= limit * max(1.0, np.abs(y).max())
+
+
+SEEDS = range(60)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_optimised_equals_plain(seed: int, device: str) -> None:
+    close(step(seed, device), step(seed, device, optimize=False), 1e-4)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_devices_agree(seed: int, device: str) -> None:
+    if device == "reference":
+        close(step(seed, device), step(seed, device, "float64"), 1e-4)
+    else:
+        close(step(seed, device), step(seed, "reference"), 1e-4)
+
+
+def test_fusion_elision_and_memory_are_reported(device: str) -> None:
+    graph = _core.Graph()
+    x = graph.input("x", (4, 8, 8, 3))
+    w = graph.parameter("w", _core.Parameter(np.ones((16, 3, 3, 3), np.float32)))
+    y = graph.add("conv2d", [x, w], {"padding": "same"}, "Conv2d c")[0]
+    y = graph.add("neuron", [y], {"kind": "relu"}, "ReLU r")[0]
+    y = graph.add("dropout", [y], {"rate": 0.5}, "Dropout d")[0]
+    y = graph.add("flatten", [y], {}, "Flatten f")[0]
+    dead = graph.add("neuron", [y], {"kind": "tanh"}, "Tanh dead")[0]
+    plain = _core.Program.compile(graph, device=device, results=[("y", y, False)], optimize=False)
+    program = _core.Program.compile(graph, device=device, results=[("y", y, False)])
+    notes = "\n".join(program.notes())
+    for text in ("[ReLU r] into [Conv2d c]", "[Dropout d]", "[Flatten f]", "[Tanh dead]"):
+        assert text in notes, notes
+    assert len(program.summary()) == 1
+    assert program.naive_bytes() == plain.naive_bytes()
+    assert program.planned_bytes() < plain.naive_bytes()
+    assert dead != y
+    a = np.random.default_rng(0).random((4, 8, 8, 3), np.float32)
+    for p in (plain, program):
+        done = p.encode((a,), ())
+        done.wait()
+    assert "Conv2d c" in program.to_dot()
+
+
+def test_requested_values_are_not_fused_away(device: str) -> None:
+    graph = _core.Graph()
+    x = graph.input("x", (2, 6))
+    w = graph.parameter("w", _core.Parameter(np.full((3, 6), -1, np.float32)))
+    before = graph.add("linear", [x, w], {}, "Linear l")[0]
+    after = graph.add("neuron", [before], {"kind": "relu"}, "ReLU r")[0]
+    results = [("before", before, False), ("after", after, False)]
+    program = _core.Program.compile(graph, device=device, results=results)
+    done = program.encode((np.ones((2, 6), np.float32),), ())
+    done.wait()
+    assert (done.result(0).numpy() == -6).all() and (done.result(1).numpy() == 0).all()

@@ -1,0 +1,381 @@
+"""Training as a whole: parity with PyTorch, reruns, resume, accuracy, the finite guard."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from twin import nchw, twin
+
+import mpsnn
+from mpsnn import nn, optim
+
+OPTIMIZERS: list[tuple[str, Any, Any]] = [
+    ("sgd", lambda: optim.SGD(0.05), lambda p: torch.optim.SGD(p, 0.05)),
+    ("momentum", lambda: optim.SGD(0.05, momentum=0.9, weight_decay=1e-3),
+     lambda p: torch.optim.SGD(p, 0.05, momentum=0.9, weight_decay=1e-3)),
+    ("nesterov", lambda: optim.SGD(0.02, momentum=0.8, nesterov=True),
+     lambda p: torch.optim.SGD(p, 0.02, momentum=0.8, nesterov=True)),
+    ("dampening", lambda: optim.SGD(0.05, momentum=0.9, dampening=0.3),
+     lambda p: torch.optim.SGD(p, 0.05, momentum=0.9, dampening=0.3)),
+    ("adam", lambda: optim.Adam(1e-3), lambda p: torch.optim.Adam(p, 1e-3)),
+    ("adam-decay", lambda: optim.Adam(1e-3, betas=(0.8, 0.95), weight_decay=1e-2),
+     lambda p: torch.optim.Adam(p, 1e-3, betas=(0.8, 0.95), weight_decay=1e-2)),
+    ("adamw", lambda: optim.AdamW(1e-3, weight_decay=0.1),
+     lambda p: torch.optim.AdamW(p, 1e-3, weight_decay=0.1)),
+    ("rmsprop", lambda: optim.RMSProp(1e-3), lambda p: torch.optim.RMSprop(p, 1e-3)),
+    ("rmsprop-all", lambda: optim.RMSProp(1e-3, momentum=0.5, centered=True, weight_decay=1e-3),
+     lambda p: torch.optim.RMSprop(p, 1e-3, momentum=0.5, centered=True, weight_decay=1e-3)),
+]  # fmt: skip
+
+
+def data(n: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    return rng.random((n, 8, 8, 1), np.float32), rng.integers(0, 10, n)
+
+
+def torch_losses(
+    model: Any, optimizer: Any, x: np.ndarray, y: np.ndarray, steps: int, *,
+    accumulate: int = 1, clip_value: float | None = None, clip_norm: float | None = None,
+) -> list[float]:  # fmt: skip
+    losses = []
+    for i in range(0, steps, accumulate):
+        optimizer.zero_grad()
+        for k in range(i, i + accumulate):
+            part = slice(16 * k, 16 * k + 16)
+            loss = torch.nn.functional.cross_entropy(model(nchw(x[part])), torch.from_numpy(y[part]))
+            (loss / accumulate).backward()
+            losses.append(loss.item())
+        if clip_value is not None:
+            torch.nn.utils.clip_grad_value_(model.parameters(), clip_value)
+        if clip_norm is not None:
+            torch.nn.utils.clip_grad_norm_(model.parameters(), clip_norm)
+        optimizer.step()
+    return losses
+
+
+def our_losses(graph: Any, x: np.ndarray, y: np.ndarray, steps: int) -> list[float]:
+    made = []
+    for k in range(steps):
+        part = slice(16 * k, 16 * k + 16)
+        made.append(graph.encode(x[part], y[part]).loss)
+    return made
+
+
+def assert_curves(ours: list[float], theirs: list[float], limit: float = 1e-4) -> None:
+    for a, b in zip(ours, theirs, strict=True):
+        assert abs(a - b) / max(1.0, abs(b)) <= limit, (ours, theirs)
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs"), [o[1:] for o in OPTIMIZERS], ids=[o[0] for o in OPTIMIZERS]
+)
+def test_twenty_steps_as_pytorch(device: str, digits_model: Any, ours: Any, theirs: Any) -> None:
+    mpsnn.manual_seed(1)
+    model = digits_model()
+    other = twin(model).train()
+    x, y = data(320)
+    graph = mpsnn.TrainingGraph(model, nn.SoftmaxCrossEntropy(), ours(), (8, 8, 1), 16, device)
+    expected = torch_losses(other, theirs(other.parameters()), x, y, 20)
+    assert_curves(our_losses(graph, x, y, 20), expected)
+    weight = other[0].weight.detach().numpy().transpose(0, 2, 3, 1)
+    np.testing.assert_allclose(model.state_dict()["0.weight"], weight, atol=2e-3)
+    running = other[4].running_var.numpy()
+    np.testing.assert_allclose(model.state_dict()["4.running_var"], running, rtol=1e-3)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [dict(clip_value=0.01), dict(clip_norm=0.1), dict(clip_norm=1e6),
+     dict(clip_value=0.05, clip_norm=0.1), dict(accumulate=4), dict(accumulate=2, clip_norm=0.2)],
+    ids=str,
+)  # fmt: skip
+def test_clipping_and_accumulation_as_pytorch(device: str, options: Any) -> None:
+    mpsnn.manual_seed(2)
+    # Without batch-norm, whose statistics accumulation does not merge.
+    model = nn.Sequential(nn.Conv2d(1, 6, 3, padding="same"), nn.Tanh(), nn.MaxPool2d(2),
+                          nn.Flatten(), nn.Linear(96, 10))  # fmt: skip
+    other = twin(model)
+    x, y = data(320)
+    graph = mpsnn.TrainingGraph(
+        model, nn.SoftmaxCrossEntropy(), optim.SGD(0.1, momentum=0.9), (8, 8, 1), 16, device,
+        **options,
+    )  # fmt: skip
+    optimizer = torch.optim.SGD(other.parameters(), 0.1, momentum=0.9)
+    assert_curves(our_losses(graph, x, y, 20), torch_losses(other, optimizer, x, y, 20, **options))
+
+
+def test_groups_schedules_and_frozen_layers(device: str) -> None:
+    mpsnn.manual_seed(3)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(64, 20), nn.ReLU(), nn.Linear(20, 20), nn.ReLU(),
+                          nn.Linear(20, 10))  # fmt: skip
+    other = twin(model)
+    model[3].trainable = False
+    for p in other[3].parameters():
+        p.requires_grad_(False)
+    x, y = data(160)
+    recipe = optim.SGD(
+        lambda update: 0.1 / (1 + update), momentum=0.9, groups=[("1.*", dict(lr=0.01, momentum=0.5))]
+    )
+    graph = mpsnn.TrainingGraph(model, nn.SoftmaxCrossEntropy(), recipe, (8, 8, 1), 16, device)
+    optimizer = torch.optim.SGD(
+        [dict(params=other[1].parameters(), lr=0.01, momentum=0.5),
+         dict(params=other[5].parameters(), lr=0.1, momentum=0.9)])  # fmt: skip
+    expected = []
+    for k in range(10):
+        optimizer.param_groups[1]["lr"] = 0.1 / (1 + k)
+        expected += torch_losses(other, optimizer, x[16 * k :], y[16 * k :], 1)
+    frozen = model.state_dict()["3.weight"].copy()
+    assert_curves(our_losses(graph, x, y, 10), expected)
+    np.testing.assert_array_equal(model.state_dict()["3.weight"], frozen)
+
+
+def train_bits(device: str, model: Any, steps: int, **options: Any) -> dict[str, bytes]:
+    mpsnn.manual_seed(5)
+    made = model(0.5)
+    graph = mpsnn.TrainingGraph(
+        made, nn.SoftmaxCrossEntropy(), optim.Adam(1e-3), (8, 8, 1), 16, device, seed=9, **options
+    )
+    x, y = data(16 * steps)
+    for k in range(steps):
+        graph.encode(x[16 * k : 16 * k + 16], y[16 * k : 16 * k + 16])
+    graph.wait()
+    return {k: np.asarray(v).tobytes() for k, v in made.state_dict().items()}
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_reruns_are_equal_bit_for_bit(device: str, digits_model: Any, threads: int) -> None:
+    before = mpsnn.num_threads()
+    mpsnn.set_num_threads(threads)
+    try:
+        assert train_bits(device, digits_model, 12) == train_bits(device, digits_model, 12)
+    finally:
+        mpsnn.set_num_threads(before)
+
+
+def test_resume_equals_unbroken_run(device: str, digits_model: Any, tmp_path: Path) -> None:
+    x, y = data(16 * 12)
+
+    def run(graph: Any, steps: range) -> None:
+        for k in steps:
+            graph.encode(x[16 * k : 16 * k + 16], y[16 * k : 16 * k + 16])
+        graph.wait()
+
+    def fresh(model: Any) -> Any:
+        return mpsnn.TrainingGraph(
+            model, nn.SoftmaxCrossEntropy(), optim.Adam(lambda u: 1e-3 / (1 + u)), (8, 8, 1), 16,
+            device, seed=4,
+        )  # fmt: skip
+
+    mpsnn.manual_seed(6)
+    whole = digits_model(0.5)
+    broken = copy.deepcopy(whole)
+    run(fresh(whole), range(12))
+    first = fresh(broken)
+    run(first, range(5))
+    first.save_state(tmp_path / "state.safetensors")
+    mpsnn.manual_seed(99)
+    resumed = digits_model(0.5)
+    second = fresh(resumed)
+    second.load_state(tmp_path / "state.safetensors")
+    run(second, range(5, 12))
+    for name, value in whole.state_dict().items():
+        assert np.array_equal(np.asarray(value), np.asarray(resumed.state_dict()[name])), name
+
+
+def test_smaller_last_batch_trains_as_pytorch(device: str, digits_model: Any) -> None:
+    mpsnn.manual_seed(7)
+    model = digits_model()
+    other = twin(model).train()
+    x, y = data(50)
+    graph = mpsnn.TrainingGraph(
+        model, nn.SoftmaxCrossEntropy(), optim.Adam(1e-3), (8, 8, 1), 16, device
+    )
+    optimizer = torch.optim.Adam(other.parameters(), 1e-3)
+    ours, theirs = [], []
+    for _ in range(3):
+        for i in range(0, 50, 16):
+            ours.append(graph.encode(x[i : i + 16], y[i : i + 16]).loss)
+            optimizer.zero_grad()
+            loss = torch.nn.functional.cross_entropy(
+                other(nchw(x[i : i + 16])), torch.from_numpy(y[i : i + 16])
+            )
+            loss.backward()
+            optimizer.step()
+            theirs.append(loss.item())
+    assert_curves(ours, theirs)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
+def test_learns_digits_in_every_dtype(device: str, dtype: str) -> None:
+    """A known accuracy after few epochs: PyTorch reaches 93-95 % in five."""
+    if dtype not in next(d for d in mpsnn.devices() if d.id == device).dtypes:
+        with pytest.raises(mpsnn.UnsupportedError):
+            mpsnn.TrainingGraph(nn.Sequential(nn.Flatten(), nn.Linear(64, 10)),
+                                nn.SoftmaxCrossEntropy(), None, (8, 8, 1), 4, device, dtype)  # fmt: skip
+        return
+    (x, y), (xt, yt) = mpsnn.datasets.digits()
+    mpsnn.manual_seed(0)
+    model = nn.Sequential(
+        nn.Conv2d(1, 8, 3, padding="same"), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(),
+        nn.Linear(128, 32), nn.ReLU(), nn.Linear(32, 10))  # fmt: skip
+    graph = mpsnn.TrainingGraph(
+        model, nn.SoftmaxCrossEntropy(), optim.Adam(3e-3), (8, 8, 1), 32, device, dtype, seed=0
+    )
+    batches = mpsnn.data.batches(x, y, 32, shuffle=True, seed=0)
+    for _ in range(5):
+        for images, labels in batches:
+            graph.encode(images, labels)
+    predict = mpsnn.InferenceGraph(model, input_shape=(8, 8, 1), batch_size=128, device=device)
+    assert predict.evaluate(xt, yt, metrics=("accuracy",))["accuracy"] >= 0.92
+
+
+@pytest.mark.parametrize("poison", ["input", "weights"])
+def test_finite_guard(device: str, digits_model: Any, poison: str) -> None:
+    mpsnn.manual_seed(8)
+    model = digits_model()
+    graph = mpsnn.TrainingGraph(
+        model, nn.SoftmaxCrossEntropy(), optim.Adam(1e-3), (8, 8, 1), 16, device
+    )
+    x, y = data(16)
+    graph.encode(x, y).wait()
+    if poison == "weights":
+        broken = dict(model.state_dict())
+        broken["8.weight"] = np.full_like(broken["8.weight"], np.inf)
+        good = dict(model.state_dict())
+        model.load_state_dict(broken)
+    before = {k: np.array(v) for k, v in model.state_dict().items()}
+    bad = x.copy()
+    if poison == "input":
+        bad[3, 2, 2, 0] = np.nan
+    first = graph.encode(bad, y)
+    with pytest.raises(mpsnn.NonFiniteError, match="step 1"):
+        first.wait()
+    for name, value in model.state_dict().items():
+        np.testing.assert_array_equal(np.asarray(value), before[name], err_msg=name)
+    if poison == "weights":
+        model.load_state_dict(good)
+    graph.encode(x, y).wait()  # goes on once the error has been raised
+    assert not np.array_equal(np.asarray(model.state_dict()["0.weight"]), before["0.weight"])
+
+
+def test_later_queued_steps_do_not_update_after_a_bad_one(device: str, digits_model: Any) -> None:
+    model = digits_model()
+    graph = mpsnn.TrainingGraph(
+        model, nn.SoftmaxCrossEntropy(), optim.SGD(0.1), (8, 8, 1), 16, device
+    )
+    x, y = data(16)
+    before = {k: np.array(v) for k, v in model.state_dict().items()}
+    graph.encode(np.full_like(x, np.nan), y)
+    raised = 0
+    for _ in range(2):
+        try:
+            graph.encode(x, y)
+        except mpsnn.NonFiniteError:
+            raised += 1
+            break
+    if not raised:
+        with pytest.raises(mpsnn.NonFiniteError):
+            graph.wait()
+    for name, value in model.state_dict().items():
+        np.testing.assert_array_equal(np.asarray(value), before[name], err_msg=name)
+
+
+def test_check_finite_off(device: str) -> None:
+    model = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
+    graph = mpsnn.TrainingGraph(
+        model, nn.SoftmaxCrossEntropy(), optim.SGD(0.1), (8, 8, 1), 16, device, check_finite=False
+    )
+    x, y = data(16)
+    step = graph.encode(np.full_like(x, np.nan), y)
+    assert np.isnan(step.loss)
+    assert np.isnan(np.asarray(model.state_dict()["1.weight"])).all()
+
+
+def test_dynamic_loss_scale_skips_and_halves(device: str) -> None:
+    model = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
+    graph = mpsnn.TrainingGraph(
+        model, nn.SoftmaxCrossEntropy(), optim.SGD(1e-3), (8, 8, 1), 16, device, "float16",
+        loss_scale="dynamic", outputs=["1.weight:grad"],
+    )  # fmt: skip
+    x, y = data(16)
+    before = np.array(model.state_dict()["1.weight"])
+    graph.encode(x * np.float32(6e4), y).wait()  # gradients overflow in half at a scale of 65536
+    np.testing.assert_array_equal(np.asarray(model.state_dict()["1.weight"]), before)
+    for _ in range(20):
+        step = graph.encode(x, y)
+        step.wait()
+    assert not np.array_equal(np.asarray(model.state_dict()["1.weight"]), before)
+    assert np.abs(step.outputs["1.weight:grad"]).max() < 1  # unscaled
+
+
+def test_outputs_are_the_gradients_of_pytorch(device: str, digits_model: Any) -> None:
+    mpsnn.manual_seed(10)
+    model = digits_model()
+    other = twin(model).train()
+    x, y = data(16)
+    names = ["3", "3:grad", "0.weight:grad", "9:grad", "x:grad", "11", "4.bias:grad"]
+    graph = mpsnn.TrainingGraph(
+        model, nn.SoftmaxCrossEntropy(), None, (8, 8, 1), 16, device, outputs=names
+    )
+    outputs = graph.encode(x, y).outputs
+    assert set(outputs) == set(names)
+    seen: dict[str, torch.Tensor] = {}
+    value = xt = nchw(x).requires_grad_(True)
+    for i, layer in enumerate(other):
+        value = layer(value)
+        value.retain_grad()
+        seen[str(i)] = value
+    loss = torch.nn.functional.cross_entropy(value, torch.from_numpy(y))
+    loss.backward()
+
+    def nhwc(t: torch.Tensor) -> np.ndarray:
+        a = t.detach().numpy()
+        return a.transpose(0, 2, 3, 1) if a.ndim == 4 else a
+
+    expected = {
+        "3": nhwc(seen["3"]), "3:grad": nhwc(seen["3"].grad), "11": nhwc(seen["11"]),
+        "9:grad": nhwc(seen["9"].grad), "x:grad": nhwc(xt.grad),
+        "0.weight:grad": nhwc(other[0].weight.grad), "4.bias:grad": other[4].bias.grad.numpy(),
+    }  # fmt: skip
+    for name in names:
+        scale = np.abs(expected[name]).max()
+        assert np.abs(outputs[name] - expected[name]).max() <= 1e-4 * scale, name
+
+
+def test_losses_are_per_image(device: str) -> None:
+    model = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
+    graph = mpsnn.TrainingGraph(model, nn.SoftmaxCrossEntropy(), None, (8, 8, 1), 16, device)
+    x, y = data(16)
+    weights = np.linspace(0, 2, 16, dtype=np.float32)
+    step = graph.encode(x, y, weights=weights)
+    other = twin(model)
+    per = torch.nn.functional.cross_entropy(
+        other(nchw(x)), torch.from_numpy(y), reduction="none"
+    ).detach().numpy()  # fmt: skip
+    np.testing.assert_allclose(step.losses[1:], per[1:], rtol=1e-4)
+    assert step.losses[0] == 0  # weight 0
+    assert step.loss == pytest.approx((per * weights).sum() / weights.sum(), rel=1e-4)
+
+
+@pytest.mark.soak
+def test_ten_thousand_steps_keep_memory_flat(device: str) -> None:
+    import resource
+
+    model = nn.Sequential(nn.Flatten(), nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 10))
+    graph = mpsnn.TrainingGraph(
+        model, nn.SoftmaxCrossEntropy(), optim.Adam(1e-3), (8, 8, 1), 16, device
+    )
+    x, y = data(16)
+    for _ in range(1000):
+        graph.encode(x, y)
+    graph.wait()
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    for _ in range(10_000):
+        graph.encode(x, y)
+    graph.wait()
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before <= 512  # KiB
