@@ -72,8 +72,10 @@ Ref KernelBuilder::ref(ValueId id) {
 }
 
 Ref KernelBuilder::workspace(std::size_t bytes) {
-  workspace_bytes_ = std::max(workspace_bytes_, bytes);
-  return Ref(&(*table_)[plan_->values.size()]);
+  const std::size_t offset = workspace_next_;
+  workspace_next_ += (bytes + 63) / 64 * 64;
+  workspace_bytes_ = std::max(workspace_bytes_, workspace_next_);
+  return Ref(&(*table_)[plan_->values.size()], offset);
 }
 
 Ref KernelBuilder::lasting(std::size_t bytes) {
@@ -107,7 +109,11 @@ LinearExecutable::LinearExecutable(std::shared_ptr<const ir::Plan> plan,
   KernelBuilder builder(p);
   builder.table_ = &table_;
   builder.lasting_base_ = p.values.size() + 1;
-  for (const Node& node : p.nodes) kernels_.push_back(make_kernel(builder, node));
+  for (const Node& node : p.nodes) {
+    builder.workspace_next_ = 0;  // each kernel has the workspace to itself while it runs
+    kernels_.push_back(make_kernel(builder, node));
+  }
+  builder.workspace_next_ = 0;
   if (p.update) update_ = make_update(builder, *p.update);
 
   std::vector<Block> blocks;

@@ -28,15 +28,17 @@ class HostStorage final : public Storage {
 class Ref {
  public:
   Ref() = default;
-  explicit Ref(void** place) : place_(place) {}
+  explicit Ref(void** place, std::size_t offset = 0) : place_(place), offset_(offset) {}
   template <class T = void>
   T* get() const {
-    return place_ == nullptr ? nullptr : static_cast<T*>(*place_);
+    if (place_ == nullptr) return nullptr;
+    return static_cast<T*>(static_cast<void*>(static_cast<char*>(*place_) + offset_));
   }
   explicit operator bool() const { return place_ != nullptr; }
 
  private:
   void** place_ = nullptr;
+  std::size_t offset_ = 0;
 };
 
 struct StepContext {
@@ -63,7 +65,7 @@ class KernelBuilder {
   const ir::Plan& plan() const { return *plan_; }
   const Value& value(ValueId id) const { return plan_->values[static_cast<std::size_t>(id)]; }
   Ref ref(ValueId id);               // empty for kNone
-  Ref workspace(std::size_t bytes);  // shared by all kernels, valid during one run
+  Ref workspace(std::size_t bytes);  // valid during one run of this kernel
   Ref lasting(std::size_t bytes);    // a kernel's own, for the life of the executable
 
  private:
@@ -71,7 +73,7 @@ class KernelBuilder {
   explicit KernelBuilder(const ir::Plan& plan) : plan_(&plan) {}
   const ir::Plan* plan_;
   std::vector<void*>* table_ = nullptr;
-  std::size_t workspace_bytes_ = 0;
+  std::size_t workspace_next_ = 0, workspace_bytes_ = 0;
   std::vector<std::size_t> lasting_bytes_;
   std::size_t lasting_base_ = 0;
 };

@@ -97,9 +97,9 @@ def test_support_is_stated(case: Case, device: str) -> None:
     ids = []
     for i, (kind, shape) in enumerate(case.operands):
         if kind == "i":
-            ids.append(graph.input(f"x{i}", shape, "int32", classes=case.classes))
+            ids.append(graph.input(f"x{i}", shape, "int32", batched=False, classes=case.classes))
         else:
-            ids.append(graph.input(f"x{i}", shape, "float32"))
+            ids.append(graph.input(f"x{i}", shape, "float32", batched=False))
     graph.add(case.op, ids, dict(case.attrs), case.name)
     for gradient in (False, True):
         ok, reason = _core.supports(graph, device, gradient)

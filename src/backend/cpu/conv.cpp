@@ -1,0 +1,155 @@
+// conv2d by oneDNN. Weights keep their canonical layout between steps and are packed into the
+// primitive's own each step: they are small beside the images.
+#include "backend/cpu/onednn.h"
+#include "mpsnn/layouts.h"
+
+namespace mpsnn::backend::cpu {
+namespace {
+
+using dnnl::memory;
+using Tag = memory::format_tag;
+constexpr auto kFloat = memory::data_type::f32;
+
+struct Convolution {
+  Convolution(const Node& node, const Shape& x, const Shape& w, const Shape& y) {
+    const int64_t groups = node.attrs.integer("groups");
+    const auto &s = node.attrs.integers("stride"), &d = node.attrs.integers("dilation"),
+               &p = node.attrs.integers("pads");
+    stride = {s[0], s[1]};
+    dilation = {d[0] - 1, d[1] - 1};
+    before = {p[0], p[1]};
+    after = {p[2], p[3]};
+    const memory::dims image{x[0], x[3], x[1], x[2]}, out{y[0], y[3], y[1], y[2]};
+    source = {image, kFloat, Tag::nhwc};
+    target = {out, kFloat, Tag::nhwc};
+    bias = {{w[conv_weight::out]}, kFloat, Tag::x};
+    const int64_t o = w[conv_weight::out], kh = w[conv_weight::kh], kw = w[conv_weight::kw],
+                  i = w[conv_weight::in];
+    if (groups == 1) {
+      canonical = {{o, i, kh, kw}, kFloat, Tag::ohwi};
+      packed = {{o, i, kh, kw}, kFloat, Tag::any};
+    } else {
+      canonical = {{groups, o / groups, i, kh, kw}, kFloat, Tag::gohwi};
+      packed = {{groups, o / groups, i, kh, kw}, kFloat, Tag::any};
+    }
+  }
+  dnnl::convolution_forward::primitive_desc forward(bool with_bias) const {
+    return {engine(), dnnl::prop_kind::forward_training, dnnl::algorithm::convolution_direct, source,
+            packed, with_bias ? bias : memory::desc(), target, stride, dilation, before, after,
+            user_scratchpad()};
+  }
+  memory::dims stride, dilation, before, after;
+  memory::desc source, target, bias, canonical, packed;
+};
+
+class Forward final : public runtime::Kernel {
+ public:
+  Forward(Builder& b, const Node& node)
+      : epilogue_(node.attrs), y_(b.out(node.y(0))), elements_(count(b.shape(node.y(0)))) {
+    const bool with_bias = node.nx > 2 && node.x(2) != kNone;
+    const Convolution c(node, b.shape(node.x(0)), b.shape(node.x(1)), b.shape(node.y(0)));
+    const auto descriptor = c.forward(with_bias);
+    runtime::Ref weight = b.weight(node.x(1));
+    if (descriptor.weights_desc() != c.canonical) {
+      const runtime::Ref packed = b.scratch(descriptor.weights_desc().get_size());
+      pack_ = reorder(b, c.canonical, weight, descriptor.weights_desc(), packed);
+      weight = packed;
+    }
+    main_ = Primitive::make(b, descriptor, dnnl::convolution_forward(descriptor));
+    main_.bind(DNNL_ARG_SRC, c.source, b.in(node.x(0)));
+    main_.bind(DNNL_ARG_WEIGHTS, descriptor.weights_desc(), weight);
+    if (with_bias) main_.bind(DNNL_ARG_BIAS, c.bias, b.in(node.x(2)));
+    main_.bind(DNNL_ARG_DST, c.target, y_);
+  }
+  void run(const runtime::StepContext&) override {
+    if (pack_) pack_.run();
+    main_.run();
+    epilogue_.apply(y_.get<float>(), elements_);
+  }
+  std::string detail() const override { return "oneDNN " + main_.name(); }
+
+ private:
+  Epilogue epilogue_;
+  runtime::Ref y_;
+  int64_t elements_;
+  Primitive pack_, main_;
+};
+
+class Gradient final : public runtime::Kernel {
+ public:
+  Gradient(Builder& b, const Node& node)
+      : epilogue_(node.attrs),
+        gy_(b.in(node.gy(0))),
+        y_(b.in(node.y(0))),
+        channels_(b.shape(node.gy(0)).back()),
+        elements_(count(b.shape(node.gy(0)))) {
+    const Convolution c(node, b.shape(node.x(0)), b.shape(node.x(1)), b.shape(node.gy(0)));
+    const auto hint = c.forward(false);
+    gz_ = epilogue_ ? b.workspace(static_cast<std::size_t>(elements_)) : gy_;
+    if (node.gx(0) != kNone) {
+      const dnnl::convolution_backward_data::primitive_desc d(
+          engine(), dnnl::algorithm::convolution_direct, c.source, c.packed, c.target, c.stride,
+          c.dilation, c.before, c.after, hint, user_scratchpad());
+      runtime::Ref weight = b.weight(node.x(1));
+      if (d.weights_desc() != c.canonical) {
+        const runtime::Ref packed = b.scratch(d.weights_desc().get_size());
+        pack_ = reorder(b, c.canonical, weight, d.weights_desc(), packed);
+        weight = packed;
+      }
+      data_ = Primitive::make(b, d, dnnl::convolution_backward_data(d));
+      data_.bind(DNNL_ARG_DIFF_DST, c.target, gz_);
+      data_.bind(DNNL_ARG_WEIGHTS, d.weights_desc(), weight);
+      data_.bind(DNNL_ARG_DIFF_SRC, c.source, b.out(node.gx(0)));
+    }
+    const bool with_bias = node.nx > 2 && node.gx(2) != kNone;
+    if (node.gx(1) != kNone) {
+      const dnnl::convolution_backward_weights::primitive_desc d(
+          engine(), dnnl::algorithm::convolution_direct, c.source, c.packed,
+          with_bias ? c.bias : memory::desc(), c.target, c.stride, c.dilation, c.before, c.after,
+          hint, user_scratchpad());
+      const runtime::Ref gw = b.out(node.gx(1));
+      runtime::Ref target = gw;
+      if (d.diff_weights_desc() != c.canonical) {
+        target = b.scratch(d.diff_weights_desc().get_size());
+        unpack_ = reorder(b, d.diff_weights_desc(), target, c.canonical, gw);
+      }
+      weights_ = Primitive::make(b, d, dnnl::convolution_backward_weights(d));
+      weights_.bind(DNNL_ARG_SRC, c.source, b.in(node.x(0)));
+      weights_.bind(DNNL_ARG_DIFF_DST, c.target, gz_);
+      weights_.bind(DNNL_ARG_DIFF_WEIGHTS, d.diff_weights_desc(), target);
+      if (with_bias) weights_.bind(DNNL_ARG_DIFF_BIAS, c.bias, b.out(node.gx(2)));
+    } else if (with_bias) {
+      gb_ = b.out(node.gx(2));
+      partial_ = b.workspace(bias_gradient_floats(channels_));
+    }
+  }
+  void run(const runtime::StepContext&) override {
+    if (epilogue_)
+      epilogue_.gradient(gy_.get<float>(), y_.get<float>(), gz_.get<float>(), elements_);
+    if (weights_) weights_.run();
+    if (unpack_) unpack_.run();
+    if (gb_)
+      bias_gradient(gz_.get<float>(), elements_ / channels_, channels_, partial_.get<float>(),
+                    gb_.get<float>());
+    if (pack_) pack_.run();
+    if (data_) data_.run();
+  }
+  std::string detail() const override {
+    return "oneDNN " + (data_ ? data_.name() : std::string("no data")) + " / " + weights_.name();
+  }
+
+ private:
+  Epilogue epilogue_;
+  runtime::Ref gy_, y_, gz_, gb_, partial_;
+  int64_t channels_, elements_;
+  Primitive pack_, data_, weights_, unpack_;
+};
+
+}  // namespace
+
+KernelPtr make_conv2d(Builder& b, const Node& node) {
+  if (node.gradient) return std::make_unique<Gradient>(b, node);
+  return std::make_unique<Forward>(b, node);
+}
+
+}  // namespace mpsnn::backend::cpu

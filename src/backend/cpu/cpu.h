@@ -1,0 +1,99 @@
+// The cpu backend: oneDNN for convolutions and large products, own kernels (kernels/) for the rest.
+// Every value is dense and channels last; kernels see float32 only. Halves are converted around them
+// (half.cpp). One file an op family; the table is in cpu.cpp.
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include "backend/cpu/kernels/table.h"
+#include "core/threads.h"
+#include "ir/neuron.h"
+#include "runtime/linear.h"
+
+namespace mpsnn::backend::cpu {
+
+using KernelPtr = std::unique_ptr<runtime::Kernel>;
+
+// One operand of a half graph and the float32 scratch that stands for it.
+struct Conversion {
+  runtime::Ref half, single;
+  DType dtype;
+  int64_t count;
+};
+
+// What the op files make kernels from.
+class Builder {
+ public:
+  Builder(runtime::KernelBuilder& base, bool small) : base_(base), small_(small) {}
+
+  const ir::Plan& plan() const { return base_.plan(); }
+  const Shape& shape(ValueId id) const { return base_.value(id).shape; }
+  bool small() const { return small_; }  // one thread, no oneDNN
+  runtime::Ref workspace(std::size_t floats) { return base_.workspace(floats * sizeof(float)); }
+  runtime::Ref scratch(std::size_t bytes) { return base_.workspace(bytes); }
+  runtime::Ref lasting(std::size_t bytes) { return base_.lasting(bytes); }
+
+  // float32 operands, whatever they are stored as; empty for kNone.
+  runtime::Ref in(ValueId id);
+  runtime::Ref weight(ValueId id);  // rounded to the graph's dtype
+  runtime::Ref out(ValueId id);
+  runtime::Ref raw(ValueId id) { return base_.ref(id); }
+
+  // The kernel with its conversions around it.
+  KernelPtr finish(KernelPtr kernel);
+
+ private:
+  runtime::Ref convert(ValueId id, DType through, std::vector<Conversion>& list);
+  runtime::KernelBuilder& base_;
+  bool small_;
+  runtime::Ref rounded_from_;
+  Conversion rounded_{};
+  std::vector<Conversion> before_, after_;
+};
+
+KernelPtr make_conv2d(Builder&, const Node&);
+KernelPtr make_linear(Builder&, const Node&);
+KernelPtr make_neuron(Builder&, const Node&);
+KernelPtr make_max_pool2d(Builder&, const Node&);
+KernelPtr make_avg_pool2d(Builder&, const Node&);
+KernelPtr make_batch_norm(Builder&, const Node&);
+KernelPtr make_dropout(Builder&, const Node&);
+KernelPtr make_flatten(Builder&, const Node&);
+KernelPtr make_softmax(Builder&, const Node&);
+KernelPtr make_concat(Builder&, const Node&);
+KernelPtr make_add(Builder&, const Node&);
+KernelPtr make_softmax_cross_entropy(Builder&, const Node&);
+KernelPtr make_mse(Builder&, const Node&);
+std::unique_ptr<runtime::UpdateKernel> make_update(runtime::KernelBuilder&, const ir::Update&);
+
+// A pointwise pass by all threads.
+template <class F>
+void pointwise(int64_t n, F f) {
+  threads::parallel_for(n, 16384, f);
+}
+
+// The neuron fused into conv2d and linear, from the node's attributes.
+struct Epilogue {
+  explicit Epilogue(const Attrs& attrs)
+      : kind(static_cast<int>(ir::parse_neuron(attrs.text("neuron", "none")))),
+        a(static_cast<float>(attrs.number("neuron_a", 0.0))) {}
+  explicit operator bool() const { return kind != 0; }
+  void apply(float* y, int64_t n) const {
+    if (kind != 0)
+      pointwise(n, [&](int64_t b, int64_t e) { select().neuron(kind, a, y + b, y + b, e - b); });
+  }
+  void gradient(const float* gy, const float* y, float* gz, int64_t n) const {
+    pointwise(n, [&](int64_t b, int64_t e) {
+      select().neuron_gradient(kind, a, gy + b, nullptr, y + b, gz + b, e - b);
+    });
+  }
+  int kind;
+  float a;
+};
+
+// gb[c] = sum over rows of g (rows x c), by all threads; `partial`: team x c floats.
+void bias_gradient(const float* g, int64_t rows, int64_t c, float* partial, float* gb);
+std::size_t bias_gradient_floats(int64_t c);
+
+}  // namespace mpsnn::backend::cpu

@@ -1,0 +1,95 @@
+// float16 and bfloat16 graphs: values are stored half, kernels compute float32. Each half operand of a
+// kernel is converted into scratch before it, each half result out of scratch after it.
+#include "backend/cpu/cpu.h"
+
+namespace mpsnn::backend::cpu {
+namespace {
+
+bool is_half(DType dtype) { return dtype == DType::float16 || dtype == DType::bfloat16; }
+
+void widen(const Conversion& c) {
+  const auto* from = c.half.get<uint16_t>();
+  auto* to = c.single.get<float>();
+  pointwise(c.count, [&](int64_t b, int64_t e) {
+    (c.dtype == DType::float16 ? select().from_half : select().from_bfloat)(from + b, to + b, e - b);
+  });
+}
+
+void narrow(const Conversion& c) {
+  const auto* from = c.single.get<float>();
+  auto* to = c.half.get<uint16_t>();
+  pointwise(c.count, [&](int64_t b, int64_t e) {
+    (c.dtype == DType::float16 ? select().to_half : select().to_bfloat)(from + b, to + b, e - b);
+  });
+}
+
+class HalfKernel final : public runtime::Kernel {
+ public:
+  HalfKernel(KernelPtr inner, std::vector<Conversion> before, std::vector<Conversion> after)
+      : inner_(std::move(inner)), before_(std::move(before)), after_(std::move(after)) {}
+  void run(const runtime::StepContext& context) override {
+    for (const Conversion& c : before_) widen(c);
+    inner_->run(context);
+    for (const Conversion& c : after_) narrow(c);
+  }
+  std::string detail() const override { return inner_->detail() + ", halves converted"; }
+
+ private:
+  KernelPtr inner_;
+  std::vector<Conversion> before_, after_;
+};
+
+// A float32 weight of a half graph, rounded to what the half copy would hold.
+class RoundedWeight final : public runtime::Kernel {
+ public:
+  RoundedWeight(KernelPtr inner, runtime::Ref from, Conversion copy)
+      : inner_(std::move(inner)), from_(from), copy_(copy) {}
+  void run(const runtime::StepContext& context) override {
+    narrow({copy_.half, from_, copy_.dtype, copy_.count});
+    widen(copy_);
+    inner_->run(context);
+  }
+  std::string detail() const override { return inner_->detail(); }
+
+ private:
+  KernelPtr inner_;
+  runtime::Ref from_;
+  Conversion copy_;
+};
+
+}  // namespace
+
+runtime::Ref Builder::convert(ValueId id, DType through, std::vector<Conversion>& list) {
+  const int64_t n = count(shape(id));
+  const Conversion c{base_.ref(id), workspace(static_cast<std::size_t>(n)), through, n};
+  list.push_back(c);
+  return c.single;
+}
+
+runtime::Ref Builder::in(ValueId id) {
+  if (id == kNone || !is_half(base_.value(id).dtype)) return base_.ref(id);
+  return convert(id, base_.value(id).dtype, before_);
+}
+
+runtime::Ref Builder::weight(ValueId id) {
+  if (id == kNone || !is_half(plan().dtype) || is_half(base_.value(id).dtype)) return in(id);
+  const int64_t n = count(shape(id));
+  rounded_from_ = base_.ref(id);
+  rounded_ = {scratch(static_cast<std::size_t>(n) * 2), workspace(static_cast<std::size_t>(n)),
+              plan().dtype, n};
+  return rounded_.single;
+}
+
+runtime::Ref Builder::out(ValueId id) {
+  if (id == kNone || !is_half(base_.value(id).dtype)) return base_.ref(id);
+  return convert(id, base_.value(id).dtype, after_);
+}
+
+KernelPtr Builder::finish(KernelPtr kernel) {
+  if (rounded_.count > 0)
+    kernel = std::make_unique<RoundedWeight>(std::move(kernel), rounded_from_, rounded_);
+  if (before_.empty() && after_.empty()) return kernel;
+  return std::make_unique<HalfKernel>(std::move(kernel), std::move(before_), std::move(after_));
+}
+
+}  // namespace mpsnn::backend::cpu

@@ -1,0 +1,88 @@
+// Normalisation and softmax over rows of c values.
+#include "backend/cpu/kernels/kernels.h"
+
+namespace mpsnn::backend::cpu::MPSNN_ISA {
+namespace {
+
+// Row sums are kept in float over a few rows, then added to the doubles.
+constexpr int64_t kFlush = 64, kColumns = 256;
+
+template <class F>
+void sums_of(int64_t rows, int64_t c, double* sums, F term) {
+  for (int64_t c0 = 0; c0 < c; c0 += kColumns) {
+    const int64_t width = c - c0 < kColumns ? c - c0 : kColumns;
+    for (int64_t r0 = 0; r0 < rows; r0 += kFlush) {
+      float part[kColumns] = {};
+      const int64_t r1 = r0 + kFlush < rows ? r0 + kFlush : rows;
+      for (int64_t r = r0; r < r1; ++r)
+#pragma GCC ivdep
+        for (int64_t k = 0; k < width; ++k) part[k] += term(r * c + c0 + k, c0 + k);
+      for (int64_t k = 0; k < width; ++k) sums[c0 + k] += static_cast<double>(part[k]);
+    }
+  }
+}
+
+}  // namespace
+
+void norm_sums(const float* x, const float* mean, int64_t rows, int64_t c, double* sums) {
+  if (mean == nullptr) {
+    sums_of(rows, c, sums, [x](int64_t at, int64_t) { return x[at]; });
+    return;
+  }
+  sums_of(rows, c, sums, [x, mean](int64_t at, int64_t k) {
+    const float d = x[at] - mean[k];
+    return d * d;
+  });
+}
+
+void norm_apply(const float* x, const float* scale, const float* shift, int64_t rows, int64_t c,
+                float* y) {
+  for (int64_t r = 0; r < rows; ++r)
+#pragma GCC ivdep
+    for (int64_t k = 0; k < c; ++k) y[r * c + k] = x[r * c + k] * scale[k] + shift[k];
+}
+
+void norm_dots(const float* gy, const float* x, const float* mean, const float* inverse,
+               int64_t rows, int64_t c, double* sums, double* dots) {
+  sums_of(rows, c, sums, [gy](int64_t at, int64_t) { return gy[at]; });
+  sums_of(rows, c, dots, [gy, x, mean, inverse](int64_t at, int64_t k) {
+    return gy[at] * ((x[at] - mean[k]) * inverse[k]);
+  });
+}
+
+void norm_gradient(const float* gy, const float* x, const float* a, const float* b, const float* d,
+                   int64_t rows, int64_t c, float* gx) {
+  for (int64_t r = 0; r < rows; ++r)
+#pragma GCC ivdep
+    for (int64_t k = 0; k < c; ++k) gx[r * c + k] = gy[r * c + k] * a[k] + x[r * c + k] * b[k] + d[k];
+}
+
+float exp_row(const float* x, float* y, int64_t c, float* most) {
+  float top = x[0];
+  for (int64_t k = 1; k < c; ++k) top = x[k] > top ? x[k] : top;
+#pragma GCC ivdep
+  for (int64_t k = 0; k < c; ++k) y[k] = fast_exp(x[k] - top);
+  float sum = 0.0f;
+  for (int64_t k = 0; k < c; ++k) sum += y[k];
+  *most = top;
+  return sum;
+}
+
+void softmax(const float* x, float* y, int64_t rows, int64_t c) {
+  for (int64_t r = 0; r < rows; ++r) {
+    float top;
+    const float share = 1.0f / exp_row(x + r * c, y + r * c, c, &top);
+    for (int64_t k = 0; k < c; ++k) y[r * c + k] *= share;
+  }
+}
+
+void softmax_gradient(const float* y, const float* gy, float* gx, int64_t rows, int64_t c) {
+  for (int64_t r = 0; r < rows; ++r) {
+    float dot = 0.0f;
+    for (int64_t k = 0; k < c; ++k) dot += y[r * c + k] * gy[r * c + k];
+#pragma GCC ivdep
+    for (int64_t k = 0; k < c; ++k) gx[r * c + k] = y[r * c + k] * (gy[r * c + k] - dot);
+  }
+}
+
+}  // namespace mpsnn::backend::cpu::MPSNN_ISA

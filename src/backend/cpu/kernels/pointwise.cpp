@@ -1,0 +1,171 @@
+// Neurons, dropout, sums, conversions.
+#include "backend/cpu/kernels/kernels.h"
+
+#if defined(__F16C__)
+#include <immintrin.h>
+#else
+#include "core/half.h"
+#endif
+
+namespace mpsnn::backend::cpu::MPSNN_ISA {
+namespace {
+
+enum { kNone, kRelu, kLeaky, kSigmoid, kTanh };  // ir::Neuron
+
+template <int kKind>
+float value(float x, float a) {
+  if (kKind == kRelu) return x < 0.0f ? 0.0f : x;  // NaN passes
+  if (kKind == kLeaky) return x > 0.0f ? x : a * x;
+  if (kKind == kSigmoid) return 1.0f / (1.0f + fast_exp(-x));
+  if (kKind == kTanh) {
+    // Odd polynomial near 0, where 1 - 2 / (e^2x + 1) cancels.
+    const float s = x * x;
+    const float small = x + x * s * (-0.333332796f + s * (0.133314422f + s * -0.0529f));
+    const float large = 1.0f - 2.0f / (fast_exp(2.0f * x) + 1.0f);
+    return s < 0.04f ? small : large;
+  }
+  return x;
+}
+
+template <int kKind>
+float slope(float y, float a) {
+  if (kKind == kRelu) return y > 0.0f ? 1.0f : 0.0f;
+  if (kKind == kLeaky) return y > 0.0f ? 1.0f : a;
+  if (kKind == kSigmoid) return y * (1.0f - y);
+  if (kKind == kTanh) return 1.0f - y * y;
+  return 1.0f;
+}
+
+template <int kKind>
+void forward(float a, const float* x, float* y, int64_t n) {
+#pragma GCC ivdep
+  for (int64_t i = 0; i < n; ++i) y[i] = value<kKind>(x[i], a);
+}
+template <int kKind>
+void backward(float a, const float* gy, const float* y, float* gx, int64_t n) {
+#pragma GCC ivdep
+  for (int64_t i = 0; i < n; ++i) gx[i] = gy[i] * slope<kKind>(y[i], a);
+}
+
+struct Words {
+  uint32_t w[4];
+};
+// core/random.h's Philox, written to vectorise over blocks.
+inline Words philox_words(uint32_t c0, uint32_t c1, uint32_t c2, uint32_t c3, uint32_t k0,
+                          uint32_t k1) {
+  for (int round = 0; round < 10; ++round) {
+    const uint64_t a = uint64_t{0xD2511F53u} * c0, b = uint64_t{0xCD9E8D57u} * c2;
+    const uint32_t n0 = static_cast<uint32_t>(b >> 32) ^ c1 ^ k0, n1 = static_cast<uint32_t>(b),
+                   n2 = static_cast<uint32_t>(a >> 32) ^ c3 ^ k1, n3 = static_cast<uint32_t>(a);
+    c0 = n0, c1 = n1, c2 = n2, c3 = n3;
+    k0 += 0x9E3779B9u;
+    k1 += 0xBB67AE85u;
+  }
+  return {{c0, c1, c2, c3}};
+}
+
+}  // namespace
+
+void neuron(int kind, float a, const float* x, float* y, int64_t n) {
+  switch (kind) {
+    case kRelu: return forward<kRelu>(a, x, y, n);
+    case kLeaky: return forward<kLeaky>(a, x, y, n);
+    case kSigmoid: return forward<kSigmoid>(a, x, y, n);
+    case kTanh: return forward<kTanh>(a, x, y, n);
+    default: return forward<kNone>(a, x, y, n);
+  }
+}
+
+void neuron_gradient(int kind, float a, const float* gy, const float* x, const float* y, float* gx,
+                     int64_t n) {
+  // Without y it is a leaky ReLU whose output does not tell the side: x does.
+  const float* by = y != nullptr ? y : x;
+  switch (kind) {
+    case kRelu: return backward<kRelu>(a, gy, by, gx, n);
+    case kLeaky: return backward<kLeaky>(a, gy, by, gx, n);
+    case kSigmoid: return backward<kSigmoid>(a, gy, by, gx, n);
+    case kTanh: return backward<kTanh>(a, gy, by, gx, n);
+    default: return backward<kNone>(a, gy, by, gx, n);
+  }
+}
+
+void add(const float* a, const float* b, float* y, int64_t n) {
+#pragma GCC ivdep
+  for (int64_t i = 0; i < n; ++i) y[i] = a[i] + b[i];
+}
+
+void dropout(uint64_t seed, uint32_t path, int64_t step, int64_t image, uint32_t threshold,
+             float scale, const float* x, float* y, uint8_t* kept, int64_t n) {
+  const auto k0 = static_cast<uint32_t>(seed), k1 = static_cast<uint32_t>(seed >> 32),
+             c1 = static_cast<uint32_t>(image), c2 = static_cast<uint32_t>(step);
+  constexpr int kBlocks = 16;
+  uint8_t mask[4 * kBlocks];
+  for (int64_t first = 0; first < n; first += 4 * kBlocks) {
+    const auto block = static_cast<uint32_t>(first / 4);
+#pragma GCC ivdep
+    for (int b = 0; b < kBlocks; ++b) {
+      const Words words = philox_words(block + static_cast<uint32_t>(b), c1, c2, path, k0, k1);
+      for (int k = 0; k < 4; ++k) mask[4 * b + k] = words.w[k] >= threshold;
+    }
+    const int64_t size = n - first < 4 * kBlocks ? n - first : 4 * kBlocks;
+    for (int64_t i = 0; i < size; ++i) {
+      kept[first + i] = mask[i];
+      y[first + i] = mask[i] != 0 ? x[first + i] * scale : 0.0f;
+    }
+  }
+}
+
+void dropout_gradient(float scale, const uint8_t* kept, const float* gy, float* gx, int64_t n) {
+#pragma GCC ivdep
+  for (int64_t i = 0; i < n; ++i) gx[i] = kept[i] != 0 ? gy[i] * scale : 0.0f;
+}
+
+void from_half(const uint16_t* x, float* y, int64_t n) {
+  int64_t i = 0;
+#if defined(__F16C__)
+  for (; i + 8 <= n; i += 8)
+    _mm256_storeu_ps(y + i,
+                     _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(x + i))));
+  for (; i < n; ++i) y[i] = _cvtsh_ss(x[i]);
+#else
+  for (; i < n; ++i) y[i] = half_to_float(x[i]);
+#endif
+}
+
+void to_half(const float* x, uint16_t* y, int64_t n) {
+  int64_t i = 0;
+#if defined(__F16C__)
+  for (; i + 8 <= n; i += 8)
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(y + i),
+                     _mm256_cvtps_ph(_mm256_loadu_ps(x + i), _MM_FROUND_TO_NEAREST_INT));
+  for (; i < n; ++i) y[i] = _cvtss_sh(x[i], _MM_FROUND_TO_NEAREST_INT);
+#else
+  for (; i < n; ++i) y[i] = float_to_half(x[i]);
+#endif
+}
+
+void from_bfloat(const uint16_t* x, float* y, int64_t n) {
+  for (int64_t i = 0; i < n; ++i) {
+    const uint32_t bits = uint32_t{x[i]} << 16;
+    __builtin_memcpy(y + i, &bits, 4);
+  }
+}
+
+void to_bfloat(const float* x, uint16_t* y, int64_t n) {
+  for (int64_t i = 0; i < n; ++i) {
+    uint32_t bits;
+    __builtin_memcpy(&bits, x + i, 4);
+    const uint32_t rounded = (bits + 0x7FFFu + ((bits >> 16) & 1u)) >> 16;
+    y[i] = static_cast<uint16_t>((bits & 0x7FFFFFFFu) > 0x7F800000u ? (bits >> 16) | 0x40u : rounded);
+  }
+}
+
+void column_sums(const float* x, int64_t rows, int64_t c, float* sums) {
+  for (int64_t r = 0; r < rows; ++r) {
+    const float* row = x + r * c;
+#pragma GCC ivdep
+    for (int64_t k = 0; k < c; ++k) sums[k] += row[k];
+  }
+}
+
+}  // namespace mpsnn::backend::cpu::MPSNN_ISA

@@ -1,0 +1,95 @@
+// Pooling over (N, H, W, C), vectorised over channels. winner: index of the pixel in its plane.
+#include "backend/cpu/kernels/kernels.h"
+
+namespace mpsnn::backend::cpu::MPSNN_ISA {
+namespace {
+
+// f(pixel index in the plane) for the pixels of window (i, j) that are in the image.
+template <class F>
+inline int64_t pixels(const PoolShape& p, int64_t i, int64_t j, F f) {
+  int64_t inside = 0;
+  for (int64_t ky = 0; ky < p.kh; ++ky) {
+    const int64_t r = i * p.sh - p.top + ky * p.dh;
+    if (r < 0 || r >= p.h) continue;
+    for (int64_t kx = 0; kx < p.kw; ++kx) {
+      const int64_t q = j * p.sw - p.left + kx * p.dw;
+      if (q < 0 || q >= p.w) continue;
+      f(r * p.w + q);
+      ++inside;
+    }
+  }
+  return inside;
+}
+
+int64_t divisor(const PoolShape& p, int64_t i, int64_t j, bool include) {
+  return include ? p.kh * p.kw : pixels(p, i, j, [](int64_t) {});
+}
+
+}  // namespace
+
+void max_pool(const PoolShape& p, const float* x, int64_t i, float* y, int32_t* winner) {
+  for (int64_t j = 0; j < p.ow; ++j) {
+    float* to = y + j * p.c;
+    int32_t* won = winner + j * p.c;
+    bool first = true;
+    pixels(p, i, j, [&](int64_t pixel) {
+      const float* from = x + pixel * p.c;
+      const auto index = static_cast<int32_t>(pixel);
+      if (first) {
+        for (int64_t k = 0; k < p.c; ++k) to[k] = from[k], won[k] = index;
+      } else {
+#pragma GCC ivdep
+        for (int64_t k = 0; k < p.c; ++k) {
+          const float v = from[k], best = to[k];
+          const bool wins = (v > best) | ((v != v) & (best == best));
+          to[k] = wins ? v : best;
+          won[k] = wins ? index : won[k];
+        }
+      }
+      first = false;
+    });
+    if (first)
+      for (int64_t k = 0; k < p.c; ++k) to[k] = -__builtin_inff(), won[k] = -1;
+  }
+}
+
+void max_pool_gradient(const PoolShape& p, const float* gy, const int32_t* winner, float* gx) {
+  std::memset(gx, 0, static_cast<std::size_t>(p.h * p.w * p.c) * sizeof(float));
+  for (int64_t o = 0; o < p.oh * p.ow; ++o)
+    for (int64_t k = 0; k < p.c; ++k) {
+      const int32_t at = winner[o * p.c + k];
+      if (at >= 0) gx[at * p.c + k] += gy[o * p.c + k];
+    }
+}
+
+void avg_pool(const PoolShape& p, const float* x, int64_t i, bool include, float* y) {
+  for (int64_t j = 0; j < p.ow; ++j) {
+    float* to = y + j * p.c;
+    for (int64_t k = 0; k < p.c; ++k) to[k] = 0.0f;
+    pixels(p, i, j, [&](int64_t pixel) {
+      const float* from = x + pixel * p.c;
+#pragma GCC ivdep
+      for (int64_t k = 0; k < p.c; ++k) to[k] += from[k];
+    });
+    const int64_t n = divisor(p, i, j, include);
+    const float share = n == 0 ? 0.0f : 1.0f / static_cast<float>(n);
+    for (int64_t k = 0; k < p.c; ++k) to[k] *= share;
+  }
+}
+
+void avg_pool_gradient(const PoolShape& p, const float* gy, bool include, float* gx) {
+  std::memset(gx, 0, static_cast<std::size_t>(p.h * p.w * p.c) * sizeof(float));
+  for (int64_t i = 0; i < p.oh; ++i)
+    for (int64_t j = 0; j < p.ow; ++j) {
+      const float* from = gy + (i * p.ow + j) * p.c;
+      const int64_t n = divisor(p, i, j, include);
+      const float share = n == 0 ? 0.0f : 1.0f / static_cast<float>(n);
+      pixels(p, i, j, [&](int64_t pixel) {
+        float* to = gx + pixel * p.c;
+#pragma GCC ivdep
+        for (int64_t k = 0; k < p.c; ++k) to[k] += from[k] * share;
+      });
+    }
+}
+
+}  // namespace mpsnn::backend::cpu::MPSNN_ISA

@@ -1,0 +1,135 @@
+// linear: oneDNN's matmul on the canonical layouts as they are (packed ones were no faster in all);
+// our own gemm in small plans, where a call into oneDNN costs more than the product.
+#include <algorithm>
+
+#include "backend/cpu/onednn.h"
+
+namespace mpsnn::backend::cpu {
+namespace {
+
+using dnnl::memory;
+using Tag = memory::format_tag;
+constexpr auto kFloat = memory::data_type::f32;
+constexpr std::size_t kPackLanes = 16;
+
+// C (m x n) = A (m x k) B (k x n) [+ bias (n)].
+Primitive product(Builder& b, int64_t m, int64_t n, int64_t k, Tag ta, runtime::Ref a, Tag tb,
+                  runtime::Ref bb, runtime::Ref bias, runtime::Ref c) {
+  const memory::desc da({m, k}, kFloat, ta), db({k, n}, kFloat, tb), dc({m, n}, kFloat, Tag::ab),
+      dbias = bias ? memory::desc({1, n}, kFloat, Tag::ab) : memory::desc();
+  const dnnl::matmul::primitive_desc d =
+      bias ? dnnl::matmul::primitive_desc(engine(), da, db, dbias, dc, user_scratchpad())
+           : dnnl::matmul::primitive_desc(engine(), da, db, dc, user_scratchpad());
+  Primitive p = Primitive::make(b, d, dnnl::matmul(d));
+  p.bind(DNNL_ARG_SRC, da, a);
+  p.bind(DNNL_ARG_WEIGHTS, db, bb);
+  if (bias) p.bind(DNNL_ARG_BIAS, dbias, bias);
+  p.bind(DNNL_ARG_DST, dc, c);
+  return p;
+}
+
+struct Sizes {
+  Sizes(const Shape& y, const Shape& w) : out(w[0]), in(w[1]), rows(count(y) / out) {}
+  int64_t out, in, rows;
+};
+
+class Forward final : public runtime::Kernel {
+ public:
+  Forward(Builder& b, const Node& node)
+      : size_(b.shape(node.y(0)), b.shape(node.x(1))),
+        epilogue_(node.attrs),
+        x_(b.in(node.x(0))),
+        w_(b.weight(node.x(1))),
+        bias_(node.nx > 2 ? b.in(node.x(2)) : runtime::Ref()),
+        y_(b.out(node.y(0))) {
+    if (b.small()) {
+      turned_ = b.workspace(static_cast<std::size_t>(size_.in * size_.out));
+      pack_ = b.workspace(static_cast<std::size_t>(size_.in) * kPackLanes);
+    } else {
+      main_ = product(b, size_.rows, size_.out, size_.in, Tag::ab, x_, Tag::ba, w_, bias_, y_);
+    }
+  }
+  void run(const runtime::StepContext&) override {
+    auto* y = y_.get<float>();
+    if (main_) {
+      main_.run();
+    } else {
+      select().transpose(w_.get<float>(), size_.out, size_.in, turned_.get<float>());
+      select().gemm(size_.rows, size_.out, size_.in, x_.get<float>(), size_.in, 1,
+                    turned_.get<float>(), size_.out, bias_.get<float>(), y, size_.out,
+                    pack_.get<float>());
+    }
+    epilogue_.apply(y, size_.rows * size_.out);
+  }
+  std::string detail() const override { return main_ ? "oneDNN " + main_.name() : "small gemm"; }
+
+ private:
+  Sizes size_;
+  Epilogue epilogue_;
+  runtime::Ref x_, w_, bias_, y_, turned_, pack_;
+  Primitive main_;
+};
+
+class Gradient final : public runtime::Kernel {
+ public:
+  Gradient(Builder& b, const Node& node)
+      : size_(b.shape(node.gy(0)), b.shape(node.x(1))),
+        epilogue_(node.attrs),
+        small_(b.small()),
+        gy_(b.in(node.gy(0))),
+        y_(b.in(node.y(0))),
+        x_(b.in(node.x(0))),
+        w_(b.weight(node.x(1))),
+        gx_(b.out(node.gx(0))),
+        gw_(b.out(node.gx(1))),
+        gb_(node.nx > 2 ? b.out(node.gx(2)) : runtime::Ref()) {
+    gz_ = epilogue_ ? b.workspace(static_cast<std::size_t>(size_.rows * size_.out)) : gy_;
+    if (gb_) partial_ = b.workspace(bias_gradient_floats(size_.out));
+    if (small_) {
+      pack_ = b.workspace(static_cast<std::size_t>(std::max(size_.rows, size_.out)) * kPackLanes);
+      return;
+    }
+    if (gx_)
+      data_ = product(b, size_.rows, size_.in, size_.out, Tag::ab, gz_, Tag::ab, w_, {}, gx_);
+    if (gw_)
+      weights_ = product(b, size_.out, size_.in, size_.rows, Tag::ba, gz_, Tag::ab, x_, {}, gw_);
+  }
+  void run(const runtime::StepContext&) override {
+    if (epilogue_)
+      epilogue_.gradient(gy_.get<float>(), y_.get<float>(), gz_.get<float>(),
+                         size_.rows * size_.out);
+    const auto* g = gz_.get<float>();
+    if (gb_) bias_gradient(g, size_.rows, size_.out, partial_.get<float>(), gb_.get<float>());
+    if (!small_) {
+      if (weights_) weights_.run();
+      if (data_) data_.run();
+      return;
+    }
+    auto* pack = pack_.get<float>();
+    if (gw_)
+      select().gemm(size_.out, size_.in, size_.rows, g, 1, size_.out, x_.get<float>(), size_.in,
+                    nullptr, gw_.get<float>(), size_.in, pack);
+    if (gx_)
+      select().gemm(size_.rows, size_.in, size_.out, g, size_.out, 1, w_.get<float>(), size_.in,
+                    nullptr, gx_.get<float>(), size_.in, pack);
+  }
+  std::string detail() const override {
+    return small_ ? "small gemm" : "oneDNN " + (weights_ ? weights_.name() : data_.name());
+  }
+
+ private:
+  Sizes size_;
+  Epilogue epilogue_;
+  bool small_;
+  runtime::Ref gy_, y_, x_, w_, gx_, gw_, gb_, gz_, partial_, pack_;
+  Primitive data_, weights_;
+};
+
+}  // namespace
+
+KernelPtr make_linear(Builder& b, const Node& node) {
+  if (node.gradient) return std::make_unique<Gradient>(b, node);
+  return std::make_unique<Forward>(b, node);
+}
+
+}  // namespace mpsnn::backend::cpu

@@ -1,0 +1,72 @@
+// Pooling by our own kernels: a thread takes rows of output pixels forward, images backward.
+#include "backend/cpu/lambda.h"
+
+namespace mpsnn::backend::cpu {
+namespace {
+
+PoolShape pool_shape(const Attrs& attrs, const Shape& image, const Shape& out) {
+  const auto &k = attrs.integers("kernel"), &s = attrs.integers("stride"),
+             &p = attrs.integers("pads"), &d = attrs.integers("dilation");
+  return {image[1], image[2], image[3], out[1], out[2], k[0], k[1],
+          s[0],     s[1],     p[0],     p[1],   d[0],   d[1]};
+}
+
+}  // namespace
+
+KernelPtr make_max_pool2d(Builder& b, const Node& node) {
+  if (!node.gradient) {
+    const Shape &image = b.shape(node.x(0)), &out = b.shape(node.y(0));
+    const PoolShape p = pool_shape(node.attrs, image, out);
+    const auto x = b.in(node.x(0)), y = b.out(node.y(0)), winner = b.raw(node.state(0));
+    const int64_t rows = out[0] * p.oh, grain = 1 + 16384 / (p.ow * p.c);
+    return kernel([=](const runtime::StepContext&) {
+      threads::parallel_for(rows, grain, [&](int64_t begin, int64_t end) {
+        for (int64_t r = begin; r < end; ++r)
+          select().max_pool(p, x.get<float>() + r / p.oh * p.h * p.w * p.c, r % p.oh,
+                            y.get<float>() + r * p.ow * p.c,
+                            winner.get<int32_t>() + r * p.ow * p.c);
+      });
+    });
+  }
+  const Shape &image = b.shape(node.gx(0)), &out = b.shape(node.gy(0));
+  const PoolShape p = pool_shape(node.attrs, image, out);
+  const auto gy = b.in(node.gy(0)), gx = b.out(node.gx(0)), winner = b.raw(node.state(0));
+  const int64_t images = out[0], size = p.h * p.w * p.c, pooled = p.oh * p.ow * p.c;
+  return kernel([=](const runtime::StepContext&) {
+    threads::parallel_for(images, 1 + 16384 / size, [&](int64_t begin, int64_t end) {
+      for (int64_t n = begin; n < end; ++n)
+        select().max_pool_gradient(p, gy.get<float>() + n * pooled,
+                                   winner.get<int32_t>() + n * pooled, gx.get<float>() + n * size);
+    });
+  });
+}
+
+KernelPtr make_avg_pool2d(Builder& b, const Node& node) {
+  const bool include = node.attrs.flag("count_include_pad");
+  if (!node.gradient) {
+    const Shape &image = b.shape(node.x(0)), &out = b.shape(node.y(0));
+    const PoolShape p = pool_shape(node.attrs, image, out);
+    const auto x = b.in(node.x(0)), y = b.out(node.y(0));
+    const int64_t rows = out[0] * p.oh, grain = 1 + 16384 / (p.ow * p.c);
+    return kernel([=](const runtime::StepContext&) {
+      threads::parallel_for(rows, grain, [&](int64_t begin, int64_t end) {
+        for (int64_t r = begin; r < end; ++r)
+          select().avg_pool(p, x.get<float>() + r / p.oh * p.h * p.w * p.c, r % p.oh, include,
+                            y.get<float>() + r * p.ow * p.c);
+      });
+    });
+  }
+  const Shape &image = b.shape(node.gx(0)), &out = b.shape(node.gy(0));
+  const PoolShape p = pool_shape(node.attrs, image, out);
+  const auto gy = b.in(node.gy(0)), gx = b.out(node.gx(0));
+  const int64_t images = out[0], size = p.h * p.w * p.c, pooled = p.oh * p.ow * p.c;
+  return kernel([=](const runtime::StepContext&) {
+    threads::parallel_for(images, 1 + 16384 / size, [&](int64_t begin, int64_t end) {
+      for (int64_t n = begin; n < end; ++n)
+        select().avg_pool_gradient(p, gy.get<float>() + n * pooled, include,
+                                   gx.get<float>() + n * size);
+    });
+  });
+}
+
+}  // namespace mpsnn::backend::cpu

@@ -1,0 +1,47 @@
+// flatten (where it is not a view) and concat along the last axis.
+#include <cstring>
+
+#include "backend/cpu/lambda.h"
+
+namespace mpsnn::backend::cpu {
+
+KernelPtr make_flatten(Builder& b, const Node& node) {
+  const auto from = b.in(node.inputs[0]), to = b.out(node.outputs[0]);
+  const int64_t n = count(b.shape(node.outputs[0]));
+  return kernel([=](const runtime::StepContext&) {
+    std::memcpy(to.get(), from.get(), static_cast<std::size_t>(n) * sizeof(float));
+  });
+}
+
+KernelPtr make_concat(Builder& b, const Node& node) {
+  struct Part {
+    runtime::Ref ref;
+    int64_t offset, size;
+  };
+  std::vector<Part> parts;
+  const auto& sizes = node.attrs.integers("sizes");
+  int64_t offset = 0;
+  for (int i = 0; i < node.nx; ++i) {
+    const int64_t size = sizes[static_cast<std::size_t>(i)];
+    const auto ref = node.gradient ? b.out(node.gx(i)) : b.in(node.x(i));
+    if (ref) parts.push_back({ref, offset, size});
+    offset += size;
+  }
+  const bool gradient = node.gradient;
+  const auto whole = gradient ? b.in(node.gy(0)) : b.out(node.y(0));
+  const Shape& shape = b.shape(gradient ? node.gy(0) : node.y(0));
+  const int64_t row = shape.back(), rows = count(shape) / row;
+  return kernel([=](const runtime::StepContext&) {
+    threads::parallel_for(rows, 1 + 16384 / row, [&](int64_t begin, int64_t end) {
+      for (const Part& p : parts)
+        for (int64_t r = begin; r < end; ++r) {
+          float *in_whole = whole.get<float>() + r * row + p.offset,
+                *in_part = p.ref.get<float>() + r * p.size;
+          std::memcpy(gradient ? in_part : in_whole, gradient ? in_whole : in_part,
+                      static_cast<std::size_t>(p.size) * sizeof(float));
+        }
+    });
+  });
+}
+
+}  // namespace mpsnn::backend::cpu

@@ -1,0 +1,25 @@
+#include "backend/cpu/lambda.h"
+
+namespace mpsnn::backend::cpu {
+
+KernelPtr make_softmax(Builder& b, const Node& node) {
+  const Shape& shape = b.shape(node.gradient ? node.gy(0) : node.y(0));
+  const int64_t c = shape.back(), rows = count(shape) / c, grain = 1 + 4096 / c;
+  if (!node.gradient) {
+    const auto x = b.in(node.x(0)), y = b.out(node.y(0));
+    return kernel([=](const runtime::StepContext&) {
+      threads::parallel_for(rows, grain, [&](int64_t i, int64_t e) {
+        select().softmax(x.get<float>() + i * c, y.get<float>() + i * c, e - i, c);
+      });
+    });
+  }
+  const auto gy = b.in(node.gy(0)), y = b.in(node.y(0)), gx = b.out(node.gx(0));
+  return kernel([=](const runtime::StepContext&) {
+    threads::parallel_for(rows, grain, [&](int64_t i, int64_t e) {
+      select().softmax_gradient(y.get<float>() + i * c, gy.get<float>() + i * c,
+                                gx.get<float>() + i * c, e - i, c);
+    });
+  });
+}
+
+}  // namespace mpsnn::backend::cpu
