@@ -52,11 +52,11 @@ def test_wrong_channels_name_the_layer() -> None:
         (X.astype(np.uint8), Y, mpsnn.DTypeError, "/255"),
         (X.astype(bool), Y, mpsnn.DTypeError, "/255"),
         (X.astype(np.int64), Y, mpsnn.DTypeError, "/255"),
-        (X.astype(object), Y, mpsnn.DTypeError, ""),
+        (X.astype(object), Y, mpsnn.DTypeError, "object"),
         (X, Y.astype(np.float32), mpsnn.DTypeError, "integers"),
         (X, Y + 10, ValueError, r"10 is outside 0\.\.9"),
         (X, Y - 1, ValueError, r"-1 is outside 0\.\.9"),
-        (X, np.zeros((4, 3), np.float32), mpsnn.ShapeError, ""),
+        (X, np.zeros((4, 3), np.float32), mpsnn.ShapeError, r"got \(4, 3\)"),
     ],
 )
 def test_encode_refuses(images: Any, labels: Any, error: type[Exception], text: str) -> None:

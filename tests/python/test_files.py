@@ -53,15 +53,14 @@ def test_kill_while_saving_leaves_a_whole_file(tmp_path: Path) -> None:
     path = tmp_path / "weights.safetensors"
     rng = np.random.default_rng(0)
     for _ in range(8):
-        child = subprocess.Popen([sys.executable, "-c", SAVER, os.fspath(path)],
-                                 stdout=subprocess.PIPE)  # fmt: skip
-        assert child.stdout is not None
-        child.stdout.readline()
-        while not path.exists():
-            time.sleep(0.01)
-        time.sleep(float(rng.uniform(0, 0.1)))
-        child.kill()
-        child.wait()
+        command = [sys.executable, "-c", SAVER, os.fspath(path)]
+        with subprocess.Popen(command, stdout=subprocess.PIPE) as child:
+            assert child.stdout is not None
+            child.stdout.readline()
+            while not path.exists():
+                time.sleep(0.01)
+            time.sleep(float(rng.uniform(0, 0.1)))
+            child.kill()
         loaded = nn.Sequential(nn.Linear(700, 700))
         loaded.load(path)
         weight = np.asarray(loaded.state_dict()["0.weight"])

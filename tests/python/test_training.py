@@ -296,21 +296,54 @@ def test_check_finite_off(device: str) -> None:
     assert np.isnan(np.asarray(model.state_dict()["1.weight"])).all()
 
 
+def overflowing() -> nn.Module:
+    """Gradients of the hidden values overflow half at a scale of 65536, those at 64 do not."""
+    mpsnn.manual_seed(11)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(64, 32), nn.Linear(32, 10))
+    state = dict(model.state_dict())
+    model.load_state_dict({**state, "2.weight": state["2.weight"] * 300})
+    return model
+
+
 def test_dynamic_loss_scale_skips_and_halves(device: str) -> None:
-    model = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
+    model = overflowing()
     graph = mpsnn.TrainingGraph(
-        model, nn.SoftmaxCrossEntropy(), optim.SGD(1e-3), (8, 8, 1), 16, device, "float16",
-        loss_scale="dynamic", outputs=["1.weight:grad"],
+        model, nn.SoftmaxCrossEntropy(), optim.SGD(1e-6), (8, 8, 1), 16, device, "float16",
+        loss_scale="dynamic",
     )  # fmt: skip
     x, y = data(16)
     before = np.array(model.state_dict()["1.weight"])
-    graph.encode(x * np.float32(6e4), y).wait()  # gradients overflow in half at a scale of 65536
+    first = graph.encode(x, y)
+    assert not first.updated
     np.testing.assert_array_equal(np.asarray(model.state_dict()["1.weight"]), before)
-    for _ in range(20):
-        step = graph.encode(x, y)
-        step.wait()
+    updated = [graph.encode(x, y).updated for _ in range(20)]
+    assert updated[-1] and updated == sorted(updated)
     assert not np.array_equal(np.asarray(model.state_dict()["1.weight"]), before)
-    assert np.abs(step.outputs["1.weight:grad"]).max() < 1  # unscaled
+
+
+def test_a_fixed_loss_scale_that_overflows_is_an_error(device: str) -> None:
+    graph = mpsnn.TrainingGraph(
+        overflowing(), nn.SoftmaxCrossEntropy(), optim.SGD(1e-6), (8, 8, 1), 16, device, "float16",
+        loss_scale=65536.0,
+    )  # fmt: skip
+    with pytest.raises(mpsnn.NonFiniteError):
+        graph.encode(*data(16)).wait()
+
+
+def test_exported_gradients_are_unscaled(device: str) -> None:
+    model, names = overflowing(), ["1.weight:grad", "1:grad"]
+    x, y = data(16)
+    found = []
+    for dtype, scale in (("float16", 64.0), ("float32", None)):
+        graph = mpsnn.TrainingGraph(
+            model, nn.SoftmaxCrossEntropy(), None, (8, 8, 1), 16, device, dtype, loss_scale=scale,
+            outputs=names,
+        )  # fmt: skip
+        found.append(graph.encode(x, y).outputs)
+    for name in names:
+        half, single = found[0][name], found[1][name]
+        assert half.dtype == np.float32
+        assert np.abs(half - single).max() <= 3e-2 * np.abs(single).max()
 
 
 def test_outputs_are_the_gradients_of_pytorch(device: str, digits_model: Any) -> None:
