@@ -1,4 +1,4 @@
-"""Prints the folder of the oneDNN wheel's CMake package, or nothing where there is no such wheel."""
+"""Prints the folder of the oneDNN wheel's CMake package, or nothing without one."""
 
 from importlib import metadata
 

@@ -22,7 +22,7 @@ def generate() -> str:
     with tempfile.TemporaryDirectory() as folder:
         subprocess.run(
             [sys.executable, "-m", "pybind11_stubgen", "mpsnn._core", "--output-dir", folder,
-             "--numpy-array-use-type-var", "--exit-code", "--enum-class-locations", "^$:^$"],
+             "--numpy-array-use-type-var", "--exit-code"],
             check=True,
             cwd=folder,
         )  # fmt: skip

@@ -11,15 +11,16 @@
 
 namespace mpsnn {
 
-using Attr = std::variant<bool, int64_t, double, std::string, std::vector<int64_t>,
-                          std::vector<double>>;
+using Attr =
+    std::variant<bool, int64_t, double, std::string, std::vector<int64_t>, std::vector<double>>;
 
 class Attrs {
  public:
   bool has(std::string_view name) const { return find(name) != nullptr; }
   void set(std::string_view name, Attr value);
 
-  // Each raises TypeError when the attribute is missing or of another type; an int serves as a double.
+  // Each raises TypeError when the attribute is missing or of another type; an int serves as a
+  // double.
   bool flag(std::string_view name) const;
   int64_t integer(std::string_view name) const;
   double number(std::string_view name) const;

@@ -11,10 +11,10 @@ class Error : public std::runtime_error {
   using std::runtime_error::runtime_error;
 };
 
-#define MPSNN_ERROR(Name)    \
+#define MPSNN_ERROR(Name)     \
   class Name : public Error { \
-   public:                   \
-    using Error::Error;      \
+   public:                    \
+    using Error::Error;       \
   }
 
 MPSNN_ERROR(ShapeError);

@@ -37,10 +37,10 @@ enum class ValueKind : uint8_t {
 
 // What encode checks and fills in an input.
 struct InputSpec {
-  bool batched = true;           // the leading axis is the batch
-  int64_t classes = 0;           // > 0: class indices in 0..classes-1 or ignore_index
+  bool batched = true;  // the leading axis is the batch
+  int64_t classes = 0;  // > 0: class indices in 0..classes-1 or ignore_index
   int64_t ignore_index = -100;
-  bool optional = false;         // filled with ones when absent
+  bool optional = false;  // filled with ones when absent
 };
 
 struct Value {
@@ -50,14 +50,14 @@ struct Value {
   std::string name;                      // inputs and parameters
   std::shared_ptr<Parameter> parameter;  // persistent values that are a model's
   InputSpec input;
-  std::size_t opaque_bytes = 0;          // a state whose contents only the backend knows
+  std::size_t opaque_bytes = 0;  // a state whose contents only the backend knows
 };
 
 struct Node {
   Op op{};
   bool gradient = false;
   Attrs attrs;
-  std::string layer;  // path, for messages and for random streams
+  std::string layer;                             // path, for messages and for random streams
   std::vector<ValueId> inputs, outputs, states;  // a gradient node has no states of its own
   int forward = kNone;                           // the node it is the gradient of
   int nx = 0, ny = 0, ns = 0;                    // counts of the forward node
@@ -83,7 +83,8 @@ class Graph {
   ValueId add_input(std::string name, Shape shape, DType dtype, InputSpec spec = {});
   ValueId add_parameter(std::string name, std::shared_ptr<Parameter> parameter);  // once each
 
-  // Appends one forward node and infers its outputs. ShapeError, DTypeError, ValueError name `layer`.
+  // Appends one forward node and infers its outputs. ShapeError, DTypeError, ValueError name
+  // `layer`.
   std::vector<ValueId> add(std::string_view op, std::vector<ValueId> operands, Attrs attrs,
                            std::string layer);
 

@@ -1,8 +1,8 @@
 // A named array of a model that outlives any graph: a weight, or a buffer such as a running mean.
 //
 // Shared by every graph that uses it. The host holds a canonical copy; each device that trains or
-// reads it holds one in its own layout. The copy written last is current, the others refresh at their
-// next use (runtime/parameter_store.h).
+// reads it holds one in its own layout. The copy written last is current, the others refresh at
+// their next use (runtime/parameter_store.h).
 #pragma once
 
 #include <memory>
@@ -26,8 +26,8 @@ class Parameter {
   DType dtype() const { return dtype_; }
   bool is_buffer() const { return buffer_; }
 
-  Tensor read() const;             // a fresh canonical copy; waits for queued steps that write it
-  void write(const Tensor& value); // ShapeError, DTypeError; waits likewise
+  Tensor read() const;              // a fresh canonical copy; waits for queued steps that write it
+  void write(const Tensor& value);  // ShapeError, DTypeError; waits likewise
 
   ParameterCopies& copies() const { return *copies_; }
 

@@ -17,8 +17,8 @@ namespace mpsnn {
 
 enum class OptimizerKind : uint8_t { sgd, adam, adamw, rmsprop };
 
-// What PyTorch's optimizer of the same name takes. One per parameter group; the rate comes with each
-// step.
+// What PyTorch's optimizer of the same name takes. One per parameter group; the rate comes with
+// each step.
 struct Hyper {
   double momentum = 0, dampening = 0;
   bool nesterov = false;
@@ -37,7 +37,7 @@ struct OptimizerSpec {
 
 struct LossScale {
   enum class Mode : uint8_t { none, fixed, dynamic } mode = Mode::none;
-  double initial = 1;        // dynamic: 65536, doubled after `growth_interval` good steps
+  double initial = 1;  // dynamic: 65536, doubled after `growth_interval` good steps
   int growth_interval = 2000;
 };
 
@@ -55,7 +55,7 @@ struct Seed {
 
 struct ProgramOptions {
   std::string device = "cpu";
-  bool training = false;        // false: dropout is absent, batch-norm uses running statistics
+  bool training = false;  // false: dropout is absent, batch-norm uses running statistics
   uint64_t seed = 0;
   bool half_accumulator = false;
   std::vector<Seed> seeds;
@@ -88,8 +88,8 @@ class Step {
   explicit Step(std::shared_ptr<StepState> state) : state_(std::move(state)) {}
   int64_t index() const;
   bool done() const;
-  // True when finished in time. Raises the step's error, once. `interrupted` is asked every 50 ms and
-  // may throw, which leaves the step running.
+  // True when finished in time. Raises the step's error, once. `interrupted` is asked every 50 ms
+  // and may throw, which leaves the step running.
   bool wait(std::optional<double> seconds, const std::function<void()>& interrupted) const;
   Tensor result(std::size_t i) const;  // of ProgramOptions::results; after wait
   bool updated() const;                // false when a dynamic loss scale skipped the update
@@ -113,14 +113,14 @@ class Program {
   static std::shared_ptr<Program> compile(const Graph& graph, const ProgramOptions& options);
   ~Program();
 
-  // Copies the inputs (in the order of Graph::inputs; data == nullptr for an absent optional one) into
-  // a free slot, waiting for one, and submits a step with one rate a group.
+  // Copies the inputs (in the order of Graph::inputs; data == nullptr for an absent optional one)
+  // into a free slot, waiting for one, and submits a step with one rate a group.
   Step encode(const std::vector<HostView>& inputs, const std::vector<double>& rates,
               const std::function<void()>& interrupted);
   void wait(const std::function<void()>& interrupted);  // all queued steps; raises their errors
 
-  int64_t encoded() const;         // steps encoded so far, this run and the one resumed
-  int64_t encoded_updates() const; // encoded() / accumulate
+  int64_t encoded() const;          // steps encoded so far, this run and the one resumed
+  int64_t encoded_updates() const;  // encoded() / accumulate
   std::size_t planned_bytes() const, naive_bytes() const;
   std::vector<SummaryRow> summary() const;
   std::vector<std::string> notes() const;  // fused and elided nodes, conversions, dtype remarks
@@ -136,7 +136,8 @@ class Program {
   friend class ProgramState;
 };
 
-// Whether `device` runs this op (forward, or its gradient) with these attributes; the reason if not.
+// Whether `device` runs this op (forward, or its gradient) with these attributes; the reason if
+// not.
 struct Support {
   bool ok = true;
   std::string reason;

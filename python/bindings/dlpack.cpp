@@ -53,7 +53,8 @@ DType dtype_of(const DLTensor& t) {
       case kUInt:
         if (bits == 8) return DType::uint8;
         break;
-      default: break;
+      default:
+        break;
     }
   throw DTypeError("a DLPack array of type code " + std::to_string(t.dtype.code) + ", " +
                    std::to_string(bits) + " bits is not supported");

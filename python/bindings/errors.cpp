@@ -20,9 +20,6 @@ void bind_errors(py::module_& m) {
   py::register_exception<OutOfMemoryError>(m, "OutOfMemoryError", PyExc_MemoryError);
   py::register_exception<FormatError>(m, "FormatError", PyExc_ValueError);
   py::register_exception<NonFiniteError>(m, "NonFiniteError", PyExc_ArithmeticError);
-  for (const char* name : {"ShapeError", "DTypeError", "DeviceError", "UnsupportedError",
-                           "OutOfMemoryError", "FormatError", "NonFiniteError"})
-    m.attr(name).attr("__module__") = "mpsnn";
   py::register_exception_translator([](std::exception_ptr p) {
     try {
       if (p) std::rethrow_exception(p);

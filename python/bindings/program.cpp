@@ -1,5 +1,6 @@
-// Program and Step. encode is the hot path: one pass over the arguments, no Python object made but the
-// Step. Every wait releases the GIL and looks for signals, which only the main thread ever sees.
+// Program and Step. encode is the hot path: one pass over the arguments, no Python object made but
+// the Step. Every wait releases the GIL and looks for signals, which only the main thread ever
+// sees.
 #include "mpsnn/program.h"
 
 #include "bindings.h"
@@ -27,11 +28,16 @@ double number(const py::dict& d, const char* key, double otherwise) {
 OptimizerSpec optimizer_of(const py::dict& d) {
   OptimizerSpec spec;
   const auto kind = d["kind"].cast<std::string>();
-  if (kind == "sgd") spec.kind = OptimizerKind::sgd;
-  else if (kind == "adam") spec.kind = OptimizerKind::adam;
-  else if (kind == "adamw") spec.kind = OptimizerKind::adamw;
-  else if (kind == "rmsprop") spec.kind = OptimizerKind::rmsprop;
-  else throw ValueError("unknown optimizer '" + kind + "'");
+  if (kind == "sgd")
+    spec.kind = OptimizerKind::sgd;
+  else if (kind == "adam")
+    spec.kind = OptimizerKind::adam;
+  else if (kind == "adamw")
+    spec.kind = OptimizerKind::adamw;
+  else if (kind == "rmsprop")
+    spec.kind = OptimizerKind::rmsprop;
+  else
+    throw ValueError("unknown optimizer '" + kind + "'");
   for (const py::handle item : d["groups"]) {
     const auto g = item.cast<py::dict>();
     Hyper h;
@@ -60,25 +66,26 @@ OptimizerSpec optimizer_of(const py::dict& d) {
 LossScale loss_scale_of(const py::dict& d) {
   LossScale scale;
   const auto mode = d["mode"].cast<std::string>();
-  if (mode == "fixed") scale.mode = LossScale::Mode::fixed;
-  else if (mode == "dynamic") scale.mode = LossScale::Mode::dynamic;
-  else if (mode != "none") throw ValueError("unknown loss scale mode '" + mode + "'");
+  if (mode == "fixed")
+    scale.mode = LossScale::Mode::fixed;
+  else if (mode == "dynamic")
+    scale.mode = LossScale::Mode::dynamic;
+  else if (mode != "none")
+    throw ValueError("unknown loss scale mode '" + mode + "'");
   scale.initial = number(d, "initial", scale.mode == LossScale::Mode::dynamic ? 65536 : 1);
   scale.growth_interval = static_cast<int>(number(d, "growth_interval", 2000));
   if (!(scale.initial > 0)) throw ValueError("the loss scale must be positive");
   return scale;
 }
 
-std::unique_ptr<Unlocked> compile(const Graph& graph, const std::string& device, bool training,
-                                  uint64_t seed, bool half_accumulator,
-                                  const std::vector<std::pair<ValueId, ValueId>>& seeds,
-                                  const std::vector<std::tuple<std::string, ValueId, bool>>& results,
-                                  const std::optional<py::dict>& optimizer,
-                                  const std::vector<std::shared_ptr<Parameter>>& frozen,
-                                  int accumulate, std::optional<double> clip_value,
-                                  std::optional<double> clip_norm,
-                                  const std::optional<py::dict>& loss_scale, bool check_finite,
-                                  bool optimize, const Unlocked* continues) {
+std::unique_ptr<Unlocked> compile(
+    const Graph& graph, const std::string& device, bool training, uint64_t seed,
+    bool half_accumulator, const std::vector<std::pair<ValueId, ValueId>>& seeds,
+    const std::vector<std::tuple<std::string, ValueId, bool>>& results,
+    const std::optional<py::dict>& optimizer, const std::vector<std::shared_ptr<Parameter>>& frozen,
+    int accumulate, std::optional<double> clip_value, std::optional<double> clip_norm,
+    const std::optional<py::dict>& loss_scale, bool check_finite, bool optimize,
+    const Unlocked* continues) {
   ProgramOptions o;
   o.device = device;
   o.training = training;
@@ -182,17 +189,16 @@ void bind_program(py::module_& m) {
           py::arg("callback"));
 
   py::class_<Unlocked>(m, "Program", "A graph compiled for a device.")
-      .def_static("compile", &compile, py::arg("graph"), py::kw_only(), py::arg("device"),
-                  py::arg("training") = false, py::arg("seed") = 0,
-                  py::arg("half_accumulator") = false,
-                  py::arg("seeds") = std::vector<std::pair<ValueId, ValueId>>{},
-                  py::arg("results") = std::vector<std::tuple<std::string, ValueId, bool>>{},
-                  py::arg("optimizer") = py::none(),
-                  py::arg("frozen") = std::vector<std::shared_ptr<Parameter>>{},
-                  py::arg("accumulate") = 1, py::arg("clip_value") = py::none(),
-                  py::arg("clip_norm") = py::none(), py::arg("loss_scale") = py::none(),
-                  py::arg("check_finite") = true, py::arg("optimize") = true,
-                  py::arg("continues") = py::none())
+      .def_static(
+          "compile", &compile, py::arg("graph"), py::kw_only(), py::arg("device"),
+          py::arg("training") = false, py::arg("seed") = 0, py::arg("half_accumulator") = false,
+          py::arg("seeds") = std::vector<std::pair<ValueId, ValueId>>{},
+          py::arg("results") = std::vector<std::tuple<std::string, ValueId, bool>>{},
+          py::arg("optimizer") = py::none(),
+          py::arg("frozen") = std::vector<std::shared_ptr<Parameter>>{}, py::arg("accumulate") = 1,
+          py::arg("clip_value") = py::none(), py::arg("clip_norm") = py::none(),
+          py::arg("loss_scale") = py::none(), py::arg("check_finite") = true,
+          py::arg("optimize") = true, py::arg("continues") = py::none())
       .def("encode", &encode, py::arg("inputs"), py::arg("rates"))
       .def("wait",
            [](Unlocked& self) {

@@ -41,11 +41,10 @@ void bind_safetensors(py::module_& m) {
         TensorFile file;
         file.metadata = metadata;
         for (const auto& [name, value] : tensors)
-          file.tensors.emplace_back(
-              name.cast<std::string>(),
-              py::isinstance<Tensor>(value)
-                  ? value.cast<Tensor>()
-                  : to_tensor(py::reinterpret_borrow<py::object>(value)));
+          file.tensors.emplace_back(name.cast<std::string>(),
+                                    py::isinstance<Tensor>(value)
+                                        ? value.cast<Tensor>()
+                                        : to_tensor(py::reinterpret_borrow<py::object>(value)));
         const py::gil_scoped_release release;
         write_safetensors(path, file);
       },

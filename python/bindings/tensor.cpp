@@ -1,5 +1,5 @@
-// Tensor: dense host memory shared with numpy, the buffer protocol and DLPack, never copied on the way
-// out (bfloat16, which numpy lacks, goes as float32).
+// Tensor: dense host memory shared with numpy, the buffer protocol and DLPack, never copied on the
+// way out (bfloat16, which numpy lacks, goes as float32).
 #include "mpsnn/tensor.h"
 
 #include <cstring>
@@ -19,13 +19,20 @@ bool dtype_of(const py::dtype& given, DType& dtype) {
   if (given.byteorder() == '>') return false;
   const char kind = given.kind();
   const auto size = given.itemsize();
-  if (kind == 'f' && size == 4) dtype = DType::float32;
-  else if (kind == 'f' && size == 8) dtype = DType::float64;
-  else if (kind == 'f' && size == 2) dtype = DType::float16;
-  else if (kind == 'i' && size == 4) dtype = DType::int32;
-  else if (kind == 'i' && size == 8) dtype = DType::int64;
-  else if (kind == 'u' && size == 1) dtype = DType::uint8;
-  else return false;
+  if (kind == 'f' && size == 4)
+    dtype = DType::float32;
+  else if (kind == 'f' && size == 8)
+    dtype = DType::float64;
+  else if (kind == 'f' && size == 2)
+    dtype = DType::float16;
+  else if (kind == 'i' && size == 4)
+    dtype = DType::int32;
+  else if (kind == 'i' && size == 8)
+    dtype = DType::int64;
+  else if (kind == 'u' && size == 1)
+    dtype = DType::uint8;
+  else
+    return false;
   return true;
 }
 
@@ -45,8 +52,7 @@ py::array as_known_array(py::handle object) {
   if (dtype_of(array.dtype(), dtype)) return array;
   const char kind = array.dtype().kind();
   if (array.dtype().byteorder() != '>') {
-    if (kind == 'b' || kind == 'i' || kind == 'u')
-      return py::array(array.attr("astype")("int64"));
+    if (kind == 'b' || kind == 'i' || kind == 'u') return py::array(array.attr("astype")("int64"));
     if (kind == 'f') return py::array(array.attr("astype")("float64"));
   }
   throw DTypeError("expected an array of numbers, got dtype " +
@@ -117,8 +123,7 @@ py::array to_numpy(const Tensor& tensor) {
 
 Tensor to_tensor(const py::object& object, const std::string& dtype) {
   const py::array array = as_known_array(object);
-  const py::array dense =
-      py::array::ensure(array, py::array::c_style | py::array::forcecast);
+  const py::array dense = py::array::ensure(array, py::array::c_style | py::array::forcecast);
   DType from{};
   dtype_of(dense.dtype(), from);
   Tensor tensor(Shape(dense.shape(), dense.shape() + dense.ndim()), from);

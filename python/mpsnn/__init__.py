@@ -23,6 +23,7 @@ from mpsnn._core import set_num_threads as set_num_threads
 from mpsnn._device import Device, devices
 from mpsnn._random import manual_seed
 from mpsnn._version import __version__
+
 from mpsnn import data, datasets, nn, ops, optim  # isort: skip
 from mpsnn.autodiff import gradcheck, vjp
 from mpsnn.graph.inference import InferenceGraph

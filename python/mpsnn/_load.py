@@ -1,7 +1,8 @@
 """Imports the compiled module, finding oneDNN's library where its run path does not lead to it.
 
 The run path of ``_core`` covers virtual environments, ``--user`` and ``--target`` installations. In
-other layouts (two ``site-packages`` on one path, an overlay) the list of files that pip keeps of the
+other layouts (two ``site-packages`` on one path, an overlay) the list of files that pip keeps of
+the
 oneDNN package tells where the library is. It is loaded privately: made global, its symbols would
 replace those of other copies of oneDNN in the process, such as PyTorch's.
 """
@@ -37,7 +38,8 @@ def _load_core() -> ModuleType:
             raise
         if not _load_onednn():
             raise ImportError(
-                f"{_LIBRARY} not found; it comes with the package {_PACKAGE}: pip install {_PACKAGE}"
+                f"{_LIBRARY} not found; it comes with the package {_PACKAGE}: "
+                f"pip install {_PACKAGE}"
             ) from error
     return import_module("mpsnn._core")
 

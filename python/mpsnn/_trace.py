@@ -70,7 +70,8 @@ class Tracer:
         if id(module) not in self._paths:
             if self._root is not None:
                 raise ValueError(
-                    f"[{type(module).__name__}] is used in forward but not registered: assign it to "
+                    f"[{type(module).__name__}] is used in forward but not registered: assign "
+                    "it to "
                     "an attribute of its parent, or put it in a ModuleList or ModuleDict"
                 )
             self._paths[id(module)] = f"m{len(self._paths)}"

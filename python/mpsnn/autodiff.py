@@ -13,7 +13,6 @@ from mpsnn._trace import Symbol, Tracer, flatten, rebuild
 from mpsnn.ops.run import CAPACITY, as_arrays, device_of, finish
 
 
-
 def run_eagerly(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """Run a module on arrays, in its own `training` mode; programs are cached on the module."""
     if kwargs:
@@ -52,9 +51,7 @@ def _inputs(tracer: Tracer, arrays: list[Any], dtype: str) -> list[Symbol]:
                 f"[input {i}] expected floating values, got {kind}; integer pictures are scaled "
                 "first: x.astype(float32) /255"
             )
-    return [
-        tracer.symbol(f"x{i}", a.shape, dtype, batched=False) for i, a in enumerate(arrays)
-    ]
+    return [tracer.symbol(f"x{i}", a.shape, dtype, batched=False) for i, a in enumerate(arrays)]
 
 
 def vjp(
@@ -77,7 +74,8 @@ def vjp(
         seed: of dropout.
 
     Returns:
-        (outputs, input gradients), and parameter gradients third if `parameters` is given; outputs in
+        (outputs, input gradients), and parameter gradients third if `parameters` is given;
+        outputs in
         fn's structure, the others as lists.
 
     Raises:
@@ -93,10 +91,7 @@ def vjp(
     tracer = Tracer(dtype, fn if isinstance(fn, Module) else None, eager=True)
     symbols = _inputs(tracer, arrays, dtype)
     training = True
-    if isinstance(fn, Module):
-        structure = tracer.call(fn, tuple(symbols), {})
-    else:
-        structure = fn(*symbols)
+    structure = tracer.call(fn, tuple(symbols), {}) if isinstance(fn, Module) else fn(*symbols)
     leaves = flatten(structure)
     if len(leaves) != len(given):
         raise ValueError(f"[vjp] {len(leaves)} outputs take as many cotangents, got {len(given)}")

@@ -27,7 +27,9 @@ std::vector<const char*> moment_names(OptimizerKind kind, const Hyper& hyper) {
       if (hyper.momentum != 0) names = {"momentum"};
       break;
     case OptimizerKind::adam:
-    case OptimizerKind::adamw: names = {"first", "second"}; break;
+    case OptimizerKind::adamw:
+      names = {"first", "second"};
+      break;
     case OptimizerKind::rmsprop:
       names = {"square"};
       if (hyper.momentum != 0) names.push_back("momentum");
@@ -83,8 +85,10 @@ class Builder {
         const bool training = options_.training && !node.attrs.flag("frozen", false);
         const Shape& x = value(node.x(0)).shape;
         if (training && count(x) / x.back() < 2)
-          throw ShapeError("[" + node.layer + "] training needs more than one value a channel, got "
-                           "input " + to_string(x));
+          throw ShapeError("[" + node.layer +
+                           "] training needs more than one value a channel, got "
+                           "input " +
+                           to_string(x));
         node.attrs.set("training", training);
       }
       if (ir::rule(node.op).loss && accumulates && node.attrs.text("reduction") == "mean")
@@ -114,7 +118,8 @@ class Builder {
   void differentiate() {
     if (options_.seeds.empty()) {
       for (const ResultSpec& r : plan_.results)
-        if (r.gradient) throw ValueError("result " + r.name + ": there is no loss to differentiate");
+        if (r.gradient)
+          throw ValueError("result " + r.name + ": there is no loss to differentiate");
       return;
     }
     const DType master = master_dtype(plan_.dtype);
@@ -130,8 +135,8 @@ class Builder {
       const auto& parameters = options_.optimizer->parameters;
       for (std::size_t v = 0; v < graph_.values().size(); ++v) {
         const auto& p = graph_.values()[v].parameter;
-        if (!p || std::find(options_.frozen.begin(), options_.frozen.end(), p) !=
-                      options_.frozen.end())
+        if (!p ||
+            std::find(options_.frozen.begin(), options_.frozen.end(), p) != options_.frozen.end())
           continue;
         for (std::size_t i = 0; i < parameters.size(); ++i)
           if (parameters[i].first == p) {

@@ -118,8 +118,8 @@ std::shared_ptr<const ir::Plan> cached_plan(const Graph& graph, const ProgramOpt
   }
   auto plan = make_plan(graph, options, backend);
   if (log::enabled(log::Level::debug)) {
-    log::write(log::Level::debug, "compiled " + std::to_string(plan->nodes.size()) +
-                                      " nodes for " + backend.device().id() + ", batch " +
+    log::write(log::Level::debug, "compiled " + std::to_string(plan->nodes.size()) + " nodes for " +
+                                      backend.device().id() + ", batch " +
                                       std::to_string(plan->batch));
     for (const std::string& note : plan->notes) log::write(log::Level::debug, note);
   }

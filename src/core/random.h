@@ -1,5 +1,6 @@
-// Philox4x32-10 (Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3"): a counter in, four
-// random words out, so that any element of any mask can be drawn alone, on any device, in any order.
+// Philox4x32-10 (Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3"): a counter in,
+// four random words out, so that any element of any mask can be drawn alone, on any device, in any
+// order.
 #pragma once
 
 #include <array>
@@ -28,9 +29,10 @@ constexpr uint32_t path_hash(std::string_view path) {
   return hash;
 }
 
-// Dropout, on every device but mps: element e of image n at step s of layer path p is kept when word
-// e % 4 of philox({e / 4, n, s, path_hash(p)}, seed) >= keep_threshold(rate).
-inline Philox dropout_words(uint64_t seed, uint32_t path, int64_t step, int64_t image, int64_t block) {
+// Dropout, on every device but mps: element e of image n at step s of layer path p is kept when
+// word e % 4 of philox({e / 4, n, s, path_hash(p)}, seed) >= keep_threshold(rate).
+inline Philox dropout_words(uint64_t seed, uint32_t path, int64_t step, int64_t image,
+                            int64_t block) {
   return philox({static_cast<uint32_t>(block), static_cast<uint32_t>(image),
                  static_cast<uint32_t>(step), path},
                 static_cast<uint32_t>(seed), static_cast<uint32_t>(seed >> 32));

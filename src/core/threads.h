@@ -1,5 +1,5 @@
-// Work sharing inside the queue thread: OpenMP where oneDNN uses it (one team for both), a small pool
-// elsewhere. Outside a queue thread everything runs on the caller.
+// Work sharing inside the queue thread: OpenMP where oneDNN uses it (one team for both), a small
+// pool elsewhere. Outside a queue thread everything runs on the caller.
 #pragma once
 
 #include <cstdint>
@@ -11,8 +11,8 @@ namespace mpsnn::threads {
 int team();
 void set_team(int count);  // queue threads only
 
-int requested();           // what set_num_threads asked for, else OMP_NUM_THREADS, else all cores
-void request(int count);   // ValueError below 1
+int requested();          // what set_num_threads asked for, else OMP_NUM_THREADS, else all cores
+void request(int count);  // ValueError below 1
 
 // Calls body(begin, end) on disjoint pieces that cover 0..n, at least `grain` each, one per thread.
 // The split depends on n, grain and team() only.

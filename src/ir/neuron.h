@@ -1,5 +1,5 @@
-// The neuron functions (MPSCNNNeuron types): f(x) and f'(x), the latter also from y = f(x) where that
-// is possible, which is what fusion needs.
+// The neuron functions (MPSCNNNeuron types): f(x) and f'(x), the latter also from y = f(x) where
+// that is possible, which is what fusion needs.
 #pragma once
 
 #include <cmath>
@@ -17,11 +17,16 @@ const char* name_of(Neuron kind);
 template <class T>
 T neuron(Neuron kind, T x, T a) {
   switch (kind) {
-    case Neuron::none: return x;
-    case Neuron::relu: return x > T(0) || x != x ? x : T(0);  // NaN passes
-    case Neuron::leaky_relu: return x > T(0) ? x : a * x;
-    case Neuron::sigmoid: return T(1) / (T(1) + std::exp(-x));
-    case Neuron::tanh: return std::tanh(x);
+    case Neuron::none:
+      return x;
+    case Neuron::relu:
+      return x > T(0) || x != x ? x : T(0);  // NaN passes
+    case Neuron::leaky_relu:
+      return x > T(0) ? x : a * x;
+    case Neuron::sigmoid:
+      return T(1) / (T(1) + std::exp(-x));
+    case Neuron::tanh:
+      return std::tanh(x);
   }
   return x;
 }
@@ -30,11 +35,16 @@ T neuron(Neuron kind, T x, T a) {
 template <class T>
 T neuron_slope(Neuron kind, T y, T a) {
   switch (kind) {
-    case Neuron::none: return T(1);
-    case Neuron::relu: return y > T(0) ? T(1) : T(0);
-    case Neuron::leaky_relu: return y > T(0) ? T(1) : a;
-    case Neuron::sigmoid: return y * (T(1) - y);
-    case Neuron::tanh: return T(1) - y * y;
+    case Neuron::none:
+      return T(1);
+    case Neuron::relu:
+      return y > T(0) ? T(1) : T(0);
+    case Neuron::leaky_relu:
+      return y > T(0) ? T(1) : a;
+    case Neuron::sigmoid:
+      return y * (T(1) - y);
+    case Neuron::tanh:
+      return T(1) - y * y;
   }
   return T(1);
 }

@@ -1,5 +1,6 @@
-// What a backend gets to instantiate: every value and node of one step, in order, with lifetimes, and
-// the weight update at its end. Immutable once made, and shared by whoever compiles the same thing.
+// What a backend gets to instantiate: every value and node of one step, in order, with lifetimes,
+// and the weight update at its end. Immutable once made, and shared by whoever compiles the same
+// thing.
 #pragma once
 
 #include <cstdint>
@@ -28,7 +29,7 @@ struct RunningStatistic {
   ValueId running = kNone;  // persistent
   ValueId batch = kNone;    // the state that holds this batch's mean or biased variance
   double momentum = 0.1;
-  double factor = 1;        // n / (n - 1) for variances
+  double factor = 1;  // n / (n - 1) for variances
 };
 
 // The end of a training step, done only if the loss and all gradients are finite and no earlier
@@ -44,9 +45,9 @@ struct Update {
   int accumulate = 1;
   LossScale loss_scale;
   bool check_finite = true;
-  std::vector<ValueId> losses;      // loss values, for the guard
-  ValueId weight_sum = kNone;       // accumulate > 1: the loss's sum of weights, this step
-  ValueId weight_total = kNone;     // persistent {1}: the same over the accumulated steps
+  std::vector<ValueId> losses;   // loss values, for the guard
+  ValueId weight_sum = kNone;    // accumulate > 1: the loss's sum of weights, this step
+  ValueId weight_total = kNone;  // persistent {1}: the same over the accumulated steps
   // Persistent int32 {4}: updates done, good steps since the scale last changed, failed (1 after a
   // non-finite step until the host clears it), steps accumulated so far.
   ValueId counters = kNone;
@@ -65,20 +66,20 @@ struct Plan {
   int64_t batch = 0;
 
   std::vector<Value> values;
-  std::vector<Node> nodes;              // in order of execution
-  std::vector<ValueId> inputs;          // staged, in the order of Graph::inputs
-  std::vector<ValueId> persistents;     // in the order that instantiate receives their storage
-  std::vector<ResultSpec> results;      // `value` is final here: gradients are resolved
+  std::vector<Node> nodes;           // in order of execution
+  std::vector<ValueId> inputs;       // staged, in the order of Graph::inputs
+  std::vector<ValueId> persistents;  // in the order that instantiate receives their storage
+  std::vector<ResultSpec> results;   // `value` is final here: gradients are resolved
   std::optional<Update> update;
-  ValueId loss_scale = kNone;           // persistent {1} of the master type: seeds of losses
+  ValueId loss_scale = kNone;  // persistent {1} of the master type: seeds of losses
 
   // From the memory pass. alias[v] is the value whose memory v shares (itself if none).
   std::vector<ValueId> alias;
-  std::vector<Lifetime> lifetimes;      // of alias roots that are temporary
+  std::vector<Lifetime> lifetimes;        // of alias roots that are temporary
   std::vector<std::vector<int>> readers;  // of every value: nodes that read it, in order
 
   std::size_t naive_bytes = 0;
-  std::vector<std::string> notes;       // what was fused and elided
+  std::vector<std::string> notes;  // what was fused and elided
 };
 
 }  // namespace mpsnn::ir

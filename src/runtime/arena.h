@@ -1,5 +1,6 @@
-// Offsets for linear memory: blocks whose lifetimes overlap never share a byte. Largest first, each at
-// the lowest gap that fits (the greedy-by-size heuristic of Pisarchyk and Lee 2020, arXiv 2001.03288).
+// Offsets for linear memory: blocks whose lifetimes overlap never share a byte. Largest first, each
+// at the lowest gap that fits (the greedy-by-size heuristic of Pisarchyk and Lee 2020, arXiv
+// 2001.03288).
 #pragma once
 
 #include <cstddef>

@@ -17,7 +17,8 @@
 
 namespace mpsnn::runtime {
 
-// A persistent array on a device. Canonical layout at this boundary; queue thread, or an idle queue.
+// A persistent array on a device. Canonical layout at this boundary; queue thread, or an idle
+// queue.
 class Storage {
  public:
   virtual ~Storage() = default;
@@ -26,8 +27,8 @@ class Storage {
 };
 
 struct StepScalars {
-  int64_t index = 0;               // of this encode: the random stream of dropout
-  const double* rates = nullptr;   // one a group; valid during encode
+  int64_t index = 0;              // of this encode: the random stream of dropout
+  const double* rates = nullptr;  // one a group; valid during encode
 };
 
 struct StepStatus {
@@ -82,8 +83,8 @@ class Backend {
 
   virtual std::unique_ptr<Storage> allocate(const Shape& shape, DType dtype) = 0;
 
-  // `persistents` in the order of plan.persistents; they outlive the executable. A plan of a smaller
-  // batch may live in the memory of `host`, the executable of the full one.
+  // `persistents` in the order of plan.persistents; they outlive the executable. A plan of a
+  // smaller batch may live in the memory of `host`, the executable of the full one.
   virtual std::unique_ptr<Executable> instantiate(std::shared_ptr<const ir::Plan> plan,
                                                   const std::vector<Storage*>& persistents,
                                                   Executable* host) = 0;

@@ -82,8 +82,9 @@ bool forked() { return in_child; }
 
 void check_not_forked() {
   if (in_child)
-    throw DeviceError("this process was forked after a device was used; use the device only in the "
-                      "child, or start the child with the \"spawn\" method");
+    throw DeviceError(
+        "this process was forked after a device was used; use the device only in the "
+        "child, or start the child with the \"spawn\" method");
 }
 
 CommandQueue::CommandQueue() {

@@ -21,10 +21,10 @@ class CommandQueue {
  public:
   CommandQueue();
 
-  void submit(Task& task);       // the task outlives its run
-  bool try_run(Task& task);      // runs it here and now if the queue is idle
+  void submit(Task& task);                      // the task outlives its run
+  bool try_run(Task& task);                     // runs it here and now if the queue is idle
   void run(const std::function<void()>& body);  // in order, and waits; rethrows
-  void drain();                  // waits until idle
+  void drain();                                 // waits until idle
 
  private:
   void work();

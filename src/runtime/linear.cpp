@@ -50,9 +50,10 @@ void copy_view(const HostView& view, Tensor& to) {
 void fill_ones(Tensor& tensor) {
   const float one = 1;
   for (int64_t i = 0; i < tensor.count(); ++i)
-    convert(&one, DType::float32,
-            static_cast<char*>(tensor.data()) + static_cast<std::size_t>(i) * size_of(tensor.dtype()),
-            tensor.dtype(), 1);
+    convert(
+        &one, DType::float32,
+        static_cast<char*>(tensor.data()) + static_cast<std::size_t>(i) * size_of(tensor.dtype()),
+        tensor.dtype(), 1);
 }
 
 }  // namespace
@@ -183,8 +184,8 @@ UpdateControl::UpdateControl(KernelBuilder& b, const ir::Update& update)
       weight_total_(b.ref(update.weight_total)) {
   for (const ValueId v : update.losses) losses_.push_back(b.ref(v));
   for (const ir::RunningStatistic& s : update.statistics)
-    statistics_.push_back({b.ref(s.running), b.ref(s.batch), count(b.value(s.running).shape),
-                           s.momentum, s.factor});
+    statistics_.push_back(
+        {b.ref(s.running), b.ref(s.batch), count(b.value(s.running).shape), s.momentum, s.factor});
 }
 
 double UpdateControl::get(const Ref& ref, int64_t i) const {
@@ -214,8 +215,7 @@ bool UpdateControl::accept(bool finite, StepStatus& status) {
   status.loss_scale = scale();
   if (finite || !update_.check_finite) return true;
   // A scale of 1 that still overflows is no matter of scale.
-  const bool dynamic =
-      update_.loss_scale.mode == LossScale::Mode::dynamic && status.loss_scale > 1;
+  const bool dynamic = update_.loss_scale.mode == LossScale::Mode::dynamic && status.loss_scale > 1;
   if (dynamic) {
     set(scale_, 0, status.loss_scale / 2);
     counters[ir::kGoodSteps] = counters[ir::kAccumulated] = 0;

@@ -1,5 +1,5 @@
-// What backends with plain host memory share: one arena by the plan's lifetimes, staging slots, and an
-// executable that runs its kernels in order. A backend adds the kernels.
+// What backends with plain host memory share: one arena by the plan's lifetimes, staging slots, and
+// an executable that runs its kernels in order. A backend adds the kernels.
 #pragma once
 
 #include <functional>
@@ -81,7 +81,8 @@ class KernelBuilder {
 class LinearExecutable : public Executable {
  public:
   using MakeKernel = std::function<std::unique_ptr<Kernel>(KernelBuilder&, const Node&)>;
-  using MakeUpdate = std::function<std::unique_ptr<UpdateKernel>(KernelBuilder&, const ir::Update&)>;
+  using MakeUpdate =
+      std::function<std::unique_ptr<UpdateKernel>(KernelBuilder&, const ir::Update&)>;
 
   LinearExecutable(std::shared_ptr<const ir::Plan> plan, const std::vector<Storage*>& persistents,
                    Executable* host, const MakeKernel& make_kernel, const MakeUpdate& make_update,
@@ -103,7 +104,7 @@ class LinearExecutable : public Executable {
   std::shared_ptr<void> arena_;
   std::size_t arena_bytes_ = 0, staging_bytes_ = 0;
   std::vector<Tensor> staged_[kSlots];
-  std::vector<bool> ones_[kSlots];  // inputs that hold ones
+  std::vector<bool> ones_[kSlots];                       // inputs that hold ones
   std::vector<std::pair<ValueId, std::size_t>> moving_;  // values in the memory of input i
   std::vector<std::unique_ptr<Kernel>> kernels_;
   std::unique_ptr<UpdateKernel> update_;
@@ -111,7 +112,8 @@ class LinearExecutable : public Executable {
   bool small_;
 };
 
-// The decisions of a training step's end, the same wherever counters are host memory: see ir::Update.
+// The decisions of a training step's end, the same wherever counters are host memory: see
+// ir::Update.
 class UpdateControl {
  public:
   UpdateControl(KernelBuilder& builder, const ir::Update& update);

@@ -1,9 +1,9 @@
 // Where a model's arrays live: a canonical copy on the host and one per device that uses them.
 //
-// The copy written last is current. A graph refreshes its device's copy when it encodes; a read from
-// Python refreshes the host's. Order comes from the queues: a refresh is queued behind the steps
-// that were encoded before it. (One store a parameter rather than one a model: a layer may be part
-// of several models.)
+// The copy written last is current. A graph refreshes its device's copy when it encodes; a read
+// from Python refreshes the host's. Order comes from the queues: a refresh is queued behind the
+// steps that were encoded before it. (One store a parameter rather than one a model: a layer may be
+// part of several models.)
 #pragma once
 
 #include <memory>
@@ -21,7 +21,8 @@ class ParameterCopies {
 
   // This device's storage, made at first use; its contents may be old until refresh().
   runtime::Storage& storage(runtime::DeviceContext& device);
-  // Brings the device's copy up to date, and makes it the current one if a step is going to write it.
+  // Brings the device's copy up to date, and makes it the current one if a step is going to write
+  // it.
   void refresh(runtime::DeviceContext& device, bool writes);
 
   Tensor read();

@@ -23,8 +23,7 @@ bool wait_interruptibly(std::unique_lock<std::mutex>& lock, std::condition_varia
   while (!ready()) {
     double slice = 0.05;
     if (seconds) {
-      const double left =
-          *seconds - std::chrono::duration<double>(Clock::now() - start).count();
+      const double left = *seconds - std::chrono::duration<double>(Clock::now() - start).count();
       if (left <= 0) return false;
       slice = std::min(slice, left);
     }

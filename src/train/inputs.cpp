@@ -7,9 +7,12 @@ namespace {
 
 int64_t read_index(const char* at, DType dtype) {
   switch (dtype) {
-    case DType::int32: return *reinterpret_cast<const int32_t*>(at);
-    case DType::int64: return *reinterpret_cast<const int64_t*>(at);
-    default: return *reinterpret_cast<const uint8_t*>(at);
+    case DType::int32:
+      return *reinterpret_cast<const int32_t*>(at);
+    case DType::int64:
+      return *reinterpret_cast<const int64_t*>(at);
+    default:
+      return *reinterpret_cast<const uint8_t*>(at);
   }
 }
 
@@ -24,8 +27,8 @@ void check_indices(const Value& value, const HostView& view) {
   const auto* base = static_cast<const char*>(view.data);
   if (view.strides.empty()) {
     for (int64_t i = 0; i < total; ++i)
-      check_index(value, read_index(base + i * static_cast<int64_t>(size_of(view.dtype)),
-                                    view.dtype));
+      check_index(value,
+                  read_index(base + i * static_cast<int64_t>(size_of(view.dtype)), view.dtype));
     return;
   }
   for (int64_t i = 0; i < total; ++i) {
@@ -42,7 +45,8 @@ void check_dtype(const Value& value, DType given) {
   if (is_floating(value.dtype)) {
     if (!is_floating(given))
       throw DTypeError("[input " + value.name + "] expected floating values, got " +
-                       name_of(given) + "; integer pictures are scaled first: x.astype(float32) "
+                       name_of(given) +
+                       "; integer pictures are scaled first: x.astype(float32) "
                        "/255");
   } else if (is_floating(given)) {
     throw DTypeError("[input " + value.name + "] class indices are integers, got " +
@@ -63,8 +67,7 @@ int64_t check_inputs(const Graph& graph, const std::vector<HostView>& inputs) {
     const Value& value = graph.value(ids[i]);
     const HostView& view = inputs[i];
     if (view.data == nullptr && view.shape.empty()) {
-      if (!value.input.optional)
-        throw TypeError("[input " + value.name + "] is missing");
+      if (!value.input.optional) throw TypeError("[input " + value.name + "] is missing");
       continue;
     }
     check_dtype(value, view.dtype);
@@ -84,7 +87,8 @@ int64_t check_inputs(const Graph& graph, const std::vector<HostView>& inputs) {
       const int64_t n = view.shape[0];
       if (n == 0) throw ShapeError("[input " + value.name + "] the batch is empty");
       if (n > compiled)
-        throw ShapeError("[input " + value.name + "] the graph was compiled for batches of at most " +
+        throw ShapeError("[input " + value.name +
+                         "] the graph was compiled for batches of at most " +
                          std::to_string(compiled) + ", got " + std::to_string(n));
       if (batch != 0 && n != batch)
         throw ShapeError("[input " + value.name + "] expected " + expected() + ", got " +

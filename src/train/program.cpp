@@ -30,9 +30,8 @@ class ProgramState {
       : graph_(graph),
         options_(options),
         device_(runtime::device_context(options.device)),
-        training_(options.continues
-                      ? options.continues->state_->training_
-                      : std::make_shared<train::TrainingState>(device_)) {
+        training_(options.continues ? options.continues->state_->training_
+                                    : std::make_shared<train::TrainingState>(device_)) {
     options_.continues.reset();
     if (options_.accumulate < 1)
       throw ValueError("accumulate must be at least 1, got " + std::to_string(options_.accumulate));
@@ -73,8 +72,7 @@ class ProgramState {
       raise_pending();
       for (std::size_t i = 0; i < inputs.size(); ++i)
         v.executable->stage(slot.index, static_cast<int>(i), inputs[i]);
-      for (auto& [parameter, written] : parameters_)
-        parameter->copies().refresh(device_, written);
+      for (auto& [parameter, written] : parameters_) parameter->copies().refresh(device_, written);
       slot.variant = &v;
       slot.rates = rates;
       slot.step = new_step(*v.plan);
@@ -117,8 +115,7 @@ class ProgramState {
 
     void run() noexcept override {
       try {
-        if (on_queue)
-          threads::set_team(variant->executable->small() ? 1 : variant->threads);
+        if (on_queue) threads::set_team(variant->executable->small() ? 1 : variant->threads);
         const runtime::StepScalars scalars{step->index, rates.data()};
         variant->executable->encode(index, scalars, *this);
       } catch (...) {
@@ -147,16 +144,15 @@ class ProgramState {
     if (const auto found = variants_.find(batch); found != variants_.end()) return found->second;
     Variant v;
     const bool whole = batch == graph_.batch();
-    v.plan = compile::cached_plan(whole ? graph_ : graph_.with_batch(batch), options_,
-                                  *device_.backend);
+    v.plan =
+        compile::cached_plan(whole ? graph_ : graph_.with_batch(batch), options_, *device_.backend);
     v.threads = threads::requested();
     std::vector<runtime::Storage*> persistents;
     for (const ValueId id : v.plan->persistents) {
       const Value& value = v.plan->values[static_cast<std::size_t>(id)];
       const bool of_model = static_cast<std::size_t>(id) < graph_.values().size();
-      persistents.push_back(
-          of_model ? &graph_.value(id).parameter->copies().storage(device_)
-                   : &training_->storage(value, options_.loss_scale.initial));
+      persistents.push_back(of_model ? &graph_.value(id).parameter->copies().storage(device_)
+                                     : &training_->storage(value, options_.loss_scale.initial));
     }
     runtime::Executable* host = whole ? nullptr : full_->executable.get();
     device_.queue.run([&] {
@@ -190,9 +186,8 @@ class ProgramState {
     std::shared_ptr<StepState> step;
     for (const auto& old : pool_) {
       if (old.use_count() != 1) continue;
-      const bool idle = std::all_of(old->results.begin(), old->results.end(), [](const Tensor& t) {
-        return t.memory().use_count() <= 1;
-      });
+      const bool idle = std::all_of(old->results.begin(), old->results.end(),
+                                    [](const Tensor& t) { return t.memory().use_count() <= 1; });
       if (idle) step = old;
     }
     if (!step) {
@@ -221,9 +216,10 @@ class ProgramState {
         const runtime::StepStatus status = slot.variant->executable->status(slot.index);
         step->updated = status.updated;
         if (!status.finite) {
-          error = std::make_exception_ptr(NonFiniteError(
-              "step " + std::to_string(step->index) +
-              ": the loss or a gradient is not finite; nothing was updated by it or by later steps"));
+          error = std::make_exception_ptr(
+              NonFiniteError("step " + std::to_string(step->index) +
+                             ": the loss or a gradient is not finite; nothing was updated by it or "
+                             "by later steps"));
           on_raise = [weak = std::weak_ptr<train::TrainingState>(training_)] {
             if (const auto training = weak.lock()) training->clear_failed();
           };
@@ -365,8 +361,8 @@ std::string Program::to_dot() const {
       if (value.kind == ValueKind::input)
         dot += "  v" + std::to_string(root) + " -> n" + std::to_string(i) + ";\n";
       else if (producer[root] >= 0)
-        dot += "  n" + std::to_string(producer[root]) + " -> n" + std::to_string(i) +
-               " [label=\"" + to_string(plan.values[static_cast<std::size_t>(v)].shape) + "\"];\n";
+        dot += "  n" + std::to_string(producer[root]) + " -> n" + std::to_string(i) + " [label=\"" +
+               to_string(plan.values[static_cast<std::size_t>(v)].shape) + "\"];\n";
     }
   }
   return dot + "}\n";
@@ -392,7 +388,8 @@ Support supports(const Graph& graph, const std::string& device, bool gradient) {
     const Value& y = graph.value(last.outputs[0]);
     options.seeds.push_back(
         {last.outputs[0],
-         rule.loss ? kNone : copy.add_input("cotangent", y.shape, y.dtype, {false, 0, -100, false})});
+         rule.loss ? kNone
+                   : copy.add_input("cotangent", y.shape, y.dtype, {false, 0, -100, false})});
     for (int i = 0; i < last.nx; ++i)
       if (((rule.differentiable >> i) & 1) && last.x(i) != kNone)
         options.results.push_back({"x" + std::to_string(i), last.x(i), true});

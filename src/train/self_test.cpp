@@ -42,9 +42,8 @@ std::vector<float> train(const std::string& device) {
   y = graph.add("neuron", {y}, relu, "ReLU self_test")[0];
   y = graph.add("max_pool2d", {y}, pool, "MaxPool2d self_test")[0];
   y = graph.add("flatten", {y}, {}, "Flatten self_test")[0];
-  y = graph.add("linear",
-                {y, parameter("v", {kClasses, 36}, 2.3), parameter("c", {kClasses}, 0.4)}, {},
-                "Linear self_test")[0];
+  y = graph.add("linear", {y, parameter("v", {kClasses, 36}, 2.3), parameter("c", {kClasses}, 0.4)},
+                {}, "Linear self_test")[0];
   const ValueId loss =
       graph.add("softmax_cross_entropy", {y, t}, {}, "SoftmaxCrossEntropy self_test")[0];
   options.seeds.push_back({loss, kNone});

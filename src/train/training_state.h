@@ -1,5 +1,5 @@
-// What lives between the steps of one graph beside its parameters: moments, counters, loss scale. All
-// its plans (full batch, last batch, soft labels) share one.
+// What lives between the steps of one graph beside its parameters: moments, counters, loss scale.
+// All its plans (full batch, last batch, soft labels) share one.
 #pragma once
 
 #include <atomic>

@@ -95,7 +95,7 @@ def conv(
         "conv2d",
         operands,
         conv_oracle(stride, pads, dilation, groups),
-        attrs=dict(stride=stride, pads=pads, dilation=dilation, groups=groups),
+        attrs={"stride": stride, "pads": pads, "dilation": dilation, "groups": groups},
         long_sum=kernel[0] * kernel[1] * channels // groups > 1000
         or image[0] * image[1] * image[2] > 1000,
     )
@@ -142,7 +142,7 @@ for kind, a in (("relu", 0.0), ("leaky_relu", 0.1), ("sigmoid", 0.0), ("tanh", 0
             "neuron",
             [("x", shape)],
             neuron(kind, a),
-            attrs=dict(kind=kind, a=a),
+            attrs={"kind": kind, "a": a},
         )
     # The fused forms exist as attributes, so they are rows too.
     case(
@@ -150,14 +150,14 @@ for kind, a in (("relu", 0.0), ("leaky_relu", 0.1), ("sigmoid", 0.0), ("tanh", 0
         "conv2d",
         [("x", (2, 6, 7, 4)), ("p", (8, 3, 3, 4)), ("p", (8,))],
         conv_oracle((1, 1), (1, 1, 1, 1), (1, 1), 1, neuron(kind, a)),
-        attrs=dict(pads=(1, 1, 1, 1), neuron=kind, neuron_a=a),
+        attrs={"pads": (1, 1, 1, 1), "neuron": kind, "neuron_a": a},
     )
     case(
         f"linear+{kind}",
         "linear",
         [("x", (9, 20)), ("p", (12, 20)), ("p", (12,))],
         (lambda act: lambda x, w, b: act(F.linear(x, w, b)))(neuron(kind, a)),
-        attrs=dict(neuron=kind, neuron_a=a),
+        attrs={"neuron": kind, "neuron_a": a},
     )
 
 
@@ -197,7 +197,7 @@ for name, image, kernel, stride, pads, dilation in (
         "max_pool2d",
         [("x", image)],
         max_oracle(kernel, stride, pads, dilation),
-        attrs=dict(kernel=kernel, stride=stride, pads=pads, dilation=dilation),
+        attrs={"kernel": kernel, "stride": stride, "pads": pads, "dilation": dilation},
         distinct=True,
     )
     if dilation == (1, 1):
@@ -207,7 +207,12 @@ for name, image, kernel, stride, pads, dilation in (
                 "avg_pool2d",
                 [("x", image)],
                 avg_oracle(kernel, stride, pads, include),
-                attrs=dict(kernel=kernel, stride=stride, pads=pads, count_include_pad=include),
+                attrs={
+                    "kernel": kernel,
+                    "stride": stride,
+                    "pads": pads,
+                    "count_include_pad": include,
+                },
             )
 
 
@@ -228,7 +233,7 @@ for shape in ((4, 5, 6, 3), (2, 7, 5, 32), (16, 9), (2, 11, 6)):
             "batch_norm",
             [("x", shape), ("p", (c,)), ("p", (c,)), ("p", (c,)), ("p", (c,))],
             bn_oracle(training),
-            attrs=dict(epsilon=1e-5, momentum=0.1, frozen=not training),
+            attrs={"epsilon": 1e-5, "momentum": 0.1, "frozen": not training},
             positive=(4,),
         )
 
@@ -295,20 +300,21 @@ for name, shape, soft, weighted, attrs in (
     ("one-class-row", (3, 2), False, True, {}),
     ("images", (2, 3, 4, 6), False, False, {}),
     ("singleton", (4, 1, 1, 5), False, True, {}),
-    ("sum", (6, 10), False, True, dict(reduction="sum")),
-    ("smooth", (8, 10), False, False, dict(label_smoothing=0.1)),
-    ("class-weights", (8, 4), False, True, dict(weight=[0.5, 1.0, 2.0, 0.25])),
-    ("smooth-weights", (8, 4), False, True, dict(label_smoothing=0.2, weight=[0.5, 1.0, 2.0, 0.2])),
-    ("ignore", (8, 10), False, True, dict(ignore_index=3)),
+    ("sum", (6, 10), False, True, {"reduction": "sum"}),
+    ("smooth", (8, 10), False, False, {"label_smoothing": 0.1}),
+    ("class-weights", (8, 4), False, True, {"weight": [0.5, 1.0, 2.0, 0.25]}),
+    ("smooth-weights", (8, 4), False, True, {"label_smoothing": 0.2, "weight": [0.5, 1.0, 2.0,
+    0.2]}),
+    ("ignore", (8, 10), False, True, {"ignore_index": 3}),
     ("ignore-all-options", (2, 6, 4), False, True,
-     dict(ignore_index=1, weight=[1.0, 2.0, 3.0, 0.5], label_smoothing=0.1)),
+     {"ignore_index": 1, "weight": [1.0, 2.0, 3.0, 0.5], "label_smoothing": 0.1}),
     ("soft", (8, 10), True, True, {}),
     ("soft-smooth-weights", (8, 4), True, True,
-     dict(label_smoothing=0.1, weight=[0.5, 1.0, 2.0, 0.2])),
-    ("soft-sum", (2, 5, 4), True, False, dict(reduction="sum")),
+     {"label_smoothing": 0.1, "weight": [0.5, 1.0, 2.0, 0.2]}),
+    ("soft-sum", (2, 5, 4), True, False, {"reduction": "sum"}),
 ):  # fmt: skip
     classes = shape[-1]
-    positions = tuple([shape[0], *[s for s in shape[1:-1] if s != 1]])
+    positions = (shape[0], *[s for s in shape[1:-1] if s != 1])
     ops: list[Any] = [("x", shape), ("t", shape) if soft else ("i", positions)]
     if weighted:
         ops.append(("w", (shape[0],)))
@@ -342,4 +348,4 @@ for name, shape, weighted, reduction in (
     ops = [("x", shape), ("t", shape)]
     if weighted:
         ops.append(("w", (shape[0],)))
-    case(f"mse-{name}", "mse", ops, mse_oracle(reduction), attrs=dict(reduction=reduction))
+    case(f"mse-{name}", "mse", ops, mse_oracle(reduction), attrs={"reduction": reduction})

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import torch
 from cases import Case
-
 from mpsnn import _core
 
 LOSSES = {"softmax_cross_entropy", "mse"}

@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from harness import as_float64, devices
-
 from mpsnn import _core
 
 DEVICES = devices()

@@ -5,9 +5,17 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from cases import CASES, Case
-from harness import LOSSES, TOLERANCE, devices, differentiable, error, make_operands, oracle
-from harness import round_to, run  # fmt: skip
-
+from harness import (  # fmt: skip
+    LOSSES,
+    TOLERANCE,
+    devices,
+    differentiable,
+    error,
+    make_operands,
+    oracle,
+    round_to,
+    run,
+)
 from mpsnn import _core
 
 DEVICES = devices()
@@ -84,7 +92,9 @@ def test_finite_differences(case: Case) -> None:
             moved = list(operands)
             moved[i] = operands[i] + sign * step * direction
             y, _ = run(case, moved, "reference", "float64", cotangent, gradient=True)
-            ends.append(float((y * (1.0 if cotangent is None else cotangent.reshape(y.shape))).sum()))
+            ends.append(
+                float((y * (1.0 if cotangent is None else cotangent.reshape(y.shape))).sum())
+            )
         numeric = (ends[0] - ends[1]) / (2 * step)
         analytic = float((gradient.reshape(direction.shape) * direction).sum())
         assert numeric == pytest.approx(analytic, rel=1e-5, abs=1e-6), f"operand {i}"
@@ -116,7 +126,8 @@ def test_nan_passes_through_relu_and_max_pooling(device: str) -> None:
     x = np.array([[-1.0, np.nan], [2.0, 3.0]])
     relu = Case("nan", "neuron", (("x", (2, 2)),), lambda x: x, {"kind": "relu"})
     y, _ = run(relu, [x], device, "float32")
-    assert np.isnan(y[0, 1]) and y[0, 0] == 0
+    assert np.isnan(y[0, 1])
+    assert y[0, 0] == 0
     pool = Case("nan", "max_pool2d", (("x", (1, 2, 2, 1)),), lambda x: x, {"kernel": (2, 2)})
     y, _ = run(pool, [x.reshape(1, 2, 2, 1)], device, "float32")
     assert np.isnan(y).all()
@@ -130,4 +141,5 @@ def test_half_accumulation_rounds_on_reference() -> None:
     )  # fmt: skip
     wide, _ = run(case, [x, w], "reference", "float16")
     narrow, _ = run(case, [x, w], "reference", "float16", half_accumulator=True)
-    assert wide.item() == 4096 and narrow.item() == 2048
+    assert wide.item() == 4096
+    assert narrow.item() == 2048

@@ -5,10 +5,9 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 
+import mpsnn
 import numpy as np
 import pytest
-
-import mpsnn
 from mpsnn import nn
 
 

@@ -5,17 +5,19 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import mpsnn
 import numpy as np
 import pytest
-
-import mpsnn
 from mpsnn import nn, optim
 
 
 def train(model: nn.Module, shape: Any = (8, 8, 1), **options: Any) -> mpsnn.TrainingGraph:
-    arguments: dict[str, Any] = dict(
-        loss=nn.SoftmaxCrossEntropy(), optimizer=optim.SGD(0.1), batch_size=4, device="reference"
-    )
+    arguments: dict[str, Any] = {
+        "loss": nn.SoftmaxCrossEntropy(),
+        "optimizer": optim.SGD(0.1),
+        "batch_size": 4,
+        "device": "reference",
+    }
     return mpsnn.TrainingGraph(model, input_shape=shape, **{**arguments, **options})
 
 
@@ -89,7 +91,7 @@ def test_encode_refuses(images: Any, labels: Any, error: type[Exception], text: 
         lambda: optim.SGD(0.1, nesterov=True), lambda: optim.SGD("fast"),
         lambda: optim.Adam(1e-3, betas=(1.0, 0.9)), lambda: optim.Adam(1e-3, eps=-1),
         lambda: optim.Adam(1e-3, weight_decay=-1), lambda: optim.RMSProp(1e-3, alpha=-1),
-        lambda: optim.SGD(0.1, groups=[("x", dict(speed=1))]),
+        lambda: optim.SGD(0.1, groups=[("x", {"speed": 1})]),
         lambda: nn.Sequential(3), lambda: nn.LeakyReLU("a"),
         lambda: mpsnn.data.batches(X, Y[:2], 2), lambda: mpsnn.data.batches(X, Y, 0),
         lambda: mpsnn.set_num_threads(0), lambda: mpsnn.manual_seed("x"),
@@ -160,7 +162,8 @@ def test_loading_is_all_or_nothing(tmp_path: Path) -> None:
      (50000).to_bytes(8, "little") + b'{"a":' * 10000,
      (65).to_bytes(8, "little")
      + b'{"a":{"dtype":"F32","shape":[4],"data_offsets":[0,99999999999999]}}'[:65],
-     (63).to_bytes(8, "little") + b'{"a":{"dtype":"F32","shape":[4294967296,4294967296],"d":[0,0]}}'],
+     (63).to_bytes(8, "little") +
+     b'{"a":{"dtype":"F32","shape":[4294967296,4294967296],"d":[0,0]}}'],
     ids=range(9),
 )  # fmt: skip
 def test_hostile_files(tmp_path: Path, content: bytes) -> None:

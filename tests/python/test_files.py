@@ -9,10 +9,9 @@ import sys
 import time
 from pathlib import Path
 
+import mpsnn
 import numpy as np
 import pytest
-
-import mpsnn
 from mpsnn import nn
 
 
@@ -76,7 +75,8 @@ def test_unwritable_folder(tmp_path: Path) -> None:
 
 def test_state_of_another_model_is_refused(tmp_path: Path) -> None:
     def graph(m: nn.Module) -> mpsnn.TrainingGraph:
-        return mpsnn.TrainingGraph(m, nn.SoftmaxCrossEntropy(), mpsnn.optim.Adam(1e-3), (8, 8, 1), 4,
+        return mpsnn.TrainingGraph(m, nn.SoftmaxCrossEntropy(), mpsnn.optim.Adam(1e-3), (8, 8, 1),
+        4,
                                    "reference")  # fmt: skip
 
     path = tmp_path / "state.safetensors"

@@ -6,11 +6,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-
 from mpsnn import _core
 
 
-def random_network(seed: int, dtype: str = "float32") -> tuple[Any, Any, Any, list[tuple[str, Any]]]:
+def random_network(
+    seed: int, dtype: str = "float32"
+) -> tuple[Any, Any, Any, list[tuple[str, Any]]]:
     """A random branched network over every op of the slice: (graph, loss, logits, parameters)."""
     rng = np.random.default_rng(seed)
     graph = _core.Graph(dtype)
@@ -28,8 +29,10 @@ def random_network(seed: int, dtype: str = "float32") -> tuple[Any, Any, Any, li
     values = [graph.input("x", (n, side, side, channels))]
     for depth in range(int(rng.integers(2, 7))):
         x = values[int(rng.integers(len(values)))]
-        _, h, w, c = graph.shape(x)
-        kind = rng.choice(["conv", "conv", "neuron", "pool", "avg", "norm", "concat", "add", "drop"])
+        _, _h, _w, c = graph.shape(x)
+        kind = rng.choice(
+            ["conv", "conv", "neuron", "pool", "avg", "norm", "concat", "add", "drop"]
+        )
         layer = f"{kind} {depth}"
         if kind == "conv":
             out = int(rng.integers(1, 8))
@@ -148,4 +151,5 @@ def test_requested_values_are_not_fused_away(device: str) -> None:
     program = _core.Program.compile(graph, device=device, results=results)
     done = program.encode((np.ones((2, 6), np.float32),), ())
     done.wait()
-    assert (done.result(0).numpy() == -6).all() and (done.result(1).numpy() == 0).all()
+    assert (done.result(0).numpy() == -6).all()
+    assert (done.result(1).numpy() == 0).all()

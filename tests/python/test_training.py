@@ -6,13 +6,12 @@ import copy
 from pathlib import Path
 from typing import Any
 
+import mpsnn
 import numpy as np
 import pytest
 import torch
-from twin import nchw, twin
-
-import mpsnn
 from mpsnn import nn, optim
+from twin import nchw, twin
 
 OPTIMIZERS: list[tuple[str, Any, Any]] = [
     ("sgd", lambda: optim.SGD(0.05), lambda p: torch.optim.SGD(p, 0.05)),
@@ -47,7 +46,9 @@ def torch_losses(
         optimizer.zero_grad()
         for k in range(i, i + accumulate):
             part = slice(16 * k, 16 * k + 16)
-            loss = torch.nn.functional.cross_entropy(model(nchw(x[part])), torch.from_numpy(y[part]))
+            loss = torch.nn.functional.cross_entropy(
+                model(nchw(x[part])), torch.from_numpy(y[part])
+            )
             (loss / accumulate).backward()
             losses.append(loss.item())
         if clip_value is not None:
@@ -90,8 +91,9 @@ def test_twenty_steps_as_pytorch(device: str, digits_model: Any, ours: Any, thei
 
 @pytest.mark.parametrize(
     "options",
-    [dict(clip_value=0.01), dict(clip_norm=0.1), dict(clip_norm=1e6),
-     dict(clip_value=0.05, clip_norm=0.1), dict(accumulate=4), dict(accumulate=2, clip_norm=0.2)],
+    [{"clip_value": 0.01}, {"clip_norm": 0.1}, {"clip_norm": 1e6},
+     {"clip_value": 0.05, "clip_norm": 0.1}, {"accumulate": 4}, {"accumulate": 2, "clip_norm":
+     0.2}],
     ids=str,
 )  # fmt: skip
 def test_clipping_and_accumulation_as_pytorch(device: str, options: Any) -> None:
@@ -119,12 +121,14 @@ def test_groups_schedules_and_frozen_layers(device: str) -> None:
         p.requires_grad_(False)
     x, y = data(160)
     recipe = optim.SGD(
-        lambda update: 0.1 / (1 + update), momentum=0.9, groups=[("1.*", dict(lr=0.01, momentum=0.5))]
+        lambda update: 0.1 / (1 + update),
+        momentum=0.9,
+        groups=[("1.*", {"lr": 0.01, "momentum": 0.5})],
     )
     graph = mpsnn.TrainingGraph(model, nn.SoftmaxCrossEntropy(), recipe, (8, 8, 1), 16, device)
     optimizer = torch.optim.SGD(
-        [dict(params=other[1].parameters(), lr=0.01, momentum=0.5),
-         dict(params=other[5].parameters(), lr=0.1, momentum=0.9)])  # fmt: skip
+        [{"params": other[1].parameters(), "lr": 0.01, "momentum": 0.5},
+         {"params": other[5].parameters(), "lr": 0.1, "momentum": 0.9}])  # fmt: skip
     expected = []
     for k in range(10):
         optimizer.param_groups[1]["lr"] = 0.1 / (1 + k)
@@ -214,9 +218,9 @@ def test_smaller_last_batch_trains_as_pytorch(device: str, digits_model: Any) ->
 def test_learns_digits_in_every_dtype(device: str, dtype: str) -> None:
     """A known accuracy after few epochs: PyTorch reaches 93-95 % in five."""
     if dtype not in next(d for d in mpsnn.devices() if d.id == device).dtypes:
+        model = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
         with pytest.raises(mpsnn.UnsupportedError):
-            mpsnn.TrainingGraph(nn.Sequential(nn.Flatten(), nn.Linear(64, 10)),
-                                nn.SoftmaxCrossEntropy(), None, (8, 8, 1), 4, device, dtype)  # fmt: skip
+            mpsnn.TrainingGraph(model, nn.SoftmaxCrossEntropy(), None, (8, 8, 1), 4, device, dtype)
         return
     (x, y), (xt, yt) = mpsnn.datasets.digits()
     mpsnn.manual_seed(0)
@@ -317,7 +321,8 @@ def test_dynamic_loss_scale_skips_and_halves(device: str) -> None:
     assert not first.updated
     np.testing.assert_array_equal(np.asarray(model.state_dict()["1.weight"]), before)
     updated = [graph.encode(x, y).updated for _ in range(20)]
-    assert updated[-1] and updated == sorted(updated)
+    assert updated[-1]
+    assert updated == sorted(updated)
     assert not np.array_equal(np.asarray(model.state_dict()["1.weight"]), before)
 
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from torch import nn as tnn
-
 from mpsnn import nn
+from torch import nn as tnn
 
 
 class Flatten(tnn.Module):

@@ -61,7 +61,8 @@ def _load(path: Path, scale: float) -> Split:
     for x, y in (arrays[:2], arrays[2:]):
         if x.ndim != 3 or y.shape != x.shape[:1] or x.dtype != np.uint8:
             raise FormatError(
-                f"{path}: expected pictures (N, H, W) uint8 and labels (N,), got {x.shape} {x.dtype} "
+                f"{path}: expected pictures (N, H, W) uint8 and labels (N,), got "
+                f"{x.shape} {x.dtype} "
                 f"and {y.shape}"
             )
         parts.append(((x[..., None] / np.float32(scale)).astype(np.float32), y.astype(np.int64)))

@@ -182,9 +182,7 @@ def classify(
             raise ShapeError(f"[evaluate] soft labels must be {logits.shape}, got {truth.shape}")
         truth = truth.reshape(-1, classes).argmax(-1)
     if truth.size != len(scores):
-        raise ShapeError(
-            f"[evaluate] class indices must be {logits.shape[:-1]}, got {truth.shape}"
-        )
+        raise ShapeError(f"[evaluate] class indices must be {logits.shape[:-1]}, got {truth.shape}")
     indices = truth.reshape(-1).astype(np.int64)
     valid = indices != ignore
     wrong = indices[valid & ((indices < 0) | (indices >= classes))]

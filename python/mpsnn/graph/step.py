@@ -53,7 +53,7 @@ class Step:
     def losses(self) -> np.ndarray:
         """The same formula over each image, `(N,)`. Waits."""
         self._core.wait()
-        return self._core.result(1).numpy().copy()
+        return np.array(self._core.result(1).numpy())
 
     @property
     def outputs(self) -> dict[str, Any]:

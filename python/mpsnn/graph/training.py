@@ -156,9 +156,7 @@ class TrainingGraph:
 
     def _compile(self, device: str, soft: bool) -> Program:
         tracer = Tracer(self.dtype, self.model)
-        symbols = [
-            tracer.symbol(name, (self.batch_size, *shape)) for name, shape in self._shapes
-        ]
+        symbols = [tracer.symbol(name, (self.batch_size, *shape)) for name, shape in self._shapes]
         output = tracer.call(self.model, tuple(symbols), {})
         if not isinstance(output, Symbol):
             raise UnsupportedError("[TrainingGraph] models of one output are supported")
@@ -184,10 +182,11 @@ class TrainingGraph:
             stopped = {id(p) for p in frozen}
             trained = [(n, p) for n, p in self.model.named_parameters() if id(p) not in stopped]
             optimizer = self.optimizer.spec(trained)
+        options = {**self._options, "continues": self._programs[False]} if soft else self._options
         return Program.compile(
             tracer.graph, device=device, seeds=[(values[0], -1)], results=results,
             optimizer=optimizer, frozen=[p.core for p in frozen],
-            continues=self._programs.get(False), **self._options,
+            **options,
         )  # fmt: skip
 
     def _fix_rates(self) -> None:
@@ -228,7 +227,8 @@ class TrainingGraph:
         """Queue one step and return at once; waits only when two are in flight.
 
         Args:
-            inputs: floating `(N, ...)`, N at most `batch_size`; copied. A tuple or dict for several.
+            inputs: floating `(N, ...)`, N at most `batch_size`; copied. A tuple or dict for
+            several.
             targets: class indices, soft labels, or values of the output's shape.
             weights: one weight an image, `(N,)`.
 

@@ -12,7 +12,8 @@ from mpsnn.nn.module import Module, Parameter, initial
 class Conv2d(Module):
     """2-D convolution over images (MPSCNNConvolution, ONNX Conv).
 
-    `(N, H, W, in_channels)` to `(N, H', W', out_channels)`; weight `(out, kh, kw, in / groups)`, bias
+    `(N, H, W, in_channels)` to `(N, H', W', out_channels)`; weight `(out, kh, kw, in / groups)`,
+    bias
     `(out)`, both drawn as in PyTorch: uniform in +-1/sqrt(in / groups * kh * kw).
 
     Args:

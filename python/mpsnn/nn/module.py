@@ -1,6 +1,7 @@
 """Module and Parameter: registration by attribute, state, files.
 
-A Module's `forward` is ordinary Python. On Symbols it appends to a graph; on arrays it runs at once,
+A Module's `forward` is ordinary Python. On Symbols it appends to a graph; on arrays it runs at
+once,
 by tracing itself into a small cached program.
 """
 

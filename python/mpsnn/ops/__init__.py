@@ -1,7 +1,9 @@
 """Every primitive as a function, on arrays and on graph values alike, forward and gradient.
 
-On arrays an op runs at once as a plan of one op, on `device` (default "cpu", "reference" where there
-is no other). Shapes are channels last; weights are in canonical layouts. `*_gradient` functions take
+On arrays an op runs at once as a plan of one op, on `device` (default "cpu", "reference" where
+there
+is no other). Shapes are channels last; weights are in canonical layouts. `*_gradient` functions
+take
 the gradient of the output first and return the gradient by each differentiable operand, in order.
 """
 
@@ -50,7 +52,7 @@ def conv2d_gradient(
 
 
 def linear(x: Any, w: Any, b: Any = None, *, device: str | None = None) -> Any:
-    """x w^T + b: x `(..., in)`, w `(out, in)`, b `(out)`."""
+    """X w^T + b: x `(..., in)`, w `(out, in)`, b `(out)`."""
     return apply("linear", [x, w, b], {}, device)[0]
 
 
@@ -79,7 +81,7 @@ def relu(x: Any, *, device: str | None = None) -> Any:
 
 
 def leaky_relu(x: Any, negative_slope: float = 0.01, *, device: str | None = None) -> Any:
-    """x for x > 0, else `negative_slope` x."""
+    """X for x > 0, else `negative_slope` x."""
     return neuron(x, "leaky_relu", negative_slope, device=device)
 
 
@@ -124,7 +126,9 @@ def avg_pool2d(
     count_include_pad: bool | None = None, *, device: str | None = None,
 ) -> Any:  # fmt: skip
     """Mean over windows of x `(N, H, W, C)`."""
-    return apply("avg_pool2d", [x], _avg(kernel_size, stride, padding, count_include_pad), device)[0]
+    return apply("avg_pool2d", [x], _avg(kernel_size, stride, padding, count_include_pad), device)[
+        0
+    ]
 
 
 def avg_pool2d_gradient(
@@ -194,7 +198,7 @@ def concat_gradient(gy: Any, parts: Any, *, device: str | None = None) -> tuple[
 
 
 def add(a: Any, b: Any, *, device: str | None = None) -> Any:
-    """a + b, of one shape."""
+    """A + b, of one shape."""
     return apply("add", [a, b], {}, device)[0]
 
 

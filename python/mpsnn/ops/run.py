@@ -67,9 +67,7 @@ def as_arrays(values: list[Any]) -> tuple[list[Any], str]:
         if isinstance(value, Parameter):
             value = value.numpy()
         if value is not None and not isinstance(value, (np.ndarray, Tensor)):
-            value = (
-                Tensor.from_dlpack(value) if hasattr(value, "__dlpack__") else np.asarray(value)
-            )
+            value = Tensor.from_dlpack(value) if hasattr(value, "__dlpack__") else np.asarray(value)
         arrays.append(value)
     names = [str(a.dtype) for a in arrays if a is not None]
     floats = [n for n in names if "float" in n]

@@ -1,4 +1,4 @@
-"""Optimizers and learning-rate schedules. An optimizer is a recipe: its state lives in the graph."""
+"""Optimizers and learning-rate schedules. A recipe: the state lives in the graph."""
 
 from __future__ import annotations
 

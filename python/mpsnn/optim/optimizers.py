@@ -68,9 +68,7 @@ class Optimizer:
                 if not (isinstance(value, (tuple, list)) and len(value) == 2):
                     raise TypeError(f"[{me}] betas must be a pair, got {value!r}")
                 for i, beta in enumerate(value):
-                    found[f"beta{i + 1}"] = _check.number(
-                        me, "betas", beta, 0, 1, open_high=True
-                    )
+                    found[f"beta{i + 1}"] = _check.number(me, "betas", beta, 0, 1, open_high=True)
             elif name == "eps":
                 found["epsilon"] = _check.number(me, name, value, 0)
             elif name == "alpha":

@@ -52,9 +52,7 @@ class LinearWarmup:
 
     def __init__(self, updates: int, after: float | Callable[[int], float]) -> None:
         self.updates = _check.integer("LinearWarmup", "updates", updates)
-        self.after = (
-            after if callable(after) else _check.number("LinearWarmup", "after", after, 0)
-        )
+        self.after = after if callable(after) else _check.number("LinearWarmup", "after", after, 0)
 
     def __call__(self, update: int) -> float:
         """The rate of an update."""

@@ -34,8 +34,17 @@ struct Convolution {
     }
   }
   dnnl::convolution_forward::primitive_desc forward(bool with_bias) const {
-    return {engine(), dnnl::prop_kind::forward_training, dnnl::algorithm::convolution_direct, source,
-            packed, with_bias ? bias : memory::desc(), target, stride, dilation, before, after,
+    return {engine(),
+            dnnl::prop_kind::forward_training,
+            dnnl::algorithm::convolution_direct,
+            source,
+            packed,
+            with_bias ? bias : memory::desc(),
+            target,
+            stride,
+            dilation,
+            before,
+            after,
             user_scratchpad()};
   }
   memory::dims stride, dilation, before, after;

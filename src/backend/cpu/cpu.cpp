@@ -31,9 +31,8 @@ bool is_small(const ir::Plan& plan) {
     if (node.op != Op::linear) continue;
     const ValueId y = node.gradient ? node.gy(0) : node.outputs[0];
     const ValueId w = node.x(1) != kNone ? node.x(1) : node.gx(1);
-    const double work =
-        static_cast<double>(count(plan.values[static_cast<std::size_t>(y)].shape)) *
-        static_cast<double>(plan.values[static_cast<std::size_t>(w)].shape[1]);
+    const double work = static_cast<double>(count(plan.values[static_cast<std::size_t>(y)].shape)) *
+                        static_cast<double>(plan.values[static_cast<std::size_t>(w)].shape[1]);
     multiplications += node.gradient ? 2 * work : work;
   }
   return multiplications <= kMultiplications && elements <= kElements;
@@ -64,7 +63,9 @@ class CpuBackend final : public runtime::Backend {
         else
           reads.y = 0;
         break;
-      case Op::max_pool2d: reads = {0, 0, 1}; break;
+      case Op::max_pool2d:
+        reads = {0, 0, 1};
+        break;
       case Op::batch_norm:
         reads.y = 0;
         if (node.attrs.flag("training"))
@@ -72,7 +73,8 @@ class CpuBackend final : public runtime::Backend {
         else
           reads.state = 0;
         break;
-      default: break;
+      default:
+        break;
     }
     return reads;
   }

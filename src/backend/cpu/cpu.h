@@ -1,6 +1,6 @@
 // The cpu backend: oneDNN for convolutions and large products, own kernels (kernels/) for the rest.
-// Every value is dense and channels last; kernels see float32 only. Halves are converted around them
-// (half.cpp). One file an op family; the table is in cpu.cpp.
+// Every value is dense and channels last; kernels see float32 only. Halves are converted around
+// them (half.cpp). One file an op family; the table is in cpu.cpp.
 #pragma once
 
 #include <memory>

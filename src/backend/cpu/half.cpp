@@ -1,5 +1,5 @@
-// float16 and bfloat16 graphs: values are stored half, kernels compute float32. Each half operand of a
-// kernel is converted into scratch before it, each half result out of scratch after it.
+// float16 and bfloat16 graphs: values are stored half, kernels compute float32. Each half operand
+// of a kernel is converted into scratch before it, each half result out of scratch after it.
 #include "backend/cpu/cpu.h"
 
 namespace mpsnn::backend::cpu {
@@ -11,7 +11,8 @@ void widen(const Conversion& c) {
   const auto* from = c.half.get<uint16_t>();
   auto* to = c.single.get<float>();
   pointwise(c.count, [&](int64_t b, int64_t e) {
-    (c.dtype == DType::float16 ? select().from_half : select().from_bfloat)(from + b, to + b, e - b);
+    (c.dtype == DType::float16 ? select().from_half : select().from_bfloat)(from + b, to + b,
+                                                                            e - b);
   });
 }
 

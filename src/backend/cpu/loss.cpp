@@ -1,5 +1,5 @@
-// Losses as PyTorch's: loss = sum(w l) / sum(w) or sum(w l); losses the same over each image. Sums are
-// in double, images split over the threads.
+// Losses as PyTorch's: loss = sum(w l) / sum(w) or sum(w l); losses the same over each image. Sums
+// are in double, images split over the threads.
 #include <cmath>
 
 #include "backend/cpu/lambda.h"
@@ -77,8 +77,7 @@ struct Labels {
   bool plain() const { return !soft && smoothing == 0.0f; }
   float coefficient(const float* row, int64_t label, int64_t k, int64_t classes) const {
     const float one = soft ? row[k] : (k == label ? 1.0f : 0.0f);
-    return class_weight(k) *
-           (one * (1.0f - smoothing) + smoothing / static_cast<float>(classes));
+    return class_weight(k) * (one * (1.0f - smoothing) + smoothing / static_cast<float>(classes));
   }
   bool soft;
   float smoothing;

@@ -1,6 +1,6 @@
-// The end of a training step (ir::Update): one pass over the gradients to see that they are finite and
-// for their norm, one fused pass to update. Work is cut into pieces once; sums are added in order, so
-// results do not depend on the number of threads.
+// The end of a training step (ir::Update): one pass over the gradients to see that they are finite
+// and for their norm, one fused pass to update. Work is cut into pieces once; sums are added in
+// order, so results do not depend on the number of threads.
 #include <algorithm>
 #include <cmath>
 #include <limits>
@@ -26,7 +26,10 @@ class CpuUpdate final : public runtime::UpdateKernel {
       : update_(update), control_(b, update) {
     constexpr int64_t kPiece = 32768;
     for (const ir::UpdateItem& i : update.items) {
-      Item item{b.ref(i.parameter), b.ref(i.gradient), b.ref(i.accumulator), {},
+      Item item{b.ref(i.parameter),
+                b.ref(i.gradient),
+                b.ref(i.accumulator),
+                {},
                 static_cast<std::size_t>(i.group)};
       for (const ValueId m : i.moments) item.moments.push_back(b.ref(m));
       const int64_t n = count(b.value(i.parameter).shape);
@@ -56,9 +59,8 @@ class CpuUpdate final : public runtime::UpdateKernel {
       const auto factor = static_cast<float>(control_.factor());
       if (update_.clip_norm && accumulates) sum = sum_squares(/*accumulated=*/true, factor);
       // torch.nn.utils.clip_grad_norm_
-      const double shrink = update_.clip_norm
-                                ? std::min(1.0, *update_.clip_norm / (std::sqrt(sum) + 1e-6))
-                                : 1;
+      const double shrink =
+          update_.clip_norm ? std::min(1.0, *update_.clip_norm / (std::sqrt(sum) + 1e-6)) : 1;
       apply(context.scalars.rates, factor, static_cast<float>(shrink));
       control_.updated(status);
     }
@@ -89,8 +91,8 @@ class CpuUpdate final : public runtime::UpdateKernel {
       const auto* g = (accumulated ? item.accumulator : item.gradient).get<float>() + p.begin;
       // A clamp would hide what is not finite.
       const bool clamp = update_.clip_norm && !(update_.accumulate > 1 && !accumulated);
-      squares[i] = select().sum_squares(
-          {g, factor, std::numeric_limits<float>::infinity(), 1.0f}, p.size);
+      squares[i] =
+          select().sum_squares({g, factor, std::numeric_limits<float>::infinity(), 1.0f}, p.size);
       if (clamp && update_.clip_value && std::isfinite(squares[i]))
         squares[i] = select().sum_squares({g, factor, limit(), 1.0f}, p.size);
     });
@@ -129,9 +131,12 @@ class CpuUpdate final : public runtime::UpdateKernel {
       switch (update_.kind) {
         case OptimizerKind::sgd: {
           const bool first = t == 1;
-          const SgdStep step{static_cast<float>(lr), static_cast<float>(h.momentum),
-                             first ? 1.0f : static_cast<float>(1 - h.dampening), decay,
-                             h.nesterov, first};
+          const SgdStep step{static_cast<float>(lr),
+                             static_cast<float>(h.momentum),
+                             first ? 1.0f : static_cast<float>(1 - h.dampening),
+                             decay,
+                             h.nesterov,
+                             first};
           select().sgd(step, view, w, item.moments.empty() ? nullptr : moment(0), p.size);
           break;
         }
@@ -150,8 +155,7 @@ class CpuUpdate final : public runtime::UpdateKernel {
         }
         case OptimizerKind::rmsprop: {
           const RmsStep step{static_cast<float>(lr), static_cast<float>(h.alpha),
-                             static_cast<float>(h.epsilon), decay,
-                             static_cast<float>(h.momentum)};
+                             static_cast<float>(h.epsilon), decay, static_cast<float>(h.momentum)};
           std::size_t next = 1;
           float* buffer = h.momentum != 0 ? moment(next++) : nullptr;
           float* mean = h.centered ? moment(next) : nullptr;

@@ -14,7 +14,8 @@ struct Geometry {
     sh = s[0], sw = s[1], dh = d[0], dw = d[1], top = p[0], left = p[1];
     ig = ci / groups, og = co / groups;
   }
-  // Calls f(x index, weight index, y index) for every product of the convolution of output channel o.
+  // Calls f(x index, weight index, y index) for every product of the convolution of output channel
+  // o.
   template <class F>
   void taps(int64_t b, int64_t i, int64_t j, int64_t o, F f) const {
     const int64_t yi = ((b * oh + i) * ow + j) * co + o, first = o / og * ig;

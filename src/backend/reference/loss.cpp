@@ -62,16 +62,16 @@ struct Labels {
     std::fill(coefficients.begin(), coefficients.end(), 0.0);
     if (soft) {
       for (std::size_t k = 0; k < coefficients.size(); ++k)
-        coefficients[k] = (weighted ? weights[k] : 1) *
-                          (target[at * classes + static_cast<int64_t>(k)] * (1 - smoothing) +
-                           smoothing / n);
+        coefficients[k] =
+            (weighted ? weights[k] : 1) *
+            (target[at * classes + static_cast<int64_t>(k)] * (1 - smoothing) + smoothing / n);
       return 1;
     }
     if (target[at] == ignore) return 0;
     const auto label = static_cast<std::size_t>(target[at]);
     for (std::size_t k = 0; k < coefficients.size(); ++k)
-      coefficients[k] = (weighted ? weights[k] : 1) *
-                        (smoothing / n + (k == label ? 1 - smoothing : 0));
+      coefficients[k] =
+          (weighted ? weights[k] : 1) * (smoothing / n + (k == label ? 1 - smoothing : 0));
     return weighted ? weights[label] : 1;
   }
   int64_t classes, images, positions;

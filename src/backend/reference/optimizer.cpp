@@ -21,8 +21,12 @@ class ReferenceUpdate final : public runtime::UpdateKernel {
   ReferenceUpdate(runtime::KernelBuilder& b, const ir::Update& update)
       : update_(update), control_(b, update), master_(master_dtype(b.plan().dtype)) {
     for (const ir::UpdateItem& i : update.items) {
-      Item item{b.ref(i.parameter), b.ref(i.gradient), b.ref(i.accumulator),
-                b.value(i.gradient).dtype, {}, count(b.value(i.parameter).shape),
+      Item item{b.ref(i.parameter),
+                b.ref(i.gradient),
+                b.ref(i.accumulator),
+                b.value(i.gradient).dtype,
+                {},
+                count(b.value(i.parameter).shape),
                 static_cast<std::size_t>(i.group)};
       for (const ValueId m : i.moments) item.moments.push_back(b.ref(m));
       items_.push_back(std::move(item));

@@ -1,4 +1,5 @@
-// max_pool2d (state: the winner's index in its image plane, -1 for a window of padding) and avg_pool2d.
+// max_pool2d (state: the winner's index in its image plane, -1 for a window of padding) and
+// avg_pool2d.
 #include <cmath>
 
 #include "backend/reference/reference.h"

@@ -12,10 +12,10 @@ namespace {
 const OpFunctions& functions(Op op) {
   static const OpFunctions none{nullptr, nullptr};
   switch (op) {
-#define ROW(name)                                             \
-  case Op::name: {                                            \
-    static const OpFunctions f{name, name##_gradient};        \
-    return f;                                                 \
+#define ROW(name)                                      \
+  case Op::name: {                                     \
+    static const OpFunctions f{name, name##_gradient}; \
+    return f;                                          \
   }
     ROW(conv2d)
     ROW(linear)
@@ -81,7 +81,9 @@ class ReferenceBackend final : public runtime::Backend {
         else
           reads.y = 0;
         break;
-      case Op::max_pool2d: reads = {0, 0, 1}; break;
+      case Op::max_pool2d:
+        reads = {0, 0, 1};
+        break;
       case Op::batch_norm:
         reads.y = 0;
         if (node.attrs.flag("training"))
@@ -89,7 +91,8 @@ class ReferenceBackend final : public runtime::Backend {
         else
           reads.state = 0;
         break;
-      default: break;
+      default:
+        break;
     }
     return reads;
   }
@@ -125,35 +128,51 @@ class ReferenceBackend final : public runtime::Backend {
 
 double load_as_double(const void* at, DType dtype, int64_t i) {
   switch (dtype) {
-    case DType::float32: return static_cast<const float*>(at)[i];
-    case DType::float64: return static_cast<const double*>(at)[i];
-    case DType::float16: return half_to_float(static_cast<const uint16_t*>(at)[i]);
-    case DType::bfloat16: return bfloat_to_float(static_cast<const uint16_t*>(at)[i]);
-    case DType::int32: return static_cast<const int32_t*>(at)[i];
-    case DType::int64: return static_cast<double>(static_cast<const int64_t*>(at)[i]);
-    case DType::uint8: return static_cast<const uint8_t*>(at)[i];
+    case DType::float32:
+      return static_cast<const float*>(at)[i];
+    case DType::float64:
+      return static_cast<const double*>(at)[i];
+    case DType::float16:
+      return half_to_float(static_cast<const uint16_t*>(at)[i]);
+    case DType::bfloat16:
+      return bfloat_to_float(static_cast<const uint16_t*>(at)[i]);
+    case DType::int32:
+      return static_cast<const int32_t*>(at)[i];
+    case DType::int64:
+      return static_cast<double>(static_cast<const int64_t*>(at)[i]);
+    case DType::uint8:
+      return static_cast<const uint8_t*>(at)[i];
   }
   return 0;
 }
 
 void store_double(void* at, DType dtype, int64_t i, double value) {
   switch (dtype) {
-    case DType::float32: static_cast<float*>(at)[i] = static_cast<float>(value); break;
-    case DType::float64: static_cast<double*>(at)[i] = value; break;
+    case DType::float32:
+      static_cast<float*>(at)[i] = static_cast<float>(value);
+      break;
+    case DType::float64:
+      static_cast<double*>(at)[i] = value;
+      break;
     case DType::float16:
       static_cast<uint16_t*>(at)[i] = float_to_half(static_cast<float>(value));
       break;
     case DType::bfloat16:
       static_cast<uint16_t*>(at)[i] = float_to_bfloat(static_cast<float>(value));
       break;
-    case DType::int32: static_cast<int32_t*>(at)[i] = static_cast<int32_t>(value); break;
-    case DType::int64: static_cast<int64_t*>(at)[i] = static_cast<int64_t>(value); break;
-    case DType::uint8: static_cast<uint8_t*>(at)[i] = static_cast<uint8_t>(value); break;
+    case DType::int32:
+      static_cast<int32_t*>(at)[i] = static_cast<int32_t>(value);
+      break;
+    case DType::int64:
+      static_cast<int64_t*>(at)[i] = static_cast<int64_t>(value);
+      break;
+    case DType::uint8:
+      static_cast<uint8_t*>(at)[i] = static_cast<uint8_t>(value);
+      break;
   }
 }
 
-Call::Call(runtime::KernelBuilder& builder, const Node& node)
-    : plan_(builder.plan()), node_(node) {
+Call::Call(runtime::KernelBuilder& builder, const Node& node) : plan_(builder.plan()), node_(node) {
   for (const ValueId id : node.inputs) add_operand(builder, id, in_);
   for (const ValueId id : node.outputs) add_operand(builder, id, out_);
   for (const ValueId id : node.states) add_operand(builder, id, out_);
@@ -177,8 +196,8 @@ void Call::add_operand(runtime::KernelBuilder& builder, ValueId id, std::vector<
     if (known.id == id) return;
   const Value& v = builder.value(id);
   Operand operand{id, builder.ref(id), v.dtype, v.dtype, v.opaque_bytes != 0, {}};
-  const bool weight = (node_.op == Op::conv2d || node_.op == Op::linear) && node_.nx > 1 &&
-                      id == node_.x(1);
+  const bool weight =
+      (node_.op == Op::conv2d || node_.op == Op::linear) && node_.nx > 1 && id == node_.x(1);
   if (weight && plan_.dtype != DType::float64) operand.rounded = plan_.dtype;
   if (!operand.opaque) operand.values.resize(static_cast<std::size_t>(count(v.shape)));
   to.push_back(std::move(operand));
@@ -192,7 +211,8 @@ void Call::load() {
       double v = load_as_double(from, o.dtype, static_cast<int64_t>(i));
       if (o.rounded != o.dtype) {
         if (o.rounded == DType::float16) v = half_to_float(float_to_half(static_cast<float>(v)));
-        if (o.rounded == DType::bfloat16) v = bfloat_to_float(float_to_bfloat(static_cast<float>(v)));
+        if (o.rounded == DType::bfloat16)
+          v = bfloat_to_float(float_to_bfloat(static_cast<float>(v)));
       }
       o.values[i] = v;
     }

@@ -30,9 +30,7 @@ class Call {
   double* gy(int i) { return at(node_.gy(i)); }
   double* gx(int i) { return at(node_.gx(i)); }
   double* state(int i) { return at(node_.state(i)); }
-  bool has_x(int i) const {
-    return i < node_.nx && node_.x(i) != kNone;
-  }
+  bool has_x(int i) const { return i < node_.nx && node_.x(i) != kNone; }
   template <class T>
   T* raw_state(int i) {
     return ref(node_.state(i)).get<T>();
@@ -61,9 +59,7 @@ class Call {
   Operand* find(ValueId id);
   double* at(ValueId id);
   runtime::Ref ref(ValueId id);
-  const Value& value(ValueId id) const {
-    return plan_.values[static_cast<std::size_t>(id)];
-  }
+  const Value& value(ValueId id) const { return plan_.values[static_cast<std::size_t>(id)]; }
   void add_operand(runtime::KernelBuilder& builder, ValueId id, std::vector<Operand>& to);
 
   const ir::Plan& plan_;

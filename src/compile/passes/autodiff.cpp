@@ -60,8 +60,7 @@ class Reverse {
     g.nx = node.nx;
     g.ny = node.ny;
     g.ns = node.ns;
-    for (const ValueId y : node.outputs)
-      g.inputs.push_back(gradient_[static_cast<std::size_t>(y)]);
+    for (const ValueId y : node.outputs) g.inputs.push_back(gradient_[static_cast<std::size_t>(y)]);
     append(g, node.inputs, reads.x & rule.offers.x);
     append(g, node.outputs, reads.y & rule.offers.y);
     append(g, node.states, reads.state & rule.offers.state);
@@ -113,8 +112,10 @@ Gradients autodiff(ir::Plan& plan, const std::vector<Seed>& seeds, const std::ve
         const Node& node = plan.nodes[static_cast<std::size_t>(i)];
         is_loss |= ir::rule(node.op).loss && node.outputs[0] == seed.value;
       }
-      if (!is_loss) throw ValueError("only the scalar output of a loss can be differentiated "
-                                     "without a cotangent");
+      if (!is_loss)
+        throw ValueError(
+            "only the scalar output of a loss can be differentiated "
+            "without a cotangent");
       reverse.contribute(seed.value, plan.loss_scale, "loss");
     } else {
       reverse.contribute(seed.value, seed.cotangent, "cotangent");

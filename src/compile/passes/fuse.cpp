@@ -23,8 +23,7 @@ void fuse(ir::Plan& plan, const std::vector<ValueId>& kept, const runtime::Backe
     Node& node = plan.nodes[static_cast<std::size_t>(first)];
     if ((node.op != Op::conv2d && node.op != Op::linear) || node.attrs.has("neuron")) continue;
     const double a = next.attrs.number("a");
-    if (plan.training &&
-        !ir::gradient_from_output(ir::parse_neuron(next.attrs.text("kind")), a))
+    if (plan.training && !ir::gradient_from_output(ir::parse_neuron(next.attrs.text("kind")), a))
       continue;
     if (!backend.fuses(runtime::Pattern::neuron_epilogue, node, next, plan.training)) continue;
     node.attrs.set("neuron", next.attrs.text("kind"));

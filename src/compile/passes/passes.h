@@ -1,5 +1,5 @@
-// The passes, in the order that plan.cpp runs them. Each works on the plan alone, so that each can be
-// tested alone.
+// The passes, in the order that plan.cpp runs them. Each works on the plan alone, so that each can
+// be tested alone.
 #pragma once
 
 #include <vector>

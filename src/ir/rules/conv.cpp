@@ -1,5 +1,5 @@
-// conv2d and linear. Padding is resolved here, once: "same" puts the odd pixel at the bottom and the
-// right (TensorFlow, ONNX SAME_UPPER), "valid" none, integers as in PyTorch.
+// conv2d and linear. Padding is resolved here, once: "same" puts the odd pixel at the bottom and
+// the right (TensorFlow, ONNX SAME_UPPER), "valid" none, integers as in PyTorch.
 #include "ir/op.h"
 #include "ir/rules/window.h"
 #include "mpsnn/layouts.h"

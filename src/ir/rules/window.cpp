@@ -25,8 +25,7 @@ std::array<int64_t, 2> pair(Infer& n, const char* name, int64_t least) {
 
 }  // namespace
 
-std::array<int64_t, 2> resolve_window(Infer& n, const Shape& image,
-                                      std::array<int64_t, 2> kernel) {
+std::array<int64_t, 2> resolve_window(Infer& n, const Shape& image, std::array<int64_t, 2> kernel) {
   const auto stride = pair(n, "stride", 1), dilation = pair(n, "dilation", 1);
   std::array<int64_t, 2> size{}, extent{};
   for (int i = 0; i < 2; ++i) {

@@ -54,7 +54,8 @@ void norm_gradient(const float* gy, const float* x, const float* a, const float*
                    int64_t rows, int64_t c, float* gx) {
   for (int64_t r = 0; r < rows; ++r)
 #pragma GCC ivdep
-    for (int64_t k = 0; k < c; ++k) gx[r * c + k] = gy[r * c + k] * a[k] + x[r * c + k] * b[k] + d[k];
+    for (int64_t k = 0; k < c; ++k)
+      gx[r * c + k] = gy[r * c + k] * a[k] + x[r * c + k] * b[k] + d[k];
 }
 
 float exp_row(const float* x, float* y, int64_t c, float* most) {

@@ -68,11 +68,16 @@ inline Words philox_words(uint32_t c0, uint32_t c1, uint32_t c2, uint32_t c3, ui
 
 void neuron(int kind, float a, const float* x, float* y, int64_t n) {
   switch (kind) {
-    case kRelu: return forward<kRelu>(a, x, y, n);
-    case kLeaky: return forward<kLeaky>(a, x, y, n);
-    case kSigmoid: return forward<kSigmoid>(a, x, y, n);
-    case kTanh: return forward<kTanh>(a, x, y, n);
-    default: return forward<kNone>(a, x, y, n);
+    case kRelu:
+      return forward<kRelu>(a, x, y, n);
+    case kLeaky:
+      return forward<kLeaky>(a, x, y, n);
+    case kSigmoid:
+      return forward<kSigmoid>(a, x, y, n);
+    case kTanh:
+      return forward<kTanh>(a, x, y, n);
+    default:
+      return forward<kNone>(a, x, y, n);
   }
 }
 
@@ -81,11 +86,16 @@ void neuron_gradient(int kind, float a, const float* gy, const float* x, const f
   // Without y it is a leaky ReLU whose output does not tell the side: x does.
   const float* by = y != nullptr ? y : x;
   switch (kind) {
-    case kRelu: return backward<kRelu>(a, gy, by, gx, n);
-    case kLeaky: return backward<kLeaky>(a, gy, by, gx, n);
-    case kSigmoid: return backward<kSigmoid>(a, gy, by, gx, n);
-    case kTanh: return backward<kTanh>(a, gy, by, gx, n);
-    default: return backward<kNone>(a, gy, by, gx, n);
+    case kRelu:
+      return backward<kRelu>(a, gy, by, gx, n);
+    case kLeaky:
+      return backward<kLeaky>(a, gy, by, gx, n);
+    case kSigmoid:
+      return backward<kSigmoid>(a, gy, by, gx, n);
+    case kTanh:
+      return backward<kTanh>(a, gy, by, gx, n);
+    default:
+      return backward<kNone>(a, gy, by, gx, n);
   }
 }
 
@@ -156,7 +166,8 @@ void to_bfloat(const float* x, uint16_t* y, int64_t n) {
     uint32_t bits;
     __builtin_memcpy(&bits, x + i, 4);
     const uint32_t rounded = (bits + 0x7FFFu + ((bits >> 16) & 1u)) >> 16;
-    y[i] = static_cast<uint16_t>((bits & 0x7FFFFFFFu) > 0x7F800000u ? (bits >> 16) | 0x40u : rounded);
+    y[i] =
+        static_cast<uint16_t>((bits & 0x7FFFFFFFu) > 0x7F800000u ? (bits >> 16) | 0x40u : rounded);
   }
 }
 

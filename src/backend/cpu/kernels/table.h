@@ -60,8 +60,8 @@ struct KernelTable {
 
   // Normalisation over rows x c; sums in double.
   void (*norm_sums)(const float* x, const float* mean, int64_t rows, int64_t c, double* sums);
-  void (*norm_apply)(const float* x, const float* scale, const float* shift, int64_t rows, int64_t c,
-                     float* y);
+  void (*norm_apply)(const float* x, const float* scale, const float* shift, int64_t rows,
+                     int64_t c, float* y);
   void (*norm_dots)(const float* gy, const float* x, const float* mean, const float* inverse,
                     int64_t rows, int64_t c, double* sums, double* dots);
   void (*norm_gradient)(const float* gy, const float* x, const float* a, const float* b,

@@ -1,6 +1,6 @@
-// Vectors of the instruction set this file is compiled for, and an exp that vectorises. Only what is
-// in an unnamed or ISA namespace: an inline function shared with other files could be linked from the
-// wrong set.
+// Vectors of the instruction set this file is compiled for, and an exp that vectorises. Only what
+// is in an unnamed or ISA namespace: an inline function shared with other files could be linked
+// from the wrong set.
 #pragma once
 
 #include <cstdint>
