@@ -27,6 +27,8 @@ class Attrs {
   const std::string& text(std::string_view name) const;
   const std::vector<int64_t>& integers(std::string_view name) const;
   std::vector<double> numbers(std::string_view name) const;
+  // Copies `count` numbers without allocating; false where there are none.
+  bool read_numbers(std::string_view name, double* to, int64_t count) const;
 
   // The same with a value for an absent attribute.
   bool flag(std::string_view name, bool otherwise) const;

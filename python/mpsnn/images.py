@@ -90,7 +90,7 @@ class ImageBatch:
         return self.tensor.numpy()
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
-        return self.tensor.__array__(dtype, copy)
+        return np.asarray(self.tensor.__array__(dtype, copy))
 
     def __dlpack__(self, **options: Any) -> Any:
         return self.tensor.__dlpack__(**options)

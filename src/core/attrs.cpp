@@ -59,6 +59,18 @@ const std::string& Attrs::text(std::string_view name) const {
 const std::vector<int64_t>& Attrs::integers(std::string_view name) const {
   return expect<std::vector<int64_t>>(get(name), name);
 }
+bool Attrs::read_numbers(std::string_view name, double* to, int64_t count) const {
+  const Attr& attr = get(name);
+  const auto copy = [&](const auto& list) {
+    if (static_cast<int64_t>(list.size()) != count) return false;
+    for (std::size_t i = 0; i < list.size(); ++i) to[i] = static_cast<double>(list[i]);
+    return true;
+  };
+  if (const auto* doubles = std::get_if<std::vector<double>>(&attr)) return copy(*doubles);
+  if (const auto* integers = std::get_if<std::vector<int64_t>>(&attr)) return copy(*integers);
+  return false;
+}
+
 std::vector<double> Attrs::numbers(std::string_view name) const {
   const Attr& attr = get(name);
   if (const auto* integers = std::get_if<std::vector<int64_t>>(&attr)) {

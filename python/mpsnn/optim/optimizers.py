@@ -33,6 +33,7 @@ class Optimizer:
                 f"[{type(self).__name__}] optimizers written in Python are not supported yet"
             )
         self.lr: Rate = self._rate(lr)
+        self._given = hyper
         self.hyper = self._checked(hyper)
         self.groups: list[tuple[str, Rate | None, dict[str, float]]] = []
         me = type(self).__name__
@@ -45,7 +46,7 @@ class Optimizer:
             unknown = sorted(set(overrides) - set(self.fields))
             if unknown:
                 raise ValueError(f"[{me}] a group sets unknown arguments {unknown}")
-            merged = self._checked({**self._arguments(), **overrides})
+            merged = self._checked({**hyper, **overrides})
             self.groups.append((pattern, own, merged))
 
     def _rate(self, lr: Any) -> Rate:
@@ -54,11 +55,7 @@ class Optimizer:
             return made
         return _check.number(type(self).__name__, "lr", lr, 0)
 
-    def _arguments(self) -> dict[str, Any]:
-        return self._given
-
     def _checked(self, given: dict[str, Any]) -> dict[str, float]:
-        self._given = dict(given) if not hasattr(self, "_given") else self._given
         me = type(self).__name__
         found: dict[str, float] = {}
         for name, value in given.items():

@@ -52,24 +52,24 @@ struct Labels {
         soft(is_floating(c.x_dtype(1))),
         smoothing(c.attrs().number("label_smoothing")),
         ignore(static_cast<double>(c.attrs().integer("ignore_index"))),
-        coefficients(static_cast<std::size_t>(classes)) {
-    if (c.attrs().has("weight")) weights = c.attrs().numbers("weight");
+        coefficients(c.scratch(0, classes)),
+        weighted(c.attrs().has("weight")),
+        weights(c.scratch(1, classes)) {
+    if (weighted) weighted = c.attrs().read_numbers("weight", weights, classes);
   }
   // Sets the coefficient of each -log p at a position; returns the position's weight.
   double read(const double* target, int64_t at) {
     const auto n = static_cast<double>(classes);
-    const bool weighted = !weights.empty();
-    std::fill(coefficients.begin(), coefficients.end(), 0.0);
+    std::fill(coefficients, coefficients + classes, 0.0);
     if (soft) {
-      for (std::size_t k = 0; k < coefficients.size(); ++k)
-        coefficients[k] =
-            (weighted ? weights[k] : 1) *
-            (target[at * classes + static_cast<int64_t>(k)] * (1 - smoothing) + smoothing / n);
+      for (int64_t k = 0; k < classes; ++k)
+        coefficients[k] = (weighted ? weights[k] : 1) *
+                          (target[at * classes + k] * (1 - smoothing) + smoothing / n);
       return 1;
     }
     if (target[at] == ignore) return 0;
-    const auto label = static_cast<std::size_t>(target[at]);
-    for (std::size_t k = 0; k < coefficients.size(); ++k)
+    const auto label = static_cast<int64_t>(target[at]);
+    for (int64_t k = 0; k < classes; ++k)
       coefficients[k] =
           (weighted ? weights[k] : 1) * (smoothing / n + (k == label ? 1 - smoothing : 0));
     return weighted ? weights[label] : 1;
@@ -77,7 +77,9 @@ struct Labels {
   int64_t classes, images, positions;
   bool soft;
   double smoothing, ignore;
-  std::vector<double> weights, coefficients;
+  double* coefficients;
+  bool weighted;
+  double* weights;  // a class
 };
 
 double log_sum_exp(const double* x, int64_t n) {
@@ -98,7 +100,7 @@ void softmax_cross_entropy(Call& c) {
     const double total = log_sum_exp(x, labels.classes);
     double loss = 0;
     for (int64_t k = 0; k < labels.classes; ++k) {
-      const double a = labels.coefficients[static_cast<std::size_t>(k)];
+      const double a = labels.coefficients[k];
       if (a != 0) loss += a * (total - x[k]);
     }
     return std::pair{loss * image_weight(c, n), weight};
@@ -114,12 +116,10 @@ void softmax_cross_entropy_gradient(Call& c) {
     const double total = log_sum_exp(x, labels.classes),
                  factor = scale * image_weight(c, at / labels.positions);
     double sum = 0;
-    for (const double a : labels.coefficients) sum += a;
+    for (int64_t k = 0; k < labels.classes; ++k) sum += labels.coefficients[k];
     for (int64_t k = 0; k < labels.classes; ++k)
       c.gx(0)[at * labels.classes + k] =
-          factor == 0 ? 0
-                      : factor * (sum * std::exp(x[k] - total) -
-                                  labels.coefficients[static_cast<std::size_t>(k)]);
+          factor == 0 ? 0 : factor * (sum * std::exp(x[k] - total) - labels.coefficients[k]);
   }
 }
 

@@ -40,6 +40,13 @@ class Call {
   const Shape& y_shape() const { return y_shape_; }
   DType x_dtype(int i) const { return value(forward_x_[static_cast<std::size_t>(i)]).dtype; }
 
+  // Memory that the op keeps between steps.
+  double* scratch(int which, int64_t n) {
+    auto& memory = scratch_[which];
+    if (memory.size() < static_cast<std::size_t>(n)) memory.resize(static_cast<std::size_t>(n));
+    return memory.data();
+  }
+
   // a + b in the accumulator asked for: half rounds every addition.
   double add(double a, double b) const {
     const double sum = a + b;
@@ -67,6 +74,7 @@ class Call {
   std::vector<ValueId> forward_x_;
   Shape y_shape_;
   std::vector<Operand> in_, out_;
+  std::vector<double> scratch_[2];
   bool half_accumulator_ = false;
   const runtime::StepContext* step_ = nullptr;
 };

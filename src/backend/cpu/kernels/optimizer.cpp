@@ -4,7 +4,8 @@
 namespace mpsnn::backend::cpu::MPSNN_ISA {
 namespace {
 
-inline float scaled(const GradientView& v, int64_t i) {
+// By value: a store to a weight could alias what a reference reads, and nothing would vectorise.
+inline float scaled(const GradientView v, int64_t i) {
   const float g = v.g[i] * v.factor;
   const float low = g < -v.limit ? -v.limit : g;
   return (low > v.limit ? v.limit : low) * v.shrink;
@@ -12,7 +13,8 @@ inline float scaled(const GradientView& v, int64_t i) {
 
 }  // namespace
 
-double sum_squares(const GradientView& v, int64_t n) {
+double sum_squares(const GradientView& view, int64_t n) {
+  const GradientView v = view;
   constexpr int64_t kBlock = 4096;
   constexpr int kParts = 4;
   double total = 0;
@@ -51,7 +53,9 @@ void accumulate(const float* g, float factor, bool first, float* sum, int64_t n)
   }
 }
 
-void sgd(const SgdStep& s, const GradientView& v, float* w, float* momentum, int64_t n) {
+void sgd(const SgdStep& step, const GradientView& view, float* w, float* momentum, int64_t n) {
+  const SgdStep s = step;
+  const GradientView v = view;
   if (momentum == nullptr) {
 #pragma GCC ivdep
     for (int64_t i = 0; i < n; ++i) w[i] -= s.lr * (scaled(v, i) + s.decay * w[i]);
@@ -68,7 +72,10 @@ void sgd(const SgdStep& s, const GradientView& v, float* w, float* momentum, int
   }
 }
 
-void adam(const AdamStep& s, const GradientView& v, float* w, float* m, float* second, int64_t n) {
+void adam(const AdamStep& step, const GradientView& view, float* w, float* m, float* second,
+          int64_t n) {
+  const AdamStep s = step;
+  const GradientView v = view;
   const float new1 = 1.0f - s.beta1, new2 = 1.0f - s.beta2, root = 1.0f / s.root_correction2;
 #pragma GCC ivdep
   for (int64_t i = 0; i < n; ++i) {
@@ -80,8 +87,10 @@ void adam(const AdamStep& s, const GradientView& v, float* w, float* m, float* s
   }
 }
 
-void rmsprop(const RmsStep& s, const GradientView& v, float* w, float* square, float* buffer,
+void rmsprop(const RmsStep& how, const GradientView& view, float* w, float* square, float* buffer,
              float* mean, int64_t n) {
+  const RmsStep s = how;
+  const GradientView v = view;
   for (int64_t i = 0; i < n; ++i) {
     const float g = scaled(v, i) + s.decay * w[i];
     const float q = s.alpha * square[i] + (1.0f - s.alpha) * g * g;
