@@ -1,13 +1,19 @@
 # Sanitizer builds. `thread` is for builds without OpenMP: its runtime is not instrumented, and every
 # barrier of it would be reported as a race.
 if(MPSNN_SANITIZE STREQUAL "address")
-  add_compile_options(
-    -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer -g
-  )
-  add_link_options(-fsanitize=address,undefined)
+    add_compile_options(
+        -fsanitize=address,undefined
+        -fno-sanitize-recover=undefined
+        -fno-omit-frame-pointer
+        -g
+    )
+    add_link_options(-fsanitize=address,undefined)
 elseif(MPSNN_SANITIZE STREQUAL "thread")
-  add_compile_options(-fsanitize=thread -fno-omit-frame-pointer -g)
-  add_link_options(-fsanitize=thread)
+    add_compile_options(-fsanitize=thread -fno-omit-frame-pointer -g)
+    add_link_options(-fsanitize=thread)
 elseif(MPSNN_SANITIZE)
-  message(FATAL_ERROR "MPSNN_SANITIZE is address, thread or empty, not '${MPSNN_SANITIZE}'")
+    message(
+        FATAL_ERROR
+        "MPSNN_SANITIZE is address, thread or empty, not '${MPSNN_SANITIZE}'"
+    )
 endif()

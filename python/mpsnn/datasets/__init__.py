@@ -45,7 +45,7 @@ def mnist(path: str | os.PathLike[str] | None = None) -> Split:
 
 def _load(path: Path, scale: float) -> Split:
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with open(path, "rb") as raw, np.load(raw, allow_pickle=False) as file:
             names = ("x_train", "y_train", "x_test", "y_test")
             missing = [n for n in names if n not in file]
             if missing:

@@ -79,7 +79,7 @@ def fetch(url: str, part: Path) -> None:
 def verify(path: Path) -> None:
     """Compare the arrays with the original files' checksums."""
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with open(path, "rb") as raw, np.load(raw, allow_pickle=False) as file:
             arrays = {name: file[name] for name in CHECKSUMS}
     except Exception as error:
         raise FormatError(f"{path}: not MNIST's arrays ({error})") from None

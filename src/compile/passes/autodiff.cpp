@@ -19,20 +19,19 @@ class Reverse {
   }
 
   void contribute(ValueId to, ValueId gradient, const std::string& layer) {
-    ValueId& sum = gradient_[static_cast<std::size_t>(to)];
-    if (sum == kNone) {
-      sum = gradient;
-      return;
+    const ValueId so_far = gradient_[static_cast<std::size_t>(to)];
+    ValueId sum = gradient;
+    if (so_far != kNone) {
+      Node add;
+      add.op = Op::add;
+      add.layer = layer;
+      add.inputs = {so_far, gradient};
+      add.outputs = {sum = new_value(to)};
+      add.nx = 2;
+      add.ny = 1;
+      plan_.nodes.push_back(std::move(add));
     }
-    Node add;
-    add.op = Op::add;
-    add.layer = layer;
-    add.inputs = {sum, gradient};
-    add.outputs = {new_value(to)};
-    add.nx = 2;
-    add.ny = 1;
-    sum = add.outputs[0];
-    plan_.nodes.push_back(std::move(add));
+    gradient_[static_cast<std::size_t>(to)] = sum;  // after new_value, which moves the vector
   }
 
   void visit(int index) {

@@ -1,0 +1,212 @@
+"""Threads, callbacks, signals, forks and exits around queued steps."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import textwrap
+import threading
+from typing import Any
+
+import mpsnn
+import numpy as np
+import pytest
+from mpsnn import nn, optim
+
+X = np.random.default_rng(0).random((8, 8, 8, 1), np.float32)
+Y = np.arange(8) % 10
+
+
+def graph(device: str = "reference", model: Any = None) -> mpsnn.TrainingGraph:
+    model = model or nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
+    return mpsnn.TrainingGraph(
+        model, nn.SoftmaxCrossEntropy(), optim.SGD(0.01), (8, 8, 1), 8, device, seed=0
+    )
+
+
+def run(code: str) -> str:
+    """Run a script in a process of its own; its stdout. Fails when it hangs or dies."""
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code)],
+        capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+SCRIPT = """
+import numpy as np, mpsnn
+from mpsnn import nn, optim
+x, y = np.random.rand(64, 28, 28, 1).astype(np.float32), np.zeros(64, int)
+m = nn.Sequential(nn.Conv2d(1, 8, 5), nn.ReLU(), nn.Flatten(), nn.Linear(4608, 10))
+g = mpsnn.TrainingGraph(m, nn.SoftmaxCrossEntropy(), optim.SGD(0.01), (28, 28, 1), 64, DEVICE)
+"""
+
+
+def test_many_threads_encode_one_graph(device: str) -> None:
+    g = graph(device)
+
+    def work() -> None:
+        for _ in range(25):
+            g.encode(X, Y)
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()
+    g.wait()
+    assert g.encoded == 100
+
+
+def test_two_graphs_of_one_model_side_by_side(device: str) -> None:
+    model = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
+    a, b = graph(device, model), graph(device, model)
+    before = np.array(model.state_dict()["1.weight"])
+    for _ in range(5):
+        first, second = a.encode(X, Y), b.encode(X, Y)
+    assert second.loss < first.loss  # one weight, both train it
+    assert not np.array_equal(np.asarray(model.state_dict()["1.weight"]), before)
+
+
+def test_devices_hand_weights_over() -> None:
+    kinds = [d.id for d in mpsnn.devices()]
+    if "cpu" not in kinds:
+        pytest.skip("handing over needs two devices, this build has one")
+    model = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
+    a, b = graph("cpu", model), graph("reference", model)
+    losses = [g.encode(X, Y).loss for _ in range(4) for g in (a, b)]
+    assert losses == sorted(losses, reverse=True)
+    assert len(set(losses)) == len(losses)
+
+
+def test_callbacks_run_and_wait_inside_one_raises(device: str) -> None:
+    g, seen, done = graph(device), [], threading.Event()
+
+    def callback(step: mpsnn.Step) -> None:
+        seen.append(step.loss)  # it is done: no wait
+        try:
+            g.wait()
+        except mpsnn.DeviceError as error:
+            seen.append(str(error))
+        done.set()
+
+    g.encode(X, Y).add_done_callback(callback)
+    assert done.wait(30)
+    assert np.isfinite(seen[0])
+    assert "callback" in seen[1]
+
+
+def test_an_error_is_raised_once(device: str) -> None:
+    g = graph(device)
+    bad = g.encode(X * np.nan, Y)
+    with pytest.raises(mpsnn.NonFiniteError):
+        bad.wait()
+    bad.wait()
+    g.wait()
+    g.encode(X * np.nan, Y)
+    with pytest.raises(mpsnn.NonFiniteError):
+        g.wait()
+    g.wait()
+
+
+def test_the_array_may_change_after_encode(device: str) -> None:
+    g = graph(device)
+    x = X.copy()
+    expected = g.encode(x, Y).loss
+    other = graph(device)
+    other.model.load_state_dict(
+        {k: np.asarray(v) for k, v in g.model.state_dict().items()}
+    )  # same weights for both from here
+    first, second = g.encode(x, Y), other.encode(x, Y)
+    x[:] = 0
+    assert first.loss == second.loss != expected
+
+
+def test_strides_and_widths_are_converted(device: str) -> None:
+    model = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
+    g = mpsnn.TrainingGraph(model, nn.SoftmaxCrossEntropy(), None, (8, 8, 1), 8, device)
+    expected = g.encode(X, Y).loss
+    wide = np.zeros((16, 8, 16, 1), np.float64)
+    wide[::2, :, ::2] = X
+    for images, labels in ((wide[::2, :, ::2], Y.astype(np.int32)), (X, Y.astype(np.uint8)),
+                           (np.asfortranarray(X), Y[::-1][::-1])):  # fmt: skip
+        assert g.encode(images, labels).loss == expected
+
+
+@pytest.mark.parametrize("order", ["torch first", "mpsnn first"])
+def test_torch_in_one_process(order: str) -> None:
+    imports = ["import torch", "import mpsnn"]
+    if order == "mpsnn first":
+        imports.reverse()
+    device = mpsnn.devices()[0].id
+    code = (
+        "\n".join(imports)
+        + SCRIPT.replace("DEVICE", repr(device))
+        + (
+            "\nfor _ in range(3): g.encode(x, y)\n"
+            "torch.nn.functional.conv2d(torch.rand(4, 8, 16, 16), torch.rand(8, 8, 3, 3)).sum()\n"
+            "g.wait(); print('fine')\n"
+        )
+    )
+    assert run(code) == "fine\n"
+
+
+def test_exit_with_steps_in_flight() -> None:
+    device = mpsnn.devices()[0].id
+    code = SCRIPT.replace("DEVICE", repr(device)) + (
+        "\nfor _ in range(6): s = g.encode(x, y)\ns.add_done_callback(lambda s: None)\n"
+        "print('end')\n"
+    )
+    assert run(code) == "end\n"
+
+
+def test_interrupt_leaves_everything_usable() -> None:
+    if not hasattr(os, "kill"):
+        pytest.skip("needs signals")
+    code = (
+        SCRIPT.replace("DEVICE", "'reference'")
+        + """
+import os, signal, threading
+g.encode(x, y)
+threading.Timer(0.2, lambda: os.kill(os.getpid(), signal.SIGINT)).start()
+try:
+    for _ in range(50): g.encode(x, y)
+    g.wait()
+    print("not interrupted")
+except KeyboardInterrupt:
+    print("interrupted")
+g.wait()
+print(np.isfinite(g.encode(x, y).loss))
+"""
+    )
+    assert run(code) == "interrupted\nTrue\n"
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+def test_a_forked_child_gets_an_error_and_never_hangs() -> None:
+    code = (
+        SCRIPT.replace("DEVICE", repr(mpsnn.devices()[0].id))
+        + """
+import os
+g.encode(x, y).wait()
+pid = os.fork()
+if pid == 0:
+    try:
+        g.encode(x, y)
+    except mpsnn.DeviceError:
+        os._exit(7)
+    os._exit(1)
+_, status = os.waitpid(pid, 0)
+print(os.waitstatus_to_exitcode(status), np.isfinite(g.encode(x, y).loss))
+"""
+    )
+    assert run(code) == "7 True\n"
+
+
+def test_graphs_do_not_pickle() -> None:
+    import pickle
+
+    with pytest.raises(TypeError, match="save_state"):
+        pickle.dumps(graph())
