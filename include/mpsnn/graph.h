@@ -60,7 +60,8 @@ struct Node {
   std::string layer;                             // path, for messages and for random streams
   std::vector<ValueId> inputs, outputs, states;  // a gradient node has no states of its own
   int forward = kNone;                           // the node it is the gradient of
-  int nx = 0, ny = 0, ns = 0;                    // counts of the forward node
+  bool differentiated = false;  // add_gradient has made a gradient node of this one
+  int nx = 0, ny = 0, ns = 0;   // counts of the forward node
 
   ValueId x(int i) const { return inputs[static_cast<std::size_t>(gradient ? ny + i : i)]; }
   ValueId y(int i) const {
@@ -87,6 +88,11 @@ class Graph {
   // `layer`.
   std::vector<ValueId> add(std::string_view op, std::vector<ValueId> operands, Attrs attrs,
                            std::string layer);
+
+  // Appends the gradient node of the node that makes `y`, given the gradients of its outputs (kNone
+  // where there is none; the gradient of a loss is one unless given). Returns the gradient by each
+  // operand, kNone where there is none. ValueError if `y` is no node's output.
+  std::vector<ValueId> add_gradient(ValueId y, const std::vector<ValueId>& gy);
 
   // The same graph for another batch: every rule runs again.
   Graph with_batch(int64_t batch) const;

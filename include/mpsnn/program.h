@@ -28,11 +28,25 @@ struct Hyper {
   double weight_decay = 0;
 };
 
+// One parameter in the hands of the host: `weights` is read and replaced, of its own shape and
+// type.
+struct HostItem {
+  std::size_t parameter = 0;  // index into OptimizerSpec::parameters
+  Tensor weights, gradient;   // the gradient after accumulation, unscaling and clipping
+  double rate = 0;
+};
+// Called on the device's queue thread, which may not encode, wait or read parameters meanwhile. An
+// exception leaves the weights as they are and becomes the step's error.
+using HostUpdate = std::function<void(std::vector<HostItem>&)>;
+
 struct OptimizerSpec {
   OptimizerKind kind = OptimizerKind::sgd;
   std::vector<Hyper> groups;                                           // at least one
   std::vector<std::pair<std::shared_ptr<Parameter>, int>> parameters;  // trained ones, their group
   std::vector<std::string> names;                                      // of `parameters`, for files
+  std::vector<bool> on_host;  // of `parameters`; empty: none. One step in flight if any is.
+  HostUpdate host_update;
+  bool is_on_host(std::size_t i) const { return i < on_host.size() && on_host[i]; }
 };
 
 struct LossScale {
@@ -65,6 +79,7 @@ struct ProgramOptions {
   int accumulate = 1;
   std::optional<double> clip_value, clip_norm;
   LossScale loss_scale;
+  std::optional<double> ema;  // decay of the moving average of each trained parameter
   bool check_finite = true;
   bool optimize = true;  // false: no fusion, no elision, no aliasing (tests)
   // Trains on with this program's moments, counters and step count: another form of the same graph,

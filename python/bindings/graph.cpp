@@ -13,13 +13,19 @@ Attr to_attr(const std::string& name, const py::handle& value) {
   if (py::isinstance<py::str>(value)) return value.cast<std::string>();
   if (PyFloat_Check(value.ptr())) return value.cast<double>();
   if (py::isinstance<py::sequence>(value)) {
-    bool integers = name != "weight";
+    bool integers = name != "weight" && name != "weights";
     for (const py::handle v : value) integers &= PyIndex_Check(v.ptr()) != 0;
     if (integers) return to_shape(value);
     return value.cast<std::vector<double>>();
   }
   throw TypeError("attribute " + name + " is neither a number, text nor a list of numbers");
 }
+
+constexpr bool kStatesPerImage[] = {
+#define OP(name, inputs, optional, outputs, states, per_image) per_image,
+#include "mpsnn/ops.def"
+#undef OP
+};
 
 }  // namespace
 
@@ -81,6 +87,36 @@ void bind_graph(py::module_& m) {
             return py::tuple(py::cast(g.add(op, operands, std::move(made), layer)));
           },
           py::arg("op"), py::arg("operands"), py::arg("attrs"), py::arg("layer"))
+      .def(
+          "gradient",
+          [](Graph& g, ValueId y, const std::vector<ValueId>& gy) {
+            return py::tuple(py::cast(g.add_gradient(y, gy)));
+          },
+          py::arg("y"), py::arg("gy"),
+          "Appends the gradient node of y's node; the gradient by each operand, -1 for none.")
+      .def(
+          "nodes",
+          [](const Graph& g) {
+            py::list nodes;
+            for (const Node& n : g.nodes())
+              nodes.append(py::make_tuple(name_of(n.op), n.gradient, py::tuple(py::cast(n.inputs)),
+                                          py::tuple(py::cast(n.outputs))));
+            return nodes;
+          },
+          "(op, is a gradient, operands, outputs) of each node, in order.")
+      .def(
+          "states",
+          [](const Graph& g, ValueId v) -> py::object {
+            for (const Node& n : g.nodes())
+              for (const ValueId y : n.outputs)
+                if (y == v && !n.states.empty())
+                  return py::make_tuple(n.layer, kStatesPerImage[static_cast<std::size_t>(n.op)]);
+            return py::none();
+          },
+          "(layer, is there one an image) of the states that v's node makes.")
+      .def("with_batch", &Graph::with_batch, py::arg("batch"))
+      .def("is_parameter",
+           [](const Graph& g, ValueId v) { return g.value(v).kind == ValueKind::persistent; })
       .def("shape", [](const Graph& g, ValueId v) { return to_tuple(g.value(v).shape); })
       .def("value_dtype", [](const Graph& g, ValueId v) { return name_of(g.value(v).dtype); })
       .def("batch", &Graph::batch)

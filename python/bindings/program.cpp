@@ -21,8 +21,42 @@ struct Unlocked {
   Unlocked& operator=(const Unlocked&) = delete;
 };
 
+// A function that threads without the GIL may hold and drop.
+std::shared_ptr<py::function> unlocked(py::function f) {
+  return std::shared_ptr<py::function>(new py::function(std::move(f)), [](py::function* p) {
+    if (Py_IsInitialized() == 0) return;  // the interpreter is gone, and the object with it
+    const py::gil_scoped_acquire gil;
+    delete p;
+  });
+}
+
 double number(const py::dict& d, const char* key, double otherwise) {
   return d.contains(key) ? d[key].cast<double>() : otherwise;
+}
+
+// f([(name, weights, gradient, rate), ...]) returns the new weights, or None for those that stay.
+HostUpdate host_update_of(py::function f, const std::vector<std::string>& names) {
+  const std::shared_ptr<py::function> kept = unlocked(std::move(f));
+  return [kept, names](std::vector<HostItem>& items) {
+    if (Py_IsInitialized() == 0) throw DeviceError("the interpreter has ended");
+    const py::gil_scoped_acquire gil;
+    py::list given;
+    for (const HostItem& item : items)
+      given.append(py::make_tuple(names[item.parameter], to_numpy(item.weights.clone()),
+                                  to_numpy(item.gradient), item.rate));
+    const auto made = (*kept)(given).cast<py::list>();
+    if (made.size() != items.size()) throw TypeError("a host update returns one array an item");
+    std::vector<Tensor> arrays(items.size());
+    for (std::size_t i = 0; i < items.size(); ++i) {
+      if (made[i].is_none()) continue;
+      arrays[i] = to_tensor(made[i]);
+      if (!is_floating(arrays[i].dtype()))
+        throw DTypeError("[" + names[items[i].parameter] + "] the update must return floats, got " +
+                         name_of(arrays[i].dtype()));
+    }
+    for (std::size_t i = 0; i < items.size(); ++i)
+      if (arrays[i]) items[i].weights = arrays[i];
+  };
 }
 
 OptimizerSpec optimizer_of(const py::dict& d) {
@@ -59,7 +93,12 @@ OptimizerSpec optimizer_of(const py::dict& d) {
       throw ValueError("a parameter is in no group");
     spec.parameters.emplace_back(t[0].cast<std::shared_ptr<Parameter>>(), group);
     spec.names.push_back(t[2].cast<std::string>());
+    spec.on_host.push_back(t.size() > 3 && t[3].cast<bool>());
   }
+  if (d.contains("host_update") && !d["host_update"].is_none())
+    spec.host_update = host_update_of(d["host_update"].cast<py::function>(), spec.names);
+  for (const bool on_host : spec.on_host)
+    if (on_host && !spec.host_update) throw ValueError("there is no function that updates");
   return spec;
 }
 
@@ -84,8 +123,8 @@ std::unique_ptr<Unlocked> compile(
     const std::vector<std::tuple<std::string, ValueId, bool>>& results,
     const std::optional<py::dict>& optimizer, const std::vector<std::shared_ptr<Parameter>>& frozen,
     int accumulate, std::optional<double> clip_value, std::optional<double> clip_norm,
-    const std::optional<py::dict>& loss_scale, bool check_finite, bool optimize,
-    const Unlocked* continues) {
+    const std::optional<py::dict>& loss_scale, std::optional<double> ema, bool check_finite,
+    bool optimize, const Unlocked* continues) {
   ProgramOptions o;
   o.device = device;
   o.training = training;
@@ -106,6 +145,7 @@ std::unique_ptr<Unlocked> compile(
   o.clip_value = clip_value;
   o.clip_norm = clip_norm;
   if (loss_scale) o.loss_scale = loss_scale_of(*loss_scale);
+  o.ema = ema;
   o.check_finite = check_finite;
   o.optimize = optimize;
   if (continues != nullptr) o.continues = continues->program;
@@ -135,13 +175,8 @@ Step encode(Unlocked& self, const py::tuple& inputs, const py::tuple& rates) {
   return *step;
 }
 
-// A callback outlives the call, on a thread without the GIL.
 std::function<void()> unlocked_callback(py::function f) {
-  std::shared_ptr<py::function> kept(new py::function(std::move(f)), [](py::function* p) {
-    if (Py_IsInitialized() == 0) return;  // the interpreter is gone, and the object with it
-    const py::gil_scoped_acquire gil;
-    delete p;
-  });
+  const std::shared_ptr<py::function> kept = unlocked(std::move(f));
   return [kept] {
     if (Py_IsInitialized() == 0) return;
     const py::gil_scoped_acquire gil;
@@ -189,16 +224,17 @@ void bind_program(py::module_& m) {
           py::arg("callback"));
 
   py::class_<Unlocked>(m, "Program", "A graph compiled for a device.")
-      .def_static(
-          "compile", &compile, py::arg("graph"), py::kw_only(), py::arg("device"),
-          py::arg("training") = false, py::arg("seed") = 0, py::arg("half_accumulator") = false,
-          py::arg("seeds") = std::vector<std::pair<ValueId, ValueId>>{},
-          py::arg("results") = std::vector<std::tuple<std::string, ValueId, bool>>{},
-          py::arg("optimizer") = py::none(),
-          py::arg("frozen") = std::vector<std::shared_ptr<Parameter>>{}, py::arg("accumulate") = 1,
-          py::arg("clip_value") = py::none(), py::arg("clip_norm") = py::none(),
-          py::arg("loss_scale") = py::none(), py::arg("check_finite") = true,
-          py::arg("optimize") = true, py::arg("continues") = py::none())
+      .def_static("compile", &compile, py::arg("graph"), py::kw_only(), py::arg("device"),
+                  py::arg("training") = false, py::arg("seed") = 0,
+                  py::arg("half_accumulator") = false,
+                  py::arg("seeds") = std::vector<std::pair<ValueId, ValueId>>{},
+                  py::arg("results") = std::vector<std::tuple<std::string, ValueId, bool>>{},
+                  py::arg("optimizer") = py::none(),
+                  py::arg("frozen") = std::vector<std::shared_ptr<Parameter>>{},
+                  py::arg("accumulate") = 1, py::arg("clip_value") = py::none(),
+                  py::arg("clip_norm") = py::none(), py::arg("loss_scale") = py::none(),
+                  py::arg("ema") = py::none(), py::arg("check_finite") = true,
+                  py::arg("optimize") = true, py::arg("continues") = py::none())
       .def("encode", &encode, py::arg("inputs"), py::arg("rates"))
       .def("wait",
            [](Unlocked& self) {

@@ -118,6 +118,14 @@ class Graph:
         layer: str,
     ) -> tuple: ...
     def batch(self) -> int: ...
+    def gradient(
+        self,
+        y: typing.SupportsInt | typing.SupportsIndex,
+        gy: collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex],
+    ) -> tuple:
+        """
+        Appends the gradient node of y's node; the gradient by each operand, -1 for none.
+        """
     def input(
         self,
         name: str,
@@ -130,9 +138,19 @@ class Graph:
         optional: bool = False,
     ) -> int: ...
     def inputs(self) -> list[int]: ...
+    def is_parameter(self, arg0: typing.SupportsInt | typing.SupportsIndex) -> bool: ...
+    def nodes(self) -> list:
+        """
+        (op, is a gradient, operands, outputs) of each node, in order.
+        """
     def parameter(self, name: str, parameter: Parameter) -> int: ...
     def shape(self, arg0: typing.SupportsInt | typing.SupportsIndex) -> tuple: ...
+    def states(self, arg0: typing.SupportsInt | typing.SupportsIndex) -> typing.Any:
+        """
+        (layer, is there one an image) of the states that v's node makes.
+        """
     def value_dtype(self, arg0: typing.SupportsInt | typing.SupportsIndex) -> str: ...
+    def with_batch(self, batch: typing.SupportsInt | typing.SupportsIndex) -> Graph: ...
     @property
     def dtype(self) -> str: ...
 
@@ -175,6 +193,7 @@ class Program:
         clip_value: typing.SupportsFloat | typing.SupportsIndex | None = None,
         clip_norm: typing.SupportsFloat | typing.SupportsIndex | None = None,
         loss_scale: dict | None = None,
+        ema: typing.SupportsFloat | typing.SupportsIndex | None = None,
         check_finite: bool = True,
         optimize: bool = True,
         continues: Program = None,

@@ -48,6 +48,7 @@ class Builder {
   ir::Plan build() {
     copy_graph();
     elide_identities(plan_);
+    adopt_gradients();
     elide_dead(plan_, forward_roots());
     if (optimize_) fuse(plan_, forward_roots(), backend_);
     check_support(/*gradient=*/false);
@@ -81,6 +82,10 @@ class Builder {
     for (Value& v : plan_.values) v.parameter.reset();  // plans are cached, weights are not
     const bool accumulates = options_.accumulate > 1;
     for (Node& node : plan_.nodes) {
+      if (node.gradient) {
+        node.attrs = plan_.nodes[static_cast<std::size_t>(node.forward)].attrs;
+        continue;
+      }
       if (node.op == Op::batch_norm) {
         const bool training = options_.training && !node.attrs.flag("frozen", false);
         const Shape& x = value(node.x(0)).shape;
@@ -91,7 +96,7 @@ class Builder {
                            to_string(x));
         node.attrs.set("training", training);
       }
-      if (ir::rule(node.op).loss && accumulates && node.attrs.text("reduction") == "mean")
+      if (ir::rule(node.op).loss && accumulates && node.attrs.text("reduction", "") == "mean")
         node.attrs.set("normalize", false);
     }
   }
@@ -101,7 +106,132 @@ class Builder {
     std::vector<ValueId> roots;
     for (const ResultSpec& r : plan_.results) roots.push_back(r.value);
     for (const Seed& s : options_.seeds) roots.push_back(s.value);
+    for (const auto& [parameter, index] : explicit_trained_)
+      roots.push_back(explicit_.of[static_cast<std::size_t>(parameter)]);
+    roots.insert(roots.end(), explicit_losses_.begin(), explicit_losses_.end());
     return roots;
+  }
+
+  // Gradient nodes that the graph has already: their losses are seeded, each keeps what its backend
+  // reads and what somebody wants of it, and a parameter's parts are summed.
+  void adopt_gradients() {
+    std::vector<std::size_t> gradients;
+    for (std::size_t i = 0; i < plan_.nodes.size(); ++i)
+      if (plan_.nodes[i].gradient) gradients.push_back(i);
+    if (gradients.empty()) return;
+    if (!options_.seeds.empty())
+      throw ValueError("a graph with gradient nodes of its own takes no seeds");
+    explicit_.of.assign(plan_.values.size(), kNone);
+    std::vector<bool> scaled(plan_.values.size(), false);
+    const auto scale = [&](ValueId v) {
+      scaled.resize(plan_.values.size(), false);
+      if (v != kNone) scaled[static_cast<std::size_t>(v)] = true;
+    };
+    plan_.loss_scale = add_persistent(plan_, "loss_scale", {1}, master_dtype(plan_.dtype));
+    scale(plan_.loss_scale);
+    std::vector<std::pair<ValueId, ValueId>> parts;  // parameter, a gradient by it
+    for (Node& node : plan_.nodes) {
+      if (node.op == Op::add && !node.gradient) {  // gradients of branches, summed by hand
+        if (scaled[static_cast<std::size_t>(node.inputs[0])] ||
+            scaled[static_cast<std::size_t>(node.inputs[1])])
+          scale(node.outputs[0]);
+        continue;
+      }
+      if (!node.gradient) continue;
+      const Node forward = forward_of(node);
+      const ir::Rule& rule = ir::rule(node.op);
+      if (rule.loss && node.inputs[0] == kNone) {
+        node.inputs[0] = plan_.loss_scale;
+        explicit_losses_.push_back(forward.outputs[0]);
+      }
+      const ir::Reads reads = backend_.saves(plan_, forward, rule.offers);
+      for (int i = 0; i < node.nx + node.ny + node.ns; ++i) {
+        const int kind = i < node.nx ? 0 : i < node.nx + node.ny ? 1 : 2;
+        const int bit = kind == 0 ? i : kind == 1 ? i - node.nx : i - node.nx - node.ny;
+        const uint32_t mask = kind == 0 ? reads.x : kind == 1 ? reads.y : reads.state;
+        if (bit >= 32 || ((mask >> bit) & 1) == 0)
+          node.inputs[static_cast<std::size_t>(node.ny + i)] = kNone;
+      }
+      bool carries = false;
+      for (int i = 0; i < node.ny; ++i)
+        carries |= node.gy(i) != kNone && scaled[static_cast<std::size_t>(node.gy(i))];
+      for (int i = 0; i < node.nx; ++i) {
+        if (carries) scale(node.gx(i));
+        if (node.gx(i) != kNone)
+          parts.emplace_back(forward.inputs[static_cast<std::size_t>(i)], node.gx(i));
+      }
+    }
+    for (ResultSpec& r : plan_.results)
+      if (!r.gradient) r.gradient = scaled[static_cast<std::size_t>(r.value)];
+    explicit_trained_ = trained_values();
+    for (const auto& [parameter, index] : explicit_trained_)
+      for (const auto& [of, gradient] : parts) {
+        if (of != parameter) continue;
+        ValueId& sum = explicit_.of[static_cast<std::size_t>(parameter)];
+        if (sum == kNone) {
+          sum = gradient;
+          continue;
+        }
+        Node add;
+        add.op = Op::add;
+        add.layer = "gradient of " + value(parameter).name;
+        add.inputs = {sum, gradient};
+        Value made;
+        made.shape = value(parameter).shape;
+        made.dtype = value(parameter).dtype;
+        plan_.values.push_back(std::move(made));
+        add.outputs = {sum = static_cast<ValueId>(plan_.values.size()) - 1};
+        add.nx = 2;
+        add.ny = 1;
+        plan_.nodes.push_back(std::move(add));
+      }
+    explicit_trained_.erase(
+        std::remove_if(explicit_trained_.begin(), explicit_trained_.end(),
+                       [&](const auto& t) {
+                         return explicit_.of[static_cast<std::size_t>(t.first)] == kNone;
+                       }),
+        explicit_trained_.end());
+    drop_unread_gradients();
+  }
+
+  // A gradient node computes what a result, a parameter or another node wants of it.
+  void drop_unread_gradients() {
+    std::vector<bool> read(plan_.values.size(), false);
+    for (const ValueId v : forward_roots()) read[static_cast<std::size_t>(v)] = true;
+    for (std::size_t i = plan_.nodes.size(); i-- > 0;) {
+      Node& node = plan_.nodes[i];
+      bool wanted = !node.gradient;
+      if (node.gradient)
+        for (ValueId& v : node.outputs) {
+          if (v != kNone && !read[static_cast<std::size_t>(v)]) v = kNone;
+          wanted |= v != kNone;
+        }
+      if (!wanted) continue;
+      for (const ValueId v : node.inputs)
+        if (v != kNone) read[static_cast<std::size_t>(v)] = true;
+    }
+  }
+
+  // Gradient nodes refer to the graph's nodes: elision may have moved the plan's.
+  Node forward_of(const Node& gradient) const {
+    Node forward = graph_.nodes()[static_cast<std::size_t>(gradient.forward)];
+    forward.attrs = gradient.attrs;  // as the compiler has completed them
+    return forward;
+  }
+
+  std::vector<std::pair<ValueId, std::size_t>> trained_values() const {
+    std::vector<std::pair<ValueId, std::size_t>> trained;  // value, index into the spec
+    if (!options_.optimizer) return trained;
+    const auto& parameters = options_.optimizer->parameters;
+    for (std::size_t v = 0; v < graph_.values().size(); ++v) {
+      const auto& p = graph_.values()[v].parameter;
+      if (!p ||
+          std::find(options_.frozen.begin(), options_.frozen.end(), p) != options_.frozen.end())
+        continue;
+      for (std::size_t i = 0; i < parameters.size(); ++i)
+        if (parameters[i].first == p) trained.emplace_back(static_cast<ValueId>(v), i);
+    }
+    return trained;
   }
 
   void check_support(bool gradient) const {
@@ -116,6 +246,11 @@ class Builder {
   }
 
   void differentiate() {
+    if (!explicit_.of.empty()) {
+      if (options_.optimizer || !explicit_losses_.empty())
+        make_update(explicit_, explicit_trained_);
+      return;
+    }
     if (options_.seeds.empty()) {
       for (const ResultSpec& r : plan_.results)
         if (r.gradient)
@@ -123,28 +258,15 @@ class Builder {
       return;
     }
     const DType master = master_dtype(plan_.dtype);
-    bool losses = false;
-    for (const Seed& s : options_.seeds) losses |= s.cotangent == kNone;
-    if (losses) plan_.loss_scale = add_persistent(plan_, "loss_scale", {1}, master);
+    bool updates = options_.optimizer.has_value();
+    for (const Seed& s : options_.seeds) updates |= s.cotangent == kNone;
+    if (updates) plan_.loss_scale = add_persistent(plan_, "loss_scale", {1}, master);
 
     std::vector<bool> wanted(plan_.values.size(), false);
     for (const ResultSpec& r : plan_.results)
       if (r.gradient) wanted[static_cast<std::size_t>(r.value)] = true;
-    std::vector<std::pair<ValueId, std::size_t>> trained;  // value, index into the spec
-    if (options_.optimizer) {
-      const auto& parameters = options_.optimizer->parameters;
-      for (std::size_t v = 0; v < graph_.values().size(); ++v) {
-        const auto& p = graph_.values()[v].parameter;
-        if (!p ||
-            std::find(options_.frozen.begin(), options_.frozen.end(), p) != options_.frozen.end())
-          continue;
-        for (std::size_t i = 0; i < parameters.size(); ++i)
-          if (parameters[i].first == p) {
-            wanted[v] = true;
-            trained.emplace_back(static_cast<ValueId>(v), i);
-          }
-      }
-    }
+    const auto trained = trained_values();
+    for (const auto& [v, index] : trained) wanted[static_cast<std::size_t>(v)] = true;
 
     const Gradients gradients = autodiff(plan_, options_.seeds, wanted, backend_);
     for (ResultSpec& r : plan_.results) {
@@ -153,7 +275,7 @@ class Builder {
       if (r.value == kNone)
         throw ValueError("result " + r.name + ": the loss does not depend on it");
     }
-    if (losses) make_update(gradients, trained);
+    if (updates) make_update(gradients, trained);
   }
 
   void make_update(const Gradients& gradients,
@@ -165,11 +287,14 @@ class Builder {
     update.clip_norm = options_.clip_norm;
     update.loss_scale = options_.loss_scale;
     update.check_finite = options_.check_finite;
+    update.average_decay = options_.ema.value_or(0);
     for (const Seed& s : options_.seeds)
       if (s.cotangent == kNone) update.losses.push_back(s.value);
+    update.losses.insert(update.losses.end(), explicit_losses_.begin(), explicit_losses_.end());
     update.counters = add_persistent(plan_, "counters", {ir::kCounters}, DType::int32);
     if (options_.optimizer) {
       const OptimizerSpec& spec = *options_.optimizer;
+      int on_host = 0;
       update.kind = spec.kind;
       update.groups = spec.groups;
       for (const auto& [parameter, index] : trained) {
@@ -179,16 +304,30 @@ class Builder {
         if (item.gradient == kNone) continue;
         item.group = spec.parameters[index].second;
         const Shape shape = value(parameter).shape;
-        for (const char* name :
-             moment_names(spec.kind, spec.groups[static_cast<std::size_t>(item.group)]))
-          item.moments.push_back(
-              add_persistent(plan_, spec.names[index] + ":" + name, shape, master));
+        if (spec.is_on_host(index)) {
+          item.host_gradient =
+              add_persistent(plan_, spec.names[index] + ":gradient", shape, master);
+          ++on_host;
+        } else {
+          for (const char* name :
+               moment_names(spec.kind, spec.groups[static_cast<std::size_t>(item.group)]))
+            item.moments.push_back(
+                add_persistent(plan_, spec.names[index] + ":" + name, shape, master));
+        }
+        if (options_.ema)
+          item.average = add_persistent(plan_, spec.names[index] + ":average", shape, master);
         if (options_.accumulate > 1)
           item.accumulator = add_persistent(plan_, spec.names[index] + ":sum", shape, master);
         update.items.push_back(std::move(item));
       }
       add_statistics(update);
       add_weight_sum(update);
+      const Support support = backend_.supports_update(update);
+      if (!support.ok)
+        throw UnsupportedError("[optimizer] on " + backend_.device().id() + ": " + support.reason);
+      if (on_host > 0)
+        plan_.notes.push_back("updated on the host: " + std::to_string(on_host) +
+                              " arrays; one step in flight");
     }
     plan_.update = std::move(update);
   }
@@ -209,7 +348,7 @@ class Builder {
   void add_weight_sum(ir::Update& update) {
     if (options_.accumulate < 2) return;
     for (const Node& node : plan_.nodes)
-      if (ir::rule(node.op).loss && !node.gradient && !node.attrs.flag("normalize")) {
+      if (ir::rule(node.op).loss && !node.gradient && !node.attrs.flag("normalize", true)) {
         if (update.weight_sum != kNone)
           throw UnsupportedError("[" + node.layer + "] accumulation with several mean losses");
         update.weight_sum = node.state(0);
@@ -237,6 +376,9 @@ class Builder {
       for (const ValueId v : node.inputs)
         if (v != kNone) used[static_cast<std::size_t>(v)] = true;
     for (const ResultSpec& r : plan_.results) used[static_cast<std::size_t>(r.value)] = true;
+    if (plan_.update)
+      for (const auto& item : plan_.update->items)
+        used[static_cast<std::size_t>(item.parameter)] = true;
     for (std::size_t v = 0; v < plan_.values.size(); ++v) {
       if (plan_.values[v].kind != ValueKind::persistent) continue;
       const bool is_parameter = v < graph_.values().size();
@@ -249,6 +391,10 @@ class Builder {
   const runtime::Backend& backend_;
   bool optimize_;
   ir::Plan plan_;
+  // Of a graph with gradient nodes of its own; else empty.
+  Gradients explicit_;
+  std::vector<std::pair<ValueId, std::size_t>> explicit_trained_;
+  std::vector<ValueId> explicit_losses_;
 };
 
 }  // namespace

@@ -27,6 +27,9 @@ class Key {
     }
     for (const Node& n : graph.nodes()) {
       add(n.op);
+      add(n.gradient);
+      add(n.differentiated);
+      add(n.forward);
       add(n.layer);
       add(n.inputs);
       add(n.outputs);
@@ -46,6 +49,7 @@ class Key {
     add(o.optimize);
     add(o.clip_value.value_or(-1));
     add(o.clip_norm.value_or(-1));
+    add(o.ema.value_or(-1));
     add(o.loss_scale.mode);
     add(o.loss_scale.initial);
     add(o.loss_scale.growth_interval);
@@ -76,6 +80,7 @@ class Key {
       add(parameter(o.optimizer->parameters[i].first));
       add(o.optimizer->parameters[i].second);
       add(o.optimizer->names[i]);
+      add(o.optimizer->is_on_host(i));
     }
   }
   bool operator==(const Key& other) const { return bytes_ == other.bytes_; }

@@ -95,6 +95,65 @@ std::vector<ValueId> Graph::add(std::string_view op_name, std::vector<ValueId> o
   return outputs;
 }
 
+std::vector<ValueId> Graph::add_gradient(ValueId y, const std::vector<ValueId>& gy) {
+  std::size_t at = nodes_.size();
+  for (std::size_t i = 0; i < nodes_.size(); ++i)
+    for (const ValueId v : nodes_[i].outputs)
+      if (v == y && !nodes_[i].gradient) at = i;
+  if (at == nodes_.size()) throw ValueError("only the output of a layer or loss has a gradient");
+  const Node forward = nodes_[at];
+  const ir::Rule& rule = ir::rule(forward.op);
+  if (gy.size() != forward.outputs.size())
+    throw ValueError("[" + forward.layer + "] the gradient needs " +
+                     std::to_string(forward.outputs.size()) + " gradients of outputs, got " +
+                     std::to_string(gy.size()));
+  bool any = rule.loss;
+  for (std::size_t i = 0; i < gy.size(); ++i) {
+    if (gy[i] == kNone) continue;
+    any = true;
+    const Value &given = value(gy[i]), &output = value(forward.outputs[i]);
+    if (given.shape != output.shape)
+      throw ShapeError("[" + forward.layer + "] the gradient must be " + to_string(output.shape) +
+                       ", got " + to_string(given.shape));
+  }
+  if (!any) throw ValueError("[" + forward.layer + "] the gradient of its output is missing");
+  std::vector<ValueId> by(forward.inputs.size(), kNone);
+  const auto differentiable = [&](std::size_t i) {
+    return ((rule.differentiable >> i) & 1) != 0 && forward.inputs[i] != kNone;
+  };
+  nodes_[at].differentiated = true;
+  if (rule.identity_gradient) {
+    for (std::size_t i = 0; i < by.size(); ++i)
+      if (differentiable(i)) by[i] = gy[0];
+    return by;
+  }
+  Node g = forward;
+  g.gradient = true;
+  g.differentiated = false;
+  g.forward = static_cast<int>(at);
+  g.inputs = gy;
+  const auto offer = [&](const std::vector<ValueId>& from, uint32_t mask) {
+    for (std::size_t i = 0; i < from.size(); ++i)
+      g.inputs.push_back(i < 32 && ((mask >> i) & 1) != 0 ? from[i] : kNone);
+  };
+  offer(forward.inputs, rule.offers.x);
+  offer(forward.outputs, rule.offers.y);
+  offer(forward.states, rule.offers.state);
+  g.outputs.clear();
+  g.states.clear();
+  for (std::size_t i = 0; i < by.size(); ++i) {
+    if (differentiable(i)) {
+      Value made;
+      made.shape = value(forward.inputs[i]).shape;
+      made.dtype = value(forward.inputs[i]).dtype;
+      by[i] = add_value(std::move(made));
+    }
+    g.outputs.push_back(by[i]);
+  }
+  nodes_.push_back(std::move(g));
+  return by;
+}
+
 int64_t Graph::batch() const {
   for (const ValueId id : inputs_) {
     const Value& v = values_[static_cast<std::size_t>(id)];
@@ -117,7 +176,11 @@ Graph Graph::with_batch(int64_t batch) const {
       graph.add_parameter(v.name, v.parameter);
     } else {
       const Node& n = nodes_[next_node++];
-      graph.add(name_of(n.op), n.inputs, n.attrs, n.layer);
+      if (n.gradient)
+        graph.add_gradient(nodes_[static_cast<std::size_t>(n.forward)].outputs[0],
+                           {n.inputs.begin(), n.inputs.begin() + n.ny});
+      else
+        graph.add(name_of(n.op), n.inputs, n.attrs, n.layer);
     }
   }
   return graph;

@@ -22,6 +22,10 @@ struct UpdateItem {
   ValueId accumulator = kNone;  // persistent, when accumulate > 1
   std::vector<ValueId> moments;
   int group = 0;
+  // Persistent, of the parameter's shape: the host updates this parameter. g goes here, and the
+  // parameter is left as it is.
+  ValueId host_gradient = kNone;
+  ValueId average = kNone;  // persistent: moving average of the parameter
 };
 
 // A running statistic of batch-norm: value += momentum * (factor * batch - value), with the update.
@@ -35,7 +39,9 @@ struct RunningStatistic {
 // The end of a training step, done only if the loss and all gradients are finite and no earlier
 // step has failed:
 //   g = gradient / loss_scale (/ sum of weights, when accumulating); clip by value, then by norm;
-//   parameter <- optimizer(g); running statistics; counters.
+//   parameter <- optimizer(g), or g is left for the host;
+//   average <- parameter at the first update, then d average + (1 - d) parameter, unless the host
+//   updates the parameter; running statistics; counters.
 struct Update {
   OptimizerKind kind = OptimizerKind::sgd;
   std::vector<Hyper> groups;
@@ -45,6 +51,7 @@ struct Update {
   int accumulate = 1;
   LossScale loss_scale;
   bool check_finite = true;
+  double average_decay = 0;      // d above
   std::vector<ValueId> losses;   // loss values, for the guard
   ValueId weight_sum = kNone;    // accumulate > 1: the loss's sum of weights, this step
   ValueId weight_total = kNone;  // persistent {1}: the same over the accumulated steps

@@ -13,6 +13,7 @@ namespace {
 
 std::atomic<bool> in_child{false};
 thread_local bool is_notifier = false;
+thread_local bool is_host_call = false;
 
 void watch_forks() {
   static const int registered = pthread_atfork(nullptr, nullptr, [] { in_child = true; });
@@ -142,6 +143,7 @@ void CommandQueue::release() {
 }
 
 void CommandQueue::run(const std::function<void()>& body) {
+  check_not_in_host_call();
   CallTask task(body);
   submit(task);
   task.wait();
@@ -151,6 +153,17 @@ void CommandQueue::drain() {
   if (forked()) return;
   std::unique_lock lock(mutex_);
   idle_.wait(lock, [this] { return tasks_.empty() && !busy_; });
+}
+
+HostCall::HostCall() { is_host_call = true; }
+HostCall::~HostCall() { is_host_call = false; }
+bool in_host_call() { return is_host_call; }
+
+void check_not_in_host_call() {
+  if (is_host_call)
+    throw DeviceError(
+        "inside an update on the host nothing can be encoded, awaited, read or written: use the "
+        "arrays it is given");
 }
 
 void notify(std::function<void()> callback) {

@@ -40,6 +40,18 @@ class CommandQueue {
 void check_not_forked();
 bool forked();
 
+// While one lives on a thread, that thread holds up a queue for a call into the user's code: what
+// would wait for the queue raises DeviceError instead.
+class HostCall {
+ public:
+  HostCall();
+  ~HostCall();
+  HostCall(const HostCall&) = delete;
+  HostCall& operator=(const HostCall&) = delete;
+};
+bool in_host_call();
+void check_not_in_host_call();
+
 // Runs callbacks one after another on a thread of its own.
 void notify(std::function<void()> callback);
 bool on_notifier_thread();

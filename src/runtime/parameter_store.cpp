@@ -26,6 +26,7 @@ void ParameterCopies::refresh_host() {
 }
 
 void ParameterCopies::refresh(runtime::DeviceContext& device, bool writes) {
+  runtime::check_not_in_host_call();
   const std::lock_guard lock(mutex_);
   Copy& mine = copy(device);
   if (mine.version != latest_) {
@@ -40,6 +41,7 @@ void ParameterCopies::refresh(runtime::DeviceContext& device, bool writes) {
 }
 
 Tensor ParameterCopies::read() {
+  runtime::check_not_in_host_call();
   const std::lock_guard lock(mutex_);
   refresh_host();
   return host_.clone();
@@ -50,6 +52,7 @@ void ParameterCopies::write(const Tensor& value) {
     throw ShapeError("expected " + to_string(host_.shape()) + ", got " + to_string(value.shape()));
   if (!is_floating(value.dtype()))
     throw DTypeError(std::string("weights are floating, got ") + name_of(value.dtype()));
+  runtime::check_not_in_host_call();
   Tensor fresh = value.dtype() == host_.dtype() ? value.clone() : value.to(host_.dtype());
   const std::lock_guard lock(mutex_);
   host_ = std::move(fresh);

@@ -72,6 +72,7 @@ bool StepState::wait(std::optional<double> seconds, const std::function<void()>&
     if (runtime::on_notifier_thread())
       throw DeviceError("wait() inside a callback would hold up the thread it waits for");
     runtime::check_not_forked();
+    runtime::check_not_in_host_call();
     std::unique_lock lock(mutex_);
     if (!wait_interruptibly(lock, ready_, [this] { return done(); }, seconds, interrupted))
       return false;

@@ -16,10 +16,19 @@
 namespace mpsnn {
 namespace {
 
+// An item of the update that the host does, and where its arrays are.
+struct HostPart {
+  std::size_t parameter;
+  std::size_t group;
+  const Value* value;
+  runtime::Storage *weights, *gradient, *average, *counters;
+};
+
 struct Variant {
   std::shared_ptr<const ir::Plan> plan;
   std::unique_ptr<runtime::Executable> executable;
   int threads = 1;
+  std::vector<HostPart> host;
 };
 
 }  // namespace
@@ -60,6 +69,7 @@ class ProgramState {
   Step encode(const std::vector<HostView>& inputs, const std::vector<double>& rates,
               const std::function<void()>& interrupted) {
     runtime::check_not_forked();
+    runtime::check_not_in_host_call();
     const std::lock_guard serial(encode_mutex_);
     raise_pending();
     if (options_.optimizer && rates.size() != options_.optimizer->groups.size())
@@ -82,7 +92,8 @@ class ProgramState {
     }
     std::shared_ptr<StepState> step = slot.step;
     slot.on_queue = false;
-    if (v.executable->small() && device_.queue.try_run(slot)) return Step(std::move(step));
+    if (v.host.empty() && v.executable->small() && device_.queue.try_run(slot))
+      return Step(std::move(step));
     slot.on_queue = true;
     device_.queue.submit(slot);
     return Step(std::move(step));
@@ -92,6 +103,7 @@ class ProgramState {
     if (runtime::on_notifier_thread())
       throw DeviceError("wait() inside a callback would hold up the thread it waits for");
     runtime::check_not_forked();
+    runtime::check_not_in_host_call();
     {
       std::unique_lock lock(mutex_);
       wait_interruptibly(lock, free_, [this] { return all_free(); }, std::nullopt, interrupted);
@@ -108,7 +120,8 @@ class ProgramState {
   struct Slot final : runtime::Task, runtime::Completion {
     ProgramState* program = nullptr;
     int index = 0;
-    bool busy = false, on_queue = false;
+    bool busy = false, on_queue = false, device_done = false;
+    std::exception_ptr device_error;
     Variant* variant = nullptr;
     std::vector<double> rates;
     std::shared_ptr<StepState> step;
@@ -117,12 +130,19 @@ class ProgramState {
       try {
         if (on_queue) threads::set_team(variant->executable->small() ? 1 : variant->threads);
         const runtime::StepScalars scalars{step->index, rates.data()};
+        device_done = false;
         variant->executable->encode(index, scalars, *this);
       } catch (...) {
         done(std::current_exception());
       }
+      if (!variant->host.empty()) program->finish_on_host(*this);
     }
-    void done(std::exception_ptr error) noexcept override { program->completed(*this, error); }
+    void done(std::exception_ptr error) noexcept override {
+      if (variant->host.empty())
+        program->completed(*this, error);
+      else
+        program->device_part_done(*this, error);
+    }
   };
 
   bool all_free() const {
@@ -147,13 +167,24 @@ class ProgramState {
     v.plan =
         compile::cached_plan(whole ? graph_ : graph_.with_batch(batch), options_, *device_.backend);
     v.threads = threads::requested();
+    std::map<ValueId, runtime::Storage*> places;
     std::vector<runtime::Storage*> persistents;
     for (const ValueId id : v.plan->persistents) {
       const Value& value = v.plan->values[static_cast<std::size_t>(id)];
       const bool of_model = static_cast<std::size_t>(id) < graph_.values().size();
       persistents.push_back(of_model ? &graph_.value(id).parameter->copies().storage(device_)
                                      : &training_->storage(value, options_.loss_scale.initial));
+      places[id] = persistents.back();
     }
+    if (v.plan->update)
+      for (const ir::UpdateItem& item : v.plan->update->items)
+        if (item.host_gradient != kNone)
+          v.host.push_back({parameter_index(graph_.value(item.parameter).parameter),
+                            static_cast<std::size_t>(item.group),
+                            &v.plan->values[static_cast<std::size_t>(item.parameter)],
+                            places.at(item.parameter), places.at(item.host_gradient),
+                            item.average == kNone ? nullptr : places.at(item.average),
+                            places.at(v.plan->update->counters)});
     runtime::Executable* host = whole ? nullptr : full_->executable.get();
     device_.queue.run([&] {
       threads::set_team(v.threads);
@@ -162,12 +193,86 @@ class ProgramState {
     return variants_.emplace(batch, std::move(v)).first->second;
   }
 
+  std::size_t parameter_index(const std::shared_ptr<Parameter>& parameter) const {
+    const auto& known = options_.optimizer->parameters;
+    std::size_t i = 0;
+    while (known[i].first != parameter) ++i;
+    return i;
+  }
+
+  void device_part_done(Slot& slot, std::exception_ptr error) noexcept {
+    const std::lock_guard lock(mutex_);
+    slot.device_error = std::move(error);
+    slot.device_done = true;
+    host_turn_.notify_all();
+  }
+
+  // The second half of a step with a host update, on the queue thread: nothing else runs on the
+  // device between the two halves, so whoever reads a weight sees the whole step.
+  void finish_on_host(Slot& slot) noexcept {
+    std::exception_ptr error;
+    {
+      std::unique_lock lock(mutex_);
+      host_turn_.wait(lock, [&] { return slot.device_done; });
+      error = std::move(slot.device_error);
+    }
+    if (!error) try {
+        if (slot.variant->executable->status(slot.index).updated) update_on_host(slot);
+      } catch (...) {
+        error = std::current_exception();
+      }
+    completed(slot, error);
+  }
+
+  void update_on_host(Slot& slot) {
+    std::vector<HostItem> items;
+    for (const HostPart& part : slot.variant->host) {
+      HostItem item{part.parameter, Tensor(part.value->shape, part.value->dtype),
+                    Tensor(part.value->shape, part.value->dtype), slot.rates[part.group]};
+      part.weights->read(item.weights);
+      part.gradient->read(item.gradient);
+      items.push_back(std::move(item));
+    }
+    {
+      const runtime::HostCall call;
+      options_.optimizer->host_update(items);
+    }
+    for (std::size_t i = 0; i < items.size(); ++i)
+      if (items[i].weights.shape() != slot.variant->host[i].value->shape)
+        throw ShapeError("[" + options_.optimizer->names[items[i].parameter] +
+                         "] the update must return " +
+                         to_string(slot.variant->host[i].value->shape) + ", got " +
+                         to_string(items[i].weights.shape()));
+    for (std::size_t i = 0; i < items.size(); ++i) {
+      const HostPart& part = slot.variant->host[i];
+      const Tensor weights = items[i].weights.to(part.value->dtype);
+      part.weights->write(weights);
+      if (part.average != nullptr) update_average(part, weights);
+    }
+  }
+
+  // As ir::Update has it, for weights that the host has updated.
+  void update_average(const HostPart& part, const Tensor& weights) {
+    Tensor counters({ir::kCounters}, DType::int32), average(weights.shape(), DType::float64);
+    part.counters->read(counters);
+    const bool first = counters.as<int32_t>()[ir::kUpdates] == 1;
+    const double d = first ? 0 : *options_.ema;
+    Tensor old(weights.shape(), weights.dtype());
+    part.average->read(old);
+    old = old.to(DType::float64);
+    const Tensor now = weights.to(DType::float64);
+    for (int64_t i = 0; i < average.count(); ++i)
+      average.as<double>()[i] =
+          (first ? 0 : d * old.as<double>()[i]) + (1 - d) * now.as<double>()[i];
+    part.average->write(average.to(weights.dtype()));
+  }
+
   Slot& take_slot(const std::function<void()>& interrupted) {
     std::unique_lock lock(mutex_);
     Slot* slot = nullptr;
     const auto find = [&] {
-      for (Slot& s : slots_)
-        if (!s.busy) slot = &s;
+      for (std::size_t i = 0; i < (full_->host.empty() ? slots_.size() : 1); ++i)
+        if (!slots_[i].busy) slot = &slots_[i];
       return slot != nullptr;
     };
     wait_interruptibly(lock, free_, find, std::nullopt, interrupted);
@@ -287,14 +392,18 @@ class ProgramState {
 
   std::mutex encode_mutex_;  // encodes are serialised
   std::mutex mutex_;         // slots, errors
-  std::condition_variable free_;
+  std::condition_variable free_, host_turn_;
   std::array<Slot, runtime::Executable::kSlots> slots_;
   std::vector<std::shared_ptr<StepError>> pending_;
   std::vector<std::shared_ptr<StepState>> pool_;
 };
 
 Program::Program() = default;
-Program::~Program() = default;
+Program::~Program() {
+  // Garbage collected inside a host update, it would wait for the queue that it holds up.
+  if (state_ && runtime::in_host_call())
+    runtime::notify([state = std::shared_ptr<ProgramState>(std::move(state_))] {});
+}
 
 std::shared_ptr<Program> Program::compile(const Graph& graph, const ProgramOptions& options) {
   std::shared_ptr<Program> program(new Program);

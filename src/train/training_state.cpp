@@ -44,6 +44,7 @@ void TrainingState::clear_failed() {
 }
 
 std::vector<std::pair<std::string, Tensor>> TrainingState::read() {
+  runtime::check_not_in_host_call();
   const std::lock_guard lock(mutex_);
   std::vector<std::pair<std::string, Tensor>> values;
   device_.queue.run([&] {
@@ -60,6 +61,7 @@ std::vector<std::pair<std::string, Tensor>> TrainingState::read() {
 }
 
 void TrainingState::write(const std::vector<std::pair<std::string, Tensor>>& values) {
+  runtime::check_not_in_host_call();
   const std::lock_guard lock(mutex_);
   std::size_t known = 0;
   for (const auto& [name, value] : values) {

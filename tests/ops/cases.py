@@ -349,3 +349,28 @@ for name, shape, weighted, reduction in (
     if weighted:
         ops.append(("w", (shape[0],)))
     case(f"mse-{name}", "mse", ops, mse_oracle(reduction), attrs={"reduction": reduction})
+
+case("subtract", "subtract", [("x", (2, 3, 4, 5)), ("x", (2, 3, 4, 5))], lambda a, b: a - b)
+case("multiply", "multiply", [("x", (7, 33)), ("x", (7, 33))], lambda a, b: a * b)
+for shape in ((3, 4, 5, 2), (6, 9), (4,)):
+    case(
+        f"image_mean-{len(shape)}d",
+        "image_mean",
+        [("x", shape)],
+        lambda x: x.reshape(x.shape[0], -1).mean(1),
+    )
+for reduction in ("mean", "sum"):
+    case(
+        f"given_loss-{reduction}",
+        "given_loss",
+        [("x", (6,)), ("w", (6,))],
+        (lambda mean: lambda x, w: (x * w).sum() / (w.sum() if mean else 1))(reduction == "mean"),
+        attrs={"reduction": reduction},
+    )
+case(
+    "total_loss",
+    "total_loss",
+    [("w", (1,)), ("w", (1,))],
+    lambda a, b: (2 * a + 0.25 * b).sum(),
+    attrs={"weights": [2.0, 0.25]},
+)

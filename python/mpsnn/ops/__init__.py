@@ -202,6 +202,36 @@ def add(a: Any, b: Any, *, device: str | None = None) -> Any:
     return apply("add", [a, b], {}, device)[0]
 
 
+def subtract(a: Any, b: Any, *, device: str | None = None) -> Any:
+    """A - b, of one shape."""
+    return apply("subtract", [a, b], {}, device)[0]
+
+
+def subtract_gradient(gy: Any, a: Any, b: Any, *, device: str | None = None) -> tuple[Any, ...]:
+    """Gradients by a and b."""
+    return _gradient("subtract", gy, [a, b], {}, device)
+
+
+def multiply(a: Any, b: Any, *, device: str | None = None) -> Any:
+    """A b, element by element, of one shape."""
+    return apply("multiply", [a, b], {}, device)[0]
+
+
+def multiply_gradient(gy: Any, a: Any, b: Any, *, device: str | None = None) -> tuple[Any, ...]:
+    """Gradients by a and b."""
+    return _gradient("multiply", gy, [a, b], {}, device)
+
+
+def image_mean(x: Any, *, device: str | None = None) -> Any:
+    """The mean of each image: `(N, ...)` to `(N,)`."""
+    return apply("image_mean", [x], {}, device)[0]
+
+
+def image_mean_gradient(gy: Any, x: Any, *, device: str | None = None) -> tuple[Any, ...]:
+    """Gradient by x."""
+    return _gradient("image_mean", gy, [x], {}, device)
+
+
 __all__ = [
     "add",
     "avg_pool2d",
@@ -215,16 +245,22 @@ __all__ = [
     "dropout",
     "dropout_gradient",
     "flatten",
+    "image_mean",
+    "image_mean_gradient",
     "leaky_relu",
     "linear",
     "linear_gradient",
     "max_pool2d",
     "max_pool2d_gradient",
+    "multiply",
+    "multiply_gradient",
     "neuron",
     "neuron_gradient",
     "relu",
     "sigmoid",
     "softmax",
     "softmax_gradient",
+    "subtract",
+    "subtract_gradient",
     "tanh",
 ]

@@ -1,3 +1,5 @@
+// Sums, differences and products of two images, and the mean of one. They are as fast as memory, so
+// plain loops do.
 #include "backend/cpu/lambda.h"
 
 namespace mpsnn::backend::cpu {
@@ -8,6 +10,71 @@ KernelPtr make_add(Builder& b, const Node& node) {
   return kernel([=](const runtime::StepContext&) {
     pointwise(n, [&](int64_t i, int64_t e) {
       select().add(x0.get<float>() + i, x1.get<float>() + i, y.get<float>() + i, e - i);
+    });
+  });
+}
+
+KernelPtr make_subtract(Builder& b, const Node& node) {
+  if (node.gradient) {
+    const auto gy = b.in(node.gy(0)), g0 = b.out(node.gx(0)), g1 = b.out(node.gx(1));
+    const int64_t n = count(b.shape(node.gy(0)));
+    return kernel([=](const runtime::StepContext&) {
+      pointwise(n, [&](int64_t begin, int64_t end) {
+        for (int64_t i = begin; g0 && i < end; ++i) g0.get<float>()[i] = gy.get<float>()[i];
+        for (int64_t i = begin; g1 && i < end; ++i) g1.get<float>()[i] = -gy.get<float>()[i];
+      });
+    });
+  }
+  const auto x0 = b.in(node.x(0)), x1 = b.in(node.x(1)), y = b.out(node.y(0));
+  const int64_t n = count(b.shape(node.y(0)));
+  return kernel([=](const runtime::StepContext&) {
+    pointwise(n, [&](int64_t begin, int64_t end) {
+      const float *p0 = x0.get<float>(), *p1 = x1.get<float>();
+      auto* to = y.get<float>();
+      for (int64_t i = begin; i < end; ++i) to[i] = p0[i] - p1[i];
+    });
+  });
+}
+
+KernelPtr make_multiply(Builder& b, const Node& node) {
+  const auto x0 = b.in(node.x(0)), x1 = b.in(node.x(1));
+  if (node.gradient) {
+    const auto gy = b.in(node.gy(0)), g0 = b.out(node.gx(0)), g1 = b.out(node.gx(1));
+    const int64_t n = count(b.shape(node.gy(0)));
+    return kernel([=](const runtime::StepContext&) {
+      pointwise(n, [&](int64_t begin, int64_t end) {
+        const auto* g = gy.get<float>();
+        for (int64_t i = begin; g0 && i < end; ++i) g0.get<float>()[i] = g[i] * x1.get<float>()[i];
+        for (int64_t i = begin; g1 && i < end; ++i) g1.get<float>()[i] = g[i] * x0.get<float>()[i];
+      });
+    });
+  }
+  const auto y = b.out(node.y(0));
+  const int64_t n = count(b.shape(node.y(0)));
+  return kernel([=](const runtime::StepContext&) {
+    pointwise(n, [&](int64_t begin, int64_t end) {
+      const float *p0 = x0.get<float>(), *p1 = x1.get<float>();
+      auto* to = y.get<float>();
+      for (int64_t i = begin; i < end; ++i) to[i] = p0[i] * p1[i];
+    });
+  });
+}
+
+KernelPtr make_image_mean(Builder& b, const Node& node) {
+  const auto x = node.gradient ? b.out(node.gx(0)) : b.in(node.x(0));
+  const auto y = node.gradient ? b.in(node.gy(0)) : b.out(node.y(0));
+  const Shape& shape = b.shape(node.gradient ? node.gx(0) : node.x(0));
+  const int64_t images = shape[0], size = count(shape) / images;
+  const bool gradient = node.gradient;
+  return kernel([=](const runtime::StepContext&) {
+    threads::parallel_for(images, 1 + 16384 / size, [&](int64_t begin, int64_t end) {
+      for (int64_t n = begin; n < end; ++n) {
+        auto *image = x.get<float>() + n * size, *mean = y.get<float>() + n;
+        double sum = 0;
+        for (int64_t i = 0; !gradient && i < size; ++i) sum += static_cast<double>(image[i]);
+        if (!gradient) *mean = static_cast<float>(sum / static_cast<double>(size));
+        for (int64_t i = 0; gradient && i < size; ++i) image[i] = *mean / static_cast<float>(size);
+      }
     });
   });
 }

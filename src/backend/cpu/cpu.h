@@ -63,8 +63,13 @@ KernelPtr make_flatten(Builder&, const Node&);
 KernelPtr make_softmax(Builder&, const Node&);
 KernelPtr make_concat(Builder&, const Node&);
 KernelPtr make_add(Builder&, const Node&);
+KernelPtr make_subtract(Builder&, const Node&);
+KernelPtr make_multiply(Builder&, const Node&);
+KernelPtr make_image_mean(Builder&, const Node&);
 KernelPtr make_softmax_cross_entropy(Builder&, const Node&);
 KernelPtr make_mse(Builder&, const Node&);
+KernelPtr make_given_loss(Builder&, const Node&);
+KernelPtr make_total_loss(Builder&, const Node&);
 std::unique_ptr<runtime::UpdateKernel> make_update(runtime::KernelBuilder&, const ir::Update&);
 
 // A pointwise pass by all threads.

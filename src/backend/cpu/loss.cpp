@@ -184,4 +184,52 @@ KernelPtr make_mse(Builder& b, const Node& node) {
   });
 }
 
+KernelPtr make_given_loss(Builder& b, const Node& node) {
+  const int64_t images = b.shape(node.gradient ? node.gx(0) : node.x(0))[0];
+  const auto weight = node.nx > 1 && node.x(1) != kNone ? b.in(node.x(1)) : runtime::Ref();
+  const auto sum = b.raw(node.state(0));
+  const bool divide = node.attrs.text("reduction") == "mean";
+  if (node.gradient) {
+    const auto seed = b.raw(node.gy(0)), gx = b.out(node.gx(0));
+    const bool by_weight = divide && node.attrs.flag("normalize");
+    return kernel([=](const runtime::StepContext&) {
+      const float total = by_weight ? sum.get<float>()[0] : 1.0f;
+      const float scale = total == 0.0f ? 0.0f : seed.get<float>()[0] / total;
+      for (int64_t n = 0; n < images; ++n)
+        gx.get<float>()[n] = scale * (weight ? weight.get<float>()[n] : 1.0f);
+    });
+  }
+  const auto x = b.in(node.x(0));
+  const auto loss = b.raw(node.y(0)), losses = b.raw(node.y(1));
+  return kernel([=](const runtime::StepContext&) {
+    double l = 0, w = 0;
+    for (int64_t n = 0; n < images; ++n) {
+      const auto one = static_cast<double>(weight ? weight.get<float>()[n] : 1.0f);
+      const double weighted = one * static_cast<double>(x.get<float>()[n]);
+      losses.get<float>()[n] = quotient(weighted, one, divide);
+      l += weighted;
+      w += one;
+    }
+    loss.get<float>()[0] = quotient(l, w, divide);
+    sum.get<float>()[0] = static_cast<float>(w);
+  });
+}
+
+KernelPtr make_total_loss(Builder& b, const Node& node) {
+  const auto weights = node.attrs.numbers("weights");
+  std::vector<runtime::Ref> parts;
+  for (int i = 0; i < node.nx; ++i) parts.push_back(b.raw(node.gradient ? node.gx(i) : node.x(i)));
+  const auto whole = b.raw(node.gradient ? node.gy(0) : node.y(0));
+  const bool gradient = node.gradient;
+  return kernel([=](const runtime::StepContext&) {
+    double total = 0;
+    for (std::size_t i = 0; i < parts.size(); ++i) {
+      if (gradient && parts[i])
+        parts[i].get<float>()[0] = static_cast<float>(weights[i]) * whole.get<float>()[0];
+      if (!gradient) total += weights[i] * static_cast<double>(parts[i].get<float>()[0]);
+    }
+    if (!gradient) whole.get<float>()[0] = static_cast<float>(total);
+  });
+}
+
 }  // namespace mpsnn::backend::cpu

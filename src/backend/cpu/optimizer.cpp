@@ -11,7 +11,7 @@ namespace mpsnn::backend::cpu {
 namespace {
 
 struct Item {
-  runtime::Ref parameter, gradient, accumulator;
+  runtime::Ref parameter, gradient, accumulator, host_gradient, average;
   std::vector<runtime::Ref> moments;
   std::size_t group;
 };
@@ -29,6 +29,8 @@ class CpuUpdate final : public runtime::UpdateKernel {
       Item item{b.ref(i.parameter),
                 b.ref(i.gradient),
                 b.ref(i.accumulator),
+                b.ref(i.host_gradient),
+                b.ref(i.average),
                 {},
                 static_cast<std::size_t>(i.group)};
       for (const ValueId m : i.moments) item.moments.push_back(b.ref(m));
@@ -126,6 +128,12 @@ class CpuUpdate final : public runtime::UpdateKernel {
       auto* w = item.parameter.get<float>() + p.begin;
       const auto* g = (item.accumulator ? item.accumulator : item.gradient).get<float>() + p.begin;
       const GradientView view{g, factor, limit(), shrink};
+      if (item.host_gradient) {
+        auto* to = item.host_gradient.get<float>() + p.begin;
+        for (int64_t i = 0; i < p.size; ++i)
+          to[i] = std::clamp(g[i] * factor, -limit(), limit()) * shrink;
+        return;
+      }
       const auto moment = [&](std::size_t i) { return item.moments[i].get<float>() + p.begin; };
       const auto decay = static_cast<float>(h.weight_decay);
       switch (update_.kind) {
@@ -163,6 +171,11 @@ class CpuUpdate final : public runtime::UpdateKernel {
           break;
         }
       }
+      if (!item.average) return;
+      auto* average = item.average.get<float>() + p.begin;
+      const auto keep = static_cast<float>(update_.average_decay), blend = 1 - keep;
+      for (int64_t i = 0; i < p.size; ++i)
+        average[i] = t == 1 ? w[i] : keep * average[i] + blend * w[i];
     });
   }
 

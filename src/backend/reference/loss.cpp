@@ -15,7 +15,9 @@ double quotient(double sum, double weight, bool divide) {
   return weight == 0 ? 0 : sum / weight;
 }
 
-double image_weight(Call& c, int64_t image) { return c.has_x(2) ? c.x(2)[image] : 1; }
+double image_weight(Call& c, int64_t image, int operand = 2) {
+  return c.has_x(operand) ? c.x(operand)[image] : 1;
+}
 
 // What the gradient of sum(w l) is multiplied with.
 double gradient_scale(Call& c) {
@@ -136,6 +138,31 @@ void mse_gradient(Call& c) {
   const double scale = gradient_scale(c);
   for (int64_t i = 0; i < images * size; ++i)
     c.gx(0)[i] = 2 * scale * image_weight(c, i / size) * (c.x(0)[i] - c.x(1)[i]);
+}
+
+void given_loss(Call& c) {
+  reduce(c, c.x_shape(0)[0], 1, [&](int64_t n, int64_t) {
+    const double w = image_weight(c, n, 1);
+    return std::pair{w * c.x(0)[n], w};
+  });
+}
+
+void given_loss_gradient(Call& c) {
+  const double scale = gradient_scale(c);
+  for (int64_t n = 0; n < c.x_shape(0)[0]; ++n) c.gx(0)[n] = scale * image_weight(c, n, 1);
+}
+
+void total_loss(Call& c) {
+  double* weights = c.scratch(0, c.node().nx);
+  c.attrs().read_numbers("weights", weights, c.node().nx);
+  for (int i = 0; i < c.node().nx; ++i) c.y(0)[0] += weights[i] * c.x(i)[0];
+}
+
+void total_loss_gradient(Call& c) {
+  double* weights = c.scratch(0, c.node().nx);
+  c.attrs().read_numbers("weights", weights, c.node().nx);
+  for (int i = 0; i < c.node().nx; ++i)
+    if (c.gx(i) != nullptr) c.gx(i)[0] = weights[i] * c.gy(0)[0];
 }
 
 }  // namespace mpsnn::backend::reference

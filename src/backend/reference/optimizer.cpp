@@ -9,7 +9,7 @@ namespace mpsnn::backend::reference {
 namespace {
 
 struct Item {
-  runtime::Ref parameter, gradient, accumulator;
+  runtime::Ref parameter, gradient, accumulator, host_gradient, average;
   DType gradient_dtype;
   std::vector<runtime::Ref> moments;
   int64_t count;
@@ -24,6 +24,8 @@ class ReferenceUpdate final : public runtime::UpdateKernel {
       Item item{b.ref(i.parameter),
                 b.ref(i.gradient),
                 b.ref(i.accumulator),
+                b.ref(i.host_gradient),
+                b.ref(i.average),
                 b.value(i.gradient).dtype,
                 {},
                 count(b.value(i.parameter).shape),
@@ -100,6 +102,10 @@ class ReferenceUpdate final : public runtime::UpdateKernel {
     const double correct1 = 1 - std::pow(h.beta1, t), correct2 = 1 - std::pow(h.beta2, t);
     for (int64_t i = 0; i < item.count; ++i) {
       double w = get(item.parameter, i), g = gradient(item, i) * shrink;
+      if (item.host_gradient) {
+        set(item.host_gradient, i, g);
+        continue;
+      }
       if (update_.kind == OptimizerKind::adamw)
         w *= 1 - lr * h.weight_decay;
       else
@@ -144,6 +150,10 @@ class ReferenceUpdate final : public runtime::UpdateKernel {
         }
       }
       set(item.parameter, i, w);
+      if (item.average) {
+        const double d = t == 1 ? 0 : update_.average_decay;
+        set(item.average, i, d * (t == 1 ? 0 : get(item.average, i)) + (1 - d) * w);
+      }
     }
   }
 

@@ -28,7 +28,12 @@ const OpFunctions& functions(Op op) {
     ROW(softmax)
     ROW(concat)
     ROW(softmax_cross_entropy)
+    ROW(subtract)
+    ROW(multiply)
+    ROW(image_mean)
     ROW(mse)
+    ROW(given_loss)
+    ROW(total_loss)
 #undef ROW
     case Op::add: {
       static const OpFunctions f{add, nullptr};  // its gradient is the identity
@@ -97,6 +102,7 @@ class ReferenceBackend final : public runtime::Backend {
     return reads;
   }
 
+  Support supports_update(const ir::Update&) const override { return {}; }
   bool fuses(runtime::Pattern, const Node&, const Node&, bool) const override { return true; }
   bool can_alias(const ir::Plan&, const Node&) const override { return true; }
   std::size_t state_bytes(const ir::Plan& plan, const Node& node, int) const override {

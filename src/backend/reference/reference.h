@@ -105,10 +105,20 @@ void concat_gradient(Call&);
 void softmax(Call&);
 void softmax_gradient(Call&);
 void add(Call&);
+void subtract(Call&);
+void subtract_gradient(Call&);
+void multiply(Call&);
+void multiply_gradient(Call&);
+void image_mean(Call&);
+void image_mean_gradient(Call&);
 void softmax_cross_entropy(Call&);
 void softmax_cross_entropy_gradient(Call&);
 void mse(Call&);
 void mse_gradient(Call&);
+void given_loss(Call&);
+void given_loss_gradient(Call&);
+void total_loss(Call&);
+void total_loss_gradient(Call&);
 
 std::unique_ptr<runtime::UpdateKernel> make_update(runtime::KernelBuilder& builder,
                                                    const ir::Update& update);

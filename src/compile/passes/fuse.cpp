@@ -9,19 +9,20 @@ void fuse(ir::Plan& plan, const std::vector<ValueId>& kept, const runtime::Backe
     for (const ValueId v : plan.nodes[i].inputs)
       if (v != kNone) ++reads[static_cast<std::size_t>(v)];
     for (const ValueId v : plan.nodes[i].outputs)
-      producer[static_cast<std::size_t>(v)] = static_cast<int>(i);
+      if (v != kNone) producer[static_cast<std::size_t>(v)] = static_cast<int>(i);
   }
   for (const ValueId v : kept) ++reads[static_cast<std::size_t>(v)];
 
   std::vector<bool> gone(plan.nodes.size(), false);
   for (std::size_t i = 0; i < plan.nodes.size(); ++i) {
     const Node& next = plan.nodes[i];
-    if (next.op != Op::neuron) continue;
+    if (next.op != Op::neuron || next.gradient || next.differentiated) continue;
     const auto between = static_cast<std::size_t>(next.x(0));
     const int first = producer[between];
     if (first < 0 || reads[between] != 1) continue;
     Node& node = plan.nodes[static_cast<std::size_t>(first)];
     if ((node.op != Op::conv2d && node.op != Op::linear) || node.attrs.has("neuron")) continue;
+    if (node.gradient || node.differentiated) continue;
     const double a = next.attrs.number("a");
     if (plan.training && !ir::gradient_from_output(ir::parse_neuron(next.attrs.text("kind")), a))
       continue;

@@ -1,17 +1,18 @@
-// softmax_cross_entropy and mse: (prediction, target, [image weight]) -> loss (1), losses (N).
+// softmax_cross_entropy and mse: (prediction, target, [image weight]) -> loss (1), losses (N);
+// given_loss: the same of losses that were computed by other ops; total_loss: a weighted sum.
 #include "ir/op.h"
 
 namespace mpsnn::ir {
 namespace {
 
-void finish(Infer& n) {
+void finish(Infer& n, int weight = 2) {
   const std::string reduction = n.attrs().text("reduction", "mean");
   if (reduction != "mean" && reduction != "sum")
     n.value_error("reduction must be \"mean\" or \"sum\", got \"" + reduction + "\"");
   n.attrs().set("reduction", reduction);
   n.attrs().set("normalize", n.attrs().flag("normalize", true));
   const int64_t images = n.shape(0)[0];
-  n.need_shape(2, {images}, "image weights");
+  n.need_shape(weight, {images}, "image weights");
   const DType master = master_dtype(n.dtype());
   n.output({1}, master);
   n.output({images}, master);
@@ -67,6 +68,27 @@ void infer_mse(Infer& n) {
   finish(n);
 }
 
+void infer_given_loss(Infer& n) {
+  if (n.shape(0).size() != 1)
+    n.shape_error("expected one loss an image, (N,), got " + to_string(n.shape(0)));
+  finish(n, 1);
+}
+
+void infer_total_loss(Infer& n) {
+  const DType master = master_dtype(n.dtype());
+  for (int i = 0; i < n.operands(); ++i) {
+    n.need_shape(i, {1}, "a loss");
+    if (n.value(i).dtype != master)
+      n.dtype_error(std::string("a loss must be ") + name_of(master) + ", got " +
+                    name_of(n.value(i).dtype));
+  }
+  const auto weights = n.attrs().numbers("weights");
+  if (static_cast<int>(weights.size()) != n.operands())
+    n.value_error("expected " + std::to_string(n.operands()) + " weights, got " +
+                  std::to_string(weights.size()));
+  n.output({1}, master);
+}
+
 }  // namespace
 
 void register_loss(Rule* rules) {
@@ -78,6 +100,13 @@ void register_loss(Rule* rules) {
   rules[static_cast<int>(Op::softmax_cross_entropy)] = loss;
   loss.infer = infer_mse;
   rules[static_cast<int>(Op::mse)] = loss;
+  loss.offers = {0b11, 0, 0b1};
+  loss.infer = infer_given_loss;
+  rules[static_cast<int>(Op::given_loss)] = loss;
+  loss.differentiable = ~uint64_t{0};
+  loss.offers = {};
+  loss.infer = infer_total_loss;
+  rules[static_cast<int>(Op::total_loss)] = loss;
 }
 
 }  // namespace mpsnn::ir

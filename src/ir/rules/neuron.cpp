@@ -1,4 +1,4 @@
-// Pointwise and softmax: neuron, dropout, softmax, add.
+// Pointwise and softmax: neuron, dropout, softmax, add, subtract, multiply.
 #include "ir/neuron.h"
 #include "ir/op.h"
 
@@ -25,9 +25,9 @@ void infer_softmax(Infer& n) {
   n.output(n.shape(0));
 }
 
-void infer_add(Infer& n) {
+void infer_binary(Infer& n) {
   if (n.shape(0) != n.shape(1))
-    n.shape_error("both sides of + must have one shape, got " + to_string(n.shape(0)) + " and " +
+    n.shape_error("both sides must have one shape, got " + to_string(n.shape(0)) + " and " +
                   to_string(n.shape(1)));
   n.output(n.shape(0));
 }
@@ -38,7 +38,9 @@ void register_neuron(Rule* rules) {
   rules[static_cast<int>(Op::neuron)] = {infer_neuron, 0b1, {0b1, 0b1, 0}};
   rules[static_cast<int>(Op::dropout)] = {infer_dropout, 0b1, {0, 0, 0b1}};
   rules[static_cast<int>(Op::softmax)] = {infer_softmax, 0b1, {0, 0b1, 0}};
-  rules[static_cast<int>(Op::add)] = {infer_add, 0b11, {}, true};
+  rules[static_cast<int>(Op::add)] = {infer_binary, 0b11, {}, true};
+  rules[static_cast<int>(Op::subtract)] = {infer_binary, 0b11, {}};
+  rules[static_cast<int>(Op::multiply)] = {infer_binary, 0b11, {0b11, 0, 0}};
 }
 
 }  // namespace mpsnn::ir

@@ -1,4 +1,4 @@
-// Ops that move elements and compute nothing: flatten, concat.
+// Ops across elements: flatten and concat, which only move them, and image_mean.
 #include "ir/op.h"
 
 namespace mpsnn::ir {
@@ -8,6 +8,11 @@ void infer_flatten(Infer& n) {
   const Shape& x = n.shape(0);
   if (x.empty()) n.shape_error("input needs a batch axis");
   n.output({x[0], count(x) / x[0]});
+}
+
+void infer_image_mean(Infer& n) {
+  if (n.shape(0).empty()) n.shape_error("input needs a batch axis");
+  n.output({n.shape(0)[0]});
 }
 
 void infer_concat(Infer& n) {
@@ -32,6 +37,7 @@ void infer_concat(Infer& n) {
 
 void register_shape(Rule* rules) {
   rules[static_cast<int>(Op::flatten)] = {infer_flatten, 0b1, {}};
+  rules[static_cast<int>(Op::image_mean)] = {infer_image_mean, 0b1, {}};
   rules[static_cast<int>(Op::concat)] = {infer_concat, ~uint64_t{0}, {}};
 }
 
