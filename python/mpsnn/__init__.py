@@ -8,6 +8,7 @@ model. Images are `(N, H, W, C)`, sequences `(N, T, C)`.
 from __future__ import annotations
 
 from mpsnn import _load as _load
+from mpsnn import _log as _log
 from mpsnn._core import (
     DeviceError,
     DTypeError,
@@ -26,25 +27,36 @@ from mpsnn._version import __version__
 
 from mpsnn import data, datasets, nn, ops, optim  # isort: skip
 from mpsnn.autodiff import gradcheck, vjp
+from mpsnn.data.source import DataSource, SafetensorsSource, WeightsAndBias
+from mpsnn.graph.explicit import CompiledGraph, Graph
 from mpsnn.graph.inference import InferenceGraph
 from mpsnn.graph.step import Step
 from mpsnn.graph.training import TrainingGraph
-from mpsnn.images import ImageBatch
+from mpsnn.graph.values import LossLabels, StateBatch
+from mpsnn.images import ImageBatch, Matrix
 
 __all__ = [
+    "CompiledGraph",
     "DTypeError",
+    "DataSource",
     "Device",
     "DeviceError",
     "FormatError",
+    "Graph",
     "ImageBatch",
     "InferenceGraph",
+    "LossLabels",
+    "Matrix",
     "NonFiniteError",
     "OutOfMemoryError",
+    "SafetensorsSource",
     "ShapeError",
+    "StateBatch",
     "Step",
     "Tensor",
     "TrainingGraph",
     "UnsupportedError",
+    "WeightsAndBias",
     "__version__",
     "data",
     "datasets",

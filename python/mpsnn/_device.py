@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from mpsnn import _core
+from mpsnn._log import logger
 
 T = TypeVar("T")
 
@@ -69,6 +70,7 @@ def on_device(device: Any, build: Callable[[str], T]) -> tuple[T, str, str]:
         if candidate.kind == "reference":
             continue
         wrong = _self_test(candidate.id)
+        logger.debug("device %s: self-test %s", candidate.id, wrong or "passed")
         if wrong:
             refused.append(f"{candidate.id} failed its self-test: {wrong}")
             continue
@@ -76,7 +78,9 @@ def on_device(device: Any, build: Callable[[str], T]) -> tuple[T, str, str]:
             built = build(candidate.id)
         except _core.UnsupportedError as error:
             refused.append(str(error))
+            logger.debug("device %s refused: %s", candidate.id, error)
             continue
+        logger.debug("device %s is taken", candidate.id)
         return built, candidate.id, "; ".join(["first that supports the graph", *refused])
     raise _core.UnsupportedError(
         "no device supports this graph: "

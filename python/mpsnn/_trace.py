@@ -13,11 +13,39 @@ if TYPE_CHECKING:
 class Symbol:
     """A value of a graph under construction: what `forward` sees when it is compiled."""
 
-    __slots__ = ("id", "tracer")
+    __slots__ = ("_labels", "id", "tracer")
 
     def __init__(self, tracer: Tracer, value: int) -> None:
         self.tracer = tracer
         self.id = value
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Symbol) and (other.tracer, other.id) == (self.tracer, self.id)
+
+    def __hash__(self) -> int:
+        return hash((id(self.tracer), self.id))
+
+    def gradient(self, source: Symbol | None = None, states: Any = None) -> Any:
+        """Append the gradient node of the node that makes this value.
+
+        Args:
+            source: the gradient by this value; None for a loss, whose gradient by itself is one.
+            states: this value's own `states`; they flow to the gradient node by themselves.
+
+        Returns:
+            The gradient by the node's input, a tuple if there are several.
+        """
+        if states is not None and states != self.states:
+            raise ValueError("[gradient] these states belong to another node")
+        return self.tracer.gradient(self, source)
+
+    @property
+    def states(self) -> Any:
+        """The StateBatch that the node of this value leaves for its gradient; None without one."""
+        from mpsnn.graph.values import StateBatch
+
+        found = self.tracer.graph.states(self.id)
+        return StateBatch(*found) if found is not None else None
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -56,8 +84,10 @@ class Tracer:
         self._root = root
         self._paths: dict[int, str] = {}
         self._stack: list[Module] = []
+        self.layer: str | None = None  # what messages call the nodes appended now
         self._calls: dict[str, int] = {}
         self._kept: list[Any] = []
+        self.objects: dict[int, tuple[Any, Module | None]] = {}  # value -> Parameter, its layer
         if root is not None:
             for path, module in root.named_modules():
                 self._paths[id(module)] = path
@@ -101,6 +131,30 @@ class Tracer:
             ids.pop()
         return [Symbol(self, v) for v in self.graph.add(op, ids, attrs, self._layer(op))]
 
+    def gradient(self, y: Symbol, source: Symbol | None) -> Any:
+        """Append the gradient node of y's node; the gradients by its data, parameters left out."""
+        if source is not None and (not isinstance(source, Symbol) or source.tracer is not self):
+            raise ValueError("[gradient] the source gradient is not a value of this graph")
+        for _, is_gradient, operands, outputs in self.graph.nodes():
+            if y.id in outputs and not is_gradient:
+                given = [-1 if source is None or o != y.id else source.id for o in outputs]
+                by = self.graph.gradient(y.id, given)
+                found = [
+                    Symbol(self, g)
+                    for x, g in zip(operands, by, strict=True)
+                    if g >= 0 and not self.graph.is_parameter(x)
+                ]
+                return found[0] if len(found) == 1 else tuple(found)
+        raise ValueError("[gradient] only the output of a layer or loss has a gradient")
+
+    def _own_name(self, parameter: Any) -> str:
+        """The name of a parameter of a module that has no parent in this trace."""
+        if self._stack:
+            for name, own in self._stack[-1]._own():
+                if own is parameter:
+                    return f"{self.path(self._stack[-1])}.{name}"
+        return f"p{len(self.parameters)}"
+
     def symbol(self, name: str, shape: Any, dtype: str | None = None, **spec: Any) -> Symbol:
         """A new input."""
         value = self.graph.input(name, tuple(shape), dtype, **spec)
@@ -117,9 +171,10 @@ class Tracer:
                 raise ValueError(f"[{op}] an operand belongs to another graph")
             return operand.id
         if isinstance(operand, Parameter):
-            name = self._parameter_names.get(id(operand), f"p{len(self.parameters)}")
+            name = self._parameter_names.get(id(operand)) or self._own_name(operand)
             value = self.graph.parameter(name, operand.core)
             self.parameters[value] = name
+            self.objects.setdefault(value, (operand, self._stack[-1] if self._stack else None))
             self.names[name] = value
             return value
         raise TypeError(
@@ -127,7 +182,9 @@ class Tracer:
         )
 
     def _layer(self, op: str) -> str:
-        if not self._stack:
+        if self.layer is not None:
+            layer = self.layer
+        elif not self._stack:
             layer = op
         else:
             module = self._stack[-1]

@@ -13,12 +13,15 @@ from mpsnn import _core
 class Step:
     """What `TrainingGraph.encode` returns at once. `index` counts encodes from 0."""
 
-    __slots__ = ("_core", "_names", "_tensors")
+    __slots__ = ("_core", "_names", "_parts", "_tensors")
 
-    def __init__(self, core: _core.Step, names: tuple[str, ...], tensors: bool) -> None:
+    def __init__(
+        self, core: _core.Step, names: tuple[Any, ...], tensors: bool, parts: tuple[float, ...]
+    ) -> None:
         self._core = core
         self._names = names
         self._tensors = tensors
+        self._parts = parts  # the weight of each loss
 
     @property
     def index(self) -> int:
@@ -53,15 +56,19 @@ class Step:
     def losses(self) -> np.ndarray:
         """The same formula over each image, `(N,)`. Waits."""
         self._core.wait()
-        return np.array(self._core.result(1).numpy())
+        parts = [self._core.result(1 + i).numpy() for i in range(len(self._parts))]
+        if self._parts == (1.0,):
+            return np.array(parts[0])
+        weighed = sum(w * np.float64(p) for w, p in zip(self._parts, parts, strict=True))
+        return np.asarray(weighed, parts[0].dtype)
 
     @property
-    def outputs(self) -> dict[str, Any]:
+    def outputs(self) -> dict[Any, Any]:
         """The values that `outputs=` asked for, by name. Waits."""
         self._core.wait()
-        found: dict[str, Any] = {}
+        found: dict[Any, Any] = {}
         for i, name in enumerate(self._names):
-            value = self._core.result(2 + i)
+            value = self._core.result(1 + len(self._parts) + i)
             found[name] = value if self._tensors else fresh(value)
         return found
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import operator
 import os
 from collections.abc import Mapping, Sequence
@@ -12,12 +13,13 @@ import numpy as np
 from mpsnn import _check, _core
 from mpsnn._core import Program, UnsupportedError
 from mpsnn._device import on_device
-from mpsnn._trace import Symbol, Tracer
+from mpsnn._trace import Tracer
+from mpsnn.graph.objective import Objective, is_soft
 from mpsnn.graph.step import Step
 from mpsnn.graph.summary import Summary
-from mpsnn.nn.losses import Loss
 from mpsnn.nn.module import FORMAT, Module
 from mpsnn.optim import Optimizer
+from mpsnn.optim.host import HostUpdate
 
 DTYPES = ("float32", "float16", "bfloat16", "float64")
 
@@ -58,19 +60,13 @@ def in_order(values: Any, names: list[str], what: str) -> tuple[Any, ...]:
     return tuple(values)
 
 
-def _is_soft(targets: Any) -> bool:
-    if isinstance(targets, _core.Tensor):
-        return "float" in targets.dtype
-    dtype = getattr(targets, "dtype", None)
-    return "float" in str(dtype) if dtype is not None else np.asarray(targets).dtype.kind == "f"
-
-
 class TrainingGraph:
     """A model compiled for training on one device.
 
     Args:
         model: its parameters are shared with every other graph of the model.
-        loss: an `nn` loss of the model's one output.
+        loss: an `nn` loss, or a function `f(outputs, targets) -> (N,)` made of `ops`; a tuple in
+            `forward`'s order or a dict by name for several outputs (None for one without a loss).
         optimizer: a recipe, or None to update nothing.
         input_shape: of one image, `(H, W, C)`; a tuple or a dict of shapes for several inputs.
         batch_size: of a full batch; smaller ones run on plans of their own.
@@ -78,10 +74,12 @@ class TrainingGraph:
         dtype: storage of images: "float32", "float16", "bfloat16", or "float64" on `reference`.
             Weights are float32 masters (float64 in a float64 graph).
         seed: of dropout; drawn from the system if None.
+        loss_weights: a number a loss, in the form of `loss`; the step's loss is their sum.
         outputs: names of values to export in `step.outputs`; `name:grad` is the loss's gradient.
         accumulate: batches an update.
         clip_value, clip_norm: limits of each gradient element, and of the norm of all.
         loss_scale: a number or "dynamic" (the default for float16).
+        ema: decay in 0..1 of a moving average of the weights, see `averaged_model`.
         accumulator: "float16" permits half accumulation in a float16 graph.
         check_finite: raise NonFiniteError for a loss or gradient that is not finite.
 
@@ -92,7 +90,7 @@ class TrainingGraph:
     def __init__(
         self,
         model: Module,
-        loss: Loss,
+        loss: Any,
         optimizer: Optimizer | None,
         input_shape: Any,
         batch_size: int,
@@ -113,61 +111,49 @@ class TrainingGraph:
         me = "TrainingGraph"
         if not isinstance(model, Module):
             raise TypeError(f"[{me}] model must be a Module, got {model!r}")
-        if not isinstance(loss, Loss):
-            if callable(loss) or isinstance(loss, (tuple, list, dict)):
-                raise UnsupportedError(f"[{me}] one loss of mpsnn.nn is supported, got {loss!r}")
-            raise TypeError(f"[{me}] loss must be a loss of mpsnn.nn, got {loss!r}")
         if optimizer is not None and not isinstance(optimizer, Optimizer):
             raise TypeError(f"[{me}] optimizer must be one of mpsnn.optim, got {optimizer!r}")
-        for name, value in (("loss_weights", loss_weights), ("ema", ema)):
-            if value is not None:
-                raise UnsupportedError(f"[{me}] {name} is not supported yet")
         self.model, self.loss, self.optimizer = model, loss, optimizer
+        self._objective = Objective(me, loss, loss_weights)
+        host = HostUpdate(optimizer, model) if optimizer is not None else None
+        self._host = host if host is not None and host.needed else None
         self.dtype = _check.one_of(me, "dtype", dtype, DTYPES)
         self.batch_size = _check.integer(me, "batch_size", batch_size)
-        self.accumulate = _check.integer(me, "accumulate", accumulate)
         self.output_names = tuple(outputs)
         self._shapes = input_shapes(model, input_shape)
         self._input_names = [name for name, _ in self._shapes]
         if seed is None:
             seed = int.from_bytes(os.urandom(7), "little")
         self.seed = _check.integer(me, "seed", seed, 0)
-        if loss_scale is None and self.dtype == "float16":
-            loss_scale = "dynamic"
-        self._options: dict[str, Any] = {
-            "training": True,
-            "seed": self.seed,
-            "half_accumulator": _check.one_of(
-                me, "accumulator", accumulator, ("float16", "float32")) == "float16",
-            "accumulate": self.accumulate,
-            "clip_value": _limit(me, "clip_value", clip_value),
-            "clip_norm": _limit(me, "clip_norm", clip_norm),
-            "loss_scale": _scale(me, loss_scale),
-            "check_finite": _check.flag(me, "check_finite", check_finite),
-        }  # fmt: skip
-        self._programs: dict[bool, Program] = {}  # by whether targets are soft labels
+        settings = update_options(
+            me, self.dtype, accumulate=accumulate, clip_value=clip_value, clip_norm=clip_norm,
+            loss_scale=loss_scale, ema=ema, accumulator=accumulator, check_finite=check_finite,
+        )  # fmt: skip
+        self._options: dict[str, Any] = {"training": True, "seed": self.seed, **settings}
+        self.accumulate: int = settings["accumulate"]
+        if ema is not None and optimizer is None:
+            raise ValueError(f"[{me}] without an optimizer there is nothing to average (ema)")
+        self._hard = (False,) * len(self._objective.losses)
+        # By whether the targets of each loss are soft labels.
+        self._programs: dict[tuple[bool, ...], Program] = {}
         self._program, self.device, self._reason = on_device(
-            device, lambda where: self._compile(where, soft=False)
+            device, lambda where: self._compile(where, self._hard)
         )
-        self._programs[False] = self._program
+        self._programs[self._hard] = self._program
+        self._loss_weights = tuple(self._objective.weights.values())
+        self._quick = len(self._shapes) == 1 and self._objective.single
         self._rates: tuple[float, ...] | None = None
         self._schedules: list[Any] = optimizer.rates() if optimizer is not None else []
         self._fix_rates()
 
-    def _compile(self, device: str, soft: bool) -> Program:
+    def _compile(self, device: str, soft: tuple[bool, ...]) -> Program:
         tracer = Tracer(self.dtype, self.model)
         symbols = [tracer.symbol(name, (self.batch_size, *shape)) for name, shape in self._shapes]
         output = tracer.call(self.model, tuple(symbols), {})
-        if not isinstance(output, Symbol):
-            raise UnsupportedError("[TrainingGraph] models of one output are supported")
-        target = self.loss.target_symbol(tracer, output, "targets", soft)
-        weight = self.loss.weight_symbol(tracer, output, "weights")
-        layer = type(self.loss).__name__
-        values = tracer.graph.add(
-            self.loss.op, [output.id, target.id, weight.id], self.loss.attrs, layer
-        )
-        tracer.names["loss"] = values[0]
-        results = [("loss", values[0], False), ("losses", values[1], False)]
+        total, losses = self._objective.build(tracer, output, soft)
+        tracer.names["loss"] = total.id
+        results = [("loss", total.id, False)]
+        results += [(f"losses{i}", one.id, False) for i, one in enumerate(losses)]
         for name in self.output_names:
             gradient = name.endswith(":grad")
             key = name[: -len(":grad")] if gradient else name
@@ -181,10 +167,12 @@ class TrainingGraph:
         if self.optimizer is not None:
             stopped = {id(p) for p in frozen}
             trained = [(n, p) for n, p in self.model.named_parameters() if id(p) not in stopped]
-            optimizer = self.optimizer.spec(trained)
-        options = {**self._options, "continues": self._programs[False]} if soft else self._options
+            optimizer = self.optimizer.spec(trained, self._host)
+        options = self._options
+        if soft != self._hard:
+            options = {**options, "continues": self._programs[self._hard]}
         return Program.compile(
-            tracer.graph, device=device, seeds=[(values[0], -1)], results=results,
+            tracer.graph, device=device, seeds=[(total.id, -1)], results=results,
             optimizer=optimizer, frozen=[p.core for p in frozen],
             **options,
         )  # fmt: skip
@@ -229,7 +217,8 @@ class TrainingGraph:
         Args:
             inputs: floating `(N, ...)`, N at most `batch_size`; copied. A tuple or dict for
             several.
-            targets: class indices, soft labels, or values of the output's shape.
+            targets: class indices, soft labels, or values of the output's shape; in the form of
+                `loss` for several. `LossLabels` carry weights with them.
             weights: one weight an image, `(N,)`.
 
         Raises:
@@ -238,22 +227,37 @@ class TrainingGraph:
         """
         if lengths is not None or states is not None:
             raise UnsupportedError("[TrainingGraph] lengths and states come with recurrent layers")
-        program = self._program
-        if self.loss.has_classes and _is_soft(targets):
-            program = self._soft(targets)
-        if len(self._shapes) == 1 and not isinstance(inputs, (tuple, dict)):
-            core = program.encode((inputs, targets, weights), self._rates or self._rates_now())
-            return Step(core, self.output_names, isinstance(inputs, _core.Tensor))
+        rates = self._rates if self._rates is not None else self._rates_now()
+        if self._quick and type(inputs) is np.ndarray and type(targets) is np.ndarray:
+            if not (self._objective.losses[""].has_classes and is_soft(targets)):
+                core = self._program.encode((inputs, targets, weights), rates)
+                return Step(core, self.output_names, False, self._loss_weights)
         arrays = in_order(inputs, self._input_names, "inputs")
-        core = program.encode((*arrays, targets, weights), self._rates or self._rates_now())
-        return Step(core, self.output_names, isinstance(arrays[0], _core.Tensor))
+        labels, soft, weights = self._objective.arrays(targets, weights)
+        if soft not in self._programs:
+            self._programs[soft] = self._compile(self.device, soft)
+        core = self._programs[soft].encode((*arrays, *labels, weights), rates)
+        return Step(
+            core, self.output_names, isinstance(arrays[0], _core.Tensor), self._loss_weights
+        )
 
-    def _soft(self, targets: Any) -> Program:
-        if True not in self._programs:
-            if np.ndim(targets) < 2:
-                raise _core.DTypeError("[input targets] class indices are integers, got floats")
-            self._programs[True] = self._compile(self.device, soft=True)
-        return self._programs[True]
+    def averaged_model(self) -> Module:
+        """A copy of the model with the moving averages of its weights (`ema=`); waits.
+
+        The average starts with the weights after the first update; running statistics are copied.
+
+        Raises:
+            ValueError: the graph was compiled without `ema`.
+        """
+        if self._options["ema"] is None:
+            raise ValueError("[TrainingGraph] without ema= there are no averages")
+        model = copy.deepcopy(self.model)
+        state = dict(self._program.state())
+        if state["counters"][0] > 0:
+            for name, parameter in model.named_parameters():
+                if f"{name}:average" in state:
+                    parameter.assign(state[f"{name}:average"])
+        return model
 
     def wait(self) -> None:
         """Wait for all queued steps and raise what they left."""
@@ -290,6 +294,10 @@ class TrainingGraph:
         }
         for name, value in self._program.state():
             tensors[f"state/{name}"] = value
+        if self._host is not None:
+            for name, values in self._host.state.items():
+                for key, kept in values.items():
+                    tensors[f"host/{name}/{key}"] = np.asarray(kept)
         tensors["seed"] = np.array([self.seed], np.int64)
         _core.write_safetensors(
             os.fspath(path), tensors, {"mpsnn_format": FORMAT, "mpsnn_kind": "training"}
@@ -312,6 +320,13 @@ class TrainingGraph:
             )
         weights = {n[6:]: v for n, v in tensors.items() if n.startswith("model/")}
         state = [(n[6:], v) for n, v in tensors.items() if n.startswith("state/")]
+        host: dict[str, dict[str, Any]] = {}
+        for key, value in tensors.items():
+            if key.startswith("host/"):
+                _, name, field = key.split("/", 2)
+                host.setdefault(name, {})[field] = np.asarray(value)
+        if host and self._host is None:
+            raise ValueError(f"{os.fspath(path)}: saved with an optimizer on the host")
         before: dict[str, np.ndarray] = self.model.state_dict()
         self.model.load_state_dict(weights)
         try:
@@ -319,12 +334,34 @@ class TrainingGraph:
         except BaseException:
             self.model.load_state_dict(before)
             raise
+        if self._host is not None:
+            self._host.state = host
 
     def __getstate__(self) -> Any:
         raise TypeError("graphs do not pickle or copy: save_state and the model do")
 
     def __repr__(self) -> str:
         return f"TrainingGraph(device={self.device}, dtype={self.dtype}, batch={self.batch_size})"
+
+
+def update_options(
+    owner: str, dtype: str, *, accumulate: Any = 1, clip_value: Any = None, clip_norm: Any = None,
+    loss_scale: Any = None, ema: Any = None, accumulator: Any = "float32",
+    check_finite: Any = True,
+) -> dict[str, Any]:  # fmt: skip
+    """The checked options that govern a step's end, as the core takes them."""
+    if loss_scale is None and dtype == "float16":
+        loss_scale = "dynamic"
+    half = _check.one_of(owner, "accumulator", accumulator, ("float16", "float32")) == "float16"
+    return {
+        "half_accumulator": half,
+        "accumulate": _check.integer(owner, "accumulate", accumulate),
+        "clip_value": _limit(owner, "clip_value", clip_value),
+        "clip_norm": _limit(owner, "clip_norm", clip_norm),
+        "loss_scale": _scale(owner, loss_scale),
+        "ema": None if ema is None else _check.number(owner, "ema", ema, 0, 1, open_high=True),
+        "check_finite": _check.flag(owner, "check_finite", check_finite),
+    }
 
 
 def _limit(owner: str, name: str, value: Any) -> float | None:

@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 from mpsnn import _check, ops
-from mpsnn.nn.module import Module, Parameter, initial
+from mpsnn.nn.module import Module, weight_and_bias
 
 
 class Conv2d(Module):
@@ -22,7 +22,8 @@ class Conv2d(Module):
         padding: "valid", "same" (the odd pixel at the bottom and right), or zeros on each side.
         groups: channels are convolved in this many separate groups.
         bias: whether there is one.
-        weights: an array, or `f(shape, generator)`, instead of the default distribution.
+        weights: an array, `f(shape, generator)` or a `DataSource`, instead of the default
+            distribution.
         accumulator: "float32"; "float16" permits half accumulation in a float16 graph.
 
     Raises:
@@ -66,10 +67,9 @@ class Conv2d(Module):
             )
         shape = (outside, *kernel, inside // groups)
         bound = 1 / math.sqrt(shape[1] * shape[2] * shape[3])
-        self.weight = Parameter(initial(me, "weights", shape, weights, bound))
-        self.bias: Parameter | None = None
-        if _check.flag(me, "bias", bias):
-            self.bias = Parameter(initial(me, "bias", (outside,), None, bound))
+        self.weight, self.bias = weight_and_bias(
+            self, me, shape, weights, _check.flag(me, "bias", bias), bound
+        )
 
     def forward(self, x: Any) -> Any:
         """Images to images."""

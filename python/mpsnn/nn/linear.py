@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 from mpsnn import _check, ops
-from mpsnn.nn.module import Module, Parameter, initial
+from mpsnn.nn.module import Module, weight_and_bias
 
 
 class Linear(Module):
@@ -18,7 +18,8 @@ class Linear(Module):
     Args:
         in_features, out_features: sizes of the last axis, before and after.
         bias: whether there is one.
-        weights: an array, or `f(shape, generator)`, instead of the default distribution.
+        weights: an array, `f(shape, generator)` or a `DataSource`, instead of the default
+            distribution.
         accumulator: "float32"; "float16" permits half accumulation in a float16 graph.
 
     Raises:
@@ -49,10 +50,9 @@ class Linear(Module):
                 me, "accumulator", accumulator, ("float16", "float32")
             )
         bound = 1 / math.sqrt(shape[1])
-        self.weight = Parameter(initial(me, "weights", shape, weights, bound))
-        self.bias: Parameter | None = None
-        if _check.flag(me, "bias", bias):
-            self.bias = Parameter(initial(me, "bias", shape[:1], None, bound))
+        self.weight, self.bias = weight_and_bias(
+            self, me, shape, weights, _check.flag(me, "bias", bias), bound
+        )
 
     def forward(self, x: Any) -> Any:
         """`(..., in_features)` to `(..., out_features)`."""

@@ -48,6 +48,29 @@ class Loss:
         return ops.eager_loss(self, outputs, targets, weights)
 
 
+class FunctionLoss(Loss):
+    """A loss made of `ops`: `f(outputs, targets)` gives one value an image, `(N,)`.
+
+    Targets have the outputs' shape. `reduction="mean"` weighs the values by image.
+    """
+
+    op = "given_loss"
+
+    def __init__(self, function: Any) -> None:
+        super().__init__("mean")
+        self.function = function
+
+    def apply(self, output: Any, target: Any, weight: Any = None) -> list[Any]:
+        """[loss (1,), losses (N,)] as graph values."""
+        values = self.function(output, target)
+        name = getattr(self.function, "__name__", "loss")
+        if not isinstance(values, Symbol):
+            raise TypeError(f"[{name}] a loss returns a value of the graph, got {values!r}")
+        if len(values.shape) != 1:
+            raise ShapeError(f"[{name}] a loss returns one value an image, got {values.shape}")
+        return ops.apply(self.op, [values, weight], self.attrs)
+
+
 class SoftmaxCrossEntropy(Loss):
     """Cross-entropy of softmax(outputs) (MPSCNNLossTypeSoftMaxCrossEntropy, as PyTorch's).
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import os
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from threading import RLock
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from mpsnn import _core
 from mpsnn._trace import find_symbol
 
 FORMAT = "1"
+_filling = RLock()  # one data source is loaded at a time
 
 
 class Parameter:
@@ -29,22 +31,51 @@ class Parameter:
     """
 
     def __init__(self, value: Any, buffer: bool = False) -> None:
-        self.core = _core.Parameter(np.asarray(value, np.float32), buffer)
+        self._core: Any = _core.Parameter(np.asarray(value, np.float32), buffer)
+        self._shape: tuple[int, ...] = self._core.shape
+        self._fill: Callable[[], None] | None = None
         self.buffer = buffer
         self.trainable = True
+
+    @classmethod
+    def lazy(cls, shape: tuple[int, ...], fill: Callable[[], None]) -> Parameter:
+        """One without contents until they are needed: `fill` then sets them with `assign`."""
+        new = cls.__new__(cls)
+        new._core, new._shape, new._fill = None, shape, fill
+        new.buffer, new.trainable = False, True
+        return new
+
+    @property
+    def core(self) -> Any:
+        """The array that graphs share."""
+        if self._core is None:
+            with _filling:
+                if self._core is None and self._fill is not None:
+                    self._fill()
+                    self._fill = None
+        return self._core
 
     @property
     def shape(self) -> tuple[int, ...]:
         """The canonical shape."""
-        return self.core.shape
+        return self._shape
 
     def numpy(self) -> np.ndarray:
         """A fresh copy; waits for the queued steps that write it."""
-        return self.core.read()
+        value: np.ndarray = self.core.read()
+        return value
 
     def assign(self, value: Any) -> None:
         """Replace the contents (ShapeError when the shape differs)."""
-        self.core.write(value)
+        if self._core is None:
+            array = np.asarray(value)
+            if array.shape != self._shape:
+                raise _core.ShapeError(f"expected {self._shape}, got {array.shape}")
+            if array.dtype.kind != "f":
+                raise _core.DTypeError(f"weights are floating, got {array.dtype}")
+            self._core = _core.Parameter(array.astype(np.float32), self.buffer)
+        else:
+            self._core.write(value)
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         return np.asarray(self.numpy(), dtype)
@@ -53,7 +84,8 @@ class Parameter:
         return {"value": self.numpy(), "buffer": self.buffer, "trainable": self.trainable}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.core = _core.Parameter(state["value"], state["buffer"])
+        self._core = _core.Parameter(state["value"], state["buffer"])
+        self._shape, self._fill = self._core.shape, None
         self.buffer = state["buffer"]
         self.trainable = state["trainable"]
 
@@ -210,6 +242,37 @@ class Module:
             )
         self.load_state_dict(tensors, strict)
 
+    def torch_state_dict(self, input_shape: Any) -> dict[str, np.ndarray]:
+        """The state dict of the same network in PyTorch: the inverse of `load_torch_state_dict`.
+
+        Args:
+            input_shape: of one image, as a graph takes it; Flatten layers are found by tracing.
+        """
+        from mpsnn.export.torch_weights import to_torch
+
+        return to_torch(self, input_shape)
+
+    def load_torch_state_dict(self, source: Any, input_shape: Any, strict: bool = True) -> None:
+        """Load the weights of the same network in PyTorch; all of them or, on an error, none.
+
+        Convolutions become channels last, and dense layers behind a Flatten take their inputs in
+        the order H, W, C.
+
+        Args:
+            source: a state dict (PyTorch tensors or arrays), or the path of a safetensors file or
+                of one that `torch.save` wrote.
+            input_shape: of one image, as a graph takes it.
+            strict: names must be the same.
+
+        Raises:
+            ValueError, ShapeError, DTypeError: as `load_state_dict`.
+            FormatError: the file is damaged.
+            UnsupportedError: PyTorch is missing, or the order of an array is not defined.
+        """
+        from mpsnn.export.torch_weights import from_torch
+
+        self.load_state_dict(from_torch(self, source, input_shape), strict)
+
     def __getstate__(self) -> dict[str, Any]:
         return {k: v for k, v in self.__dict__.items() if k != "_programs"}
 
@@ -239,11 +302,39 @@ def initial(
 
     if weights is None:
         return generator().uniform(-bound, bound, shape).astype(np.float32)
-    if hasattr(weights, "load") and hasattr(weights, "purge"):
-        raise _core.UnsupportedError(f"[{owner}] data sources are not supported yet")
     value = np.asarray(weights(shape, generator()) if callable(weights) else weights)
     if value.shape != shape:
         raise _core.ShapeError(f"[{owner}] {name} must be {shape}, got {value.shape}")
     if value.dtype.kind != "f":
         raise _core.DTypeError(f"[{owner}] {name} must be floating, got {value.dtype}")
     return value.astype(np.float32)
+
+
+def weight_and_bias(
+    layer: Module, owner: str, shape: tuple[int, ...], weights: Any, bias: bool, bound: float
+) -> tuple[Parameter, Parameter | None]:
+    """The two arrays of a layer: drawn, given, or of a data source that is loaded when needed."""
+    from mpsnn.data.source import DataSource
+
+    if not isinstance(weights, DataSource):
+        made = Parameter(initial(owner, "weights", shape, weights, bound))
+        return made, Parameter(initial(owner, "bias", shape[:1], None, bound)) if bias else None
+    layer.__dict__["source"] = weights
+    arrays: list[Parameter] = []
+
+    def fill() -> None:
+        weights.load()
+        try:
+            found = [("weights", weights.weights()), ("bias", weights.bias())]
+            for parameter, (name, value) in zip(arrays, found, strict=False):
+                if value is None and name == "bias":
+                    value = np.zeros(parameter.shape, np.float32)
+                if parameter._core is None:
+                    parameter.assign(initial(owner, name, parameter.shape, np.asarray(value), 0))
+        finally:
+            weights.purge()
+
+    arrays.append(Parameter.lazy(shape, fill))
+    if bias:
+        arrays.append(Parameter.lazy(shape[:1], fill))
+    return arrays[0], arrays[1] if bias else None

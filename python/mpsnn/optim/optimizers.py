@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import fnmatch
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from mpsnn import _check
+
+if TYPE_CHECKING:
+    from mpsnn.nn.module import Module
 
 Rate = float | Callable[[int], float]
 
 
 class Optimizer:
-    """Base of optimizers.
+    """Base of optimizers. A subclass that defines `update_parameter` runs on the host.
 
     Args:
         lr: learning rate, or `f(update)` of the 0-based count of encoded updates.
@@ -26,12 +31,8 @@ class Optimizer:
     def __init__(
         self, lr: Any, groups: Sequence[tuple[str, dict[str, Any]]] = (), **hyper: Any
     ) -> None:
-        if not self.kind:
-            from mpsnn._core import UnsupportedError
-
-            raise UnsupportedError(
-                f"[{type(self).__name__}] optimizers written in Python are not supported yet"
-            )
+        if not self.kind and type(self).update_parameter is Optimizer.update_parameter:
+            raise TypeError(f"[{type(self).__name__}] an optimizer defines update_parameter")
         self.lr: Rate = self._rate(lr)
         self._given = hyper
         self.hyper = self._checked(hyper)
@@ -76,6 +77,43 @@ class Optimizer:
             raise ValueError(f"[{me}] nesterov needs momentum, and no dampening")
         return found
 
+    def update_parameter(
+        self, name: str, weights: np.ndarray, gradient: np.ndarray, state: dict[str, Any], lr: float
+    ) -> np.ndarray:
+        """The new weights of one parameter; of a subclass written in Python.
+
+        Called between two steps, on a thread of the device. Nothing may be encoded, awaited or read
+        of a model in it. If it raises, the weights stay and the next wait raises.
+
+        Args:
+            name: the parameter's path.
+            weights, gradient: arrays of its shape, its own to change; the gradient is accumulated,
+                unscaled and clipped.
+            state: a dict of the parameter's own, empty at first: numbers and arrays that
+                `save_state` saves.
+            lr: the rate of this update.
+        """
+        raise NotImplementedError
+
+    def update(self, model: Module, grads: Any) -> None:
+        """Apply given gradients to a model's trainable parameters, outside any graph.
+
+        Its moments belong to this optimizer and model.
+
+        Args:
+            model: the module.
+            grads: gradients by parameter name, or in the order of its trainable parameters.
+
+        Raises:
+            ValueError: names or their number do not fit. ShapeError, DTypeError: an array.
+        """
+        from mpsnn.optim.eager import update
+
+        update(self, model, grads)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {k: v for k, v in self.__dict__.items() if k != "_eager"}
+
     def group_of(self, name: str) -> int:
         """0 for the optimizer's own settings, else 1 + the index of the first matching group."""
         for i, (pattern, _, _) in enumerate(self.groups):
@@ -87,12 +125,17 @@ class Optimizer:
         """One rate a group; a group without its own has the optimizer's."""
         return [self.lr, *[self.lr if own is None else own for _, own, _ in self.groups]]
 
-    def spec(self, parameters: Sequence[tuple[str, Any]]) -> dict[str, Any]:
-        """What the core compiles: the groups, and each trained parameter's."""
+    def spec(self, parameters: Sequence[tuple[str, Any]], host: Any = None) -> dict[str, Any]:
+        """What the core compiles: the groups, each trained parameter's, and what the host does."""
+        sourced = host.sourced if host is not None else {}
         return {
-            "kind": self.kind,
-            "groups": [self.hyper, *[hyper for _, _, hyper in self.groups]],
-            "parameters": [(p.core, self.group_of(name), name) for name, p in parameters],
+            "kind": self.kind or "sgd",
+            "host_update": host,
+            "groups": [h if self.kind else {} for h in (self.hyper, *[g[2] for g in self.groups])],
+            "parameters": [
+                (p.core, self.group_of(name), name, not self.kind or name in sourced)
+                for name, p in parameters
+            ],
         }
 
     def __repr__(self) -> str:

@@ -1,0 +1,160 @@
+"""Objective: which loss each output of a model has, and how their targets are named and weighed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from mpsnn import _check, _core
+from mpsnn._trace import Symbol, Tracer, flatten
+from mpsnn.graph.values import LossLabels
+from mpsnn.nn.losses import FunctionLoss, Loss
+
+
+class Objective:
+    """The losses of a training graph: one, a tuple in `forward`'s order, or a dict by name.
+
+    Args:
+        loss: losses, or functions `f(outputs, targets) -> (N,)`; None for an output without one.
+        weights: a number a loss, in the same form; ones by default.
+    """
+
+    def __init__(self, owner: str, loss: Any, weights: Any) -> None:
+        self.owner = owner
+        self.single = not isinstance(loss, (tuple, list, dict))
+        if isinstance(loss, Mapping):
+            named = list(loss.items())
+        elif self.single:
+            named = [("", loss)]
+        else:
+            named = [(str(i), one) for i, one in enumerate(loss)]
+        self.by_name = isinstance(loss, Mapping)
+        self.keys = [key for key, _ in named]
+        self.losses: dict[str, Loss] = {}
+        for key, one in named:
+            if one is None and not self.single:
+                continue
+            if not isinstance(one, Loss):
+                if not callable(one) or isinstance(one, type):
+                    raise TypeError(f"[{owner}] loss must be a loss of mpsnn.nn or a function, "
+                                    f"got {one!r}")  # fmt: skip
+                one = FunctionLoss(one)
+            self.losses[key] = one
+        if not self.losses:
+            raise ValueError(f"[{owner}] there is no loss")
+        self.weights = dict.fromkeys(self.losses, 1.0)
+        if weights is not None:
+            for key, weight in zip(self.losses, self.of_each(weights, "loss_weights"), strict=True):
+                self.weights[key] = _check.number(owner, "loss_weights", weight, 0)
+
+    def name(self, key: str) -> str:
+        """The input that the targets of a loss are staged in."""
+        return f"targets {key}" if key else "targets"
+
+    def of_each(self, values: Any, what: str) -> list[Any]:
+        """One value a loss, from the form that `loss=` was given in."""
+        if self.single:
+            return [values]
+        if isinstance(values, Mapping):
+            if set(values) != set(self.losses):
+                raise ValueError(
+                    f"[{self.owner}] expected {what} {list(self.losses)}, got {list(values)}"
+                )
+            return [values[key] for key in self.losses]
+        if self.by_name or not isinstance(values, (tuple, list)) or len(values) != len(self.keys):
+            form = f"a dict of {list(self.losses)}" if self.by_name else f"{len(self.keys)} values"
+            raise ValueError(f"[{self.owner}] {what} must be {form}")
+        return [v for key, v in zip(self.keys, values, strict=True) if key in self.losses]
+
+    def outputs(self, structure: Any) -> dict[str, Any]:
+        """The model's outputs that the losses are of."""
+        if self.single:
+            if not isinstance(self.losses[""], FunctionLoss) and not isinstance(structure, Symbol):
+                raise ValueError(
+                    f"[{self.owner}] a model of several outputs takes a tuple or dict of losses"
+                )
+            return {"": structure}
+        if self.by_name and isinstance(structure, Mapping):
+            found = dict(structure)
+        elif not self.by_name and isinstance(structure, (tuple, list, Symbol)):
+            outputs = [structure] if isinstance(structure, Symbol) else structure
+            found = {str(i): y for i, y in enumerate(outputs)}
+        else:
+            raise ValueError(
+                f"[{self.owner}] loss is a {'dict' if self.by_name else 'tuple'}, but forward "
+                f"returns {type(structure).__name__}"
+            )
+        if set(found) != set(self.keys):
+            raise ValueError(
+                f"[{self.owner}] expected a loss (or None) for each output {list(found)}, got "
+                f"{self.keys}"
+            )
+        return {key: found[key] for key in self.losses}
+
+    def build(
+        self, tracer: Tracer, structure: Any, soft: tuple[bool, ...]
+    ) -> tuple[Symbol, list[Symbol]]:
+        """Append the losses: (total loss, the images' losses of each)."""
+        targets = {}
+        outputs = self.outputs(structure)
+        for (key, loss), is_soft in zip(self.losses.items(), soft, strict=True):
+            leaves = flatten(outputs[key])
+            if not all(isinstance(y, Symbol) for y in leaves):
+                raise TypeError(f"[{self.owner}] output {key!r} is no value of the graph")
+            made = [
+                loss.target_symbol(tracer, y, self.name(key) + (f".{i}" if i else ""), is_soft)
+                for i, y in enumerate(leaves)
+            ]
+            targets[key] = made[0] if len(leaves) == 1 else tuple(made)
+        first = flatten(outputs[next(iter(self.losses))])[0]
+        weight = next(iter(self.losses.values())).weight_symbol(tracer, first, "weights")
+        totals, losses = [], []
+        for key, loss in self.losses.items():
+            tracer.layer = type(loss).__name__ + (f" {key}" if key else "")
+            total, each = loss.apply(outputs[key], targets[key], weight)
+            tracer.layer = None
+            totals.append(total)
+            losses.append(each)
+        if len(totals) == 1 and self.weights[next(iter(self.losses))] == 1:
+            return totals[0], losses
+        tracer.layer = "total loss"
+        total = tracer.add("total_loss", list(totals), {"weights": list(self.weights.values())})[0]
+        tracer.layer = None
+        return total, losses
+
+    def arrays(self, targets: Any, weights: Any) -> tuple[list[Any], tuple[bool, ...], Any]:
+        """Targets in the order of their inputs, which are soft labels, and the image weights."""
+        found: list[Any] = []
+        soft = []
+        if isinstance(targets, LossLabels):
+            targets, weights = _split(targets, weights)
+        each = self.of_each(targets, "targets")
+        for (key, loss), value in zip(self.losses.items(), each, strict=True):
+            if isinstance(value, LossLabels):
+                value, weights = _split(value, weights)
+            if isinstance(value, Mapping):
+                raise ValueError(f"[{self.owner}] {self.name(key)} must be arrays")
+            found += list(value) if isinstance(value, tuple) else [value]
+            soft.append(loss.has_classes and is_soft(value))
+            if soft[-1] and np.ndim(value) < 2:
+                raise _core.DTypeError(
+                    f"[input {self.name(key)}] class indices are integers, got floats"
+                )
+        return found, tuple(soft), weights
+
+
+def _split(labels: LossLabels, weights: Any) -> tuple[Any, Any]:
+    if weights is not None and labels.weights is not None:
+        raise ValueError("[input weights] given twice: by encode and by LossLabels")
+    return labels.targets, labels.weights if labels.weights is not None else weights
+
+
+def is_soft(targets: Any) -> bool:
+    """Whether labels are floating: one-hot or soft."""
+    dtype = getattr(targets, "dtype", None)
+    return "float" in str(dtype) if dtype is not None else np.asarray(targets).dtype.kind == "f"
+
+
+__all__ = ["Objective", "is_soft"]
