@@ -23,6 +23,7 @@ Registry& registry() {
 
 DeviceContext& device_context(const std::string& id) {
   check_not_forked();
+  check_not_in_host_call();
   Registry& r = registry();
   const std::lock_guard lock(r.mutex);
   if (const auto found = r.contexts.find(id); found != r.contexts.end()) return *found->second;

@@ -14,7 +14,7 @@ from mpsnn import _check, _core
 from mpsnn._core import Program, UnsupportedError
 from mpsnn._device import on_device
 from mpsnn._trace import Tracer
-from mpsnn.graph.objective import Objective, is_soft
+from mpsnn.graph.objective import Objective
 from mpsnn.graph.step import Step
 from mpsnn.graph.summary import Summary
 from mpsnn.nn.module import FORMAT, Module
@@ -141,6 +141,7 @@ class TrainingGraph:
         )
         self._programs[self._hard] = self._program
         self._loss_weights = tuple(self._objective.weights.values())
+        self._has_classes = any(one.has_classes for one in self._objective.losses.values())
         self._quick = len(self._shapes) == 1 and self._objective.single
         self._rates: tuple[float, ...] | None = None
         self._schedules: list[Any] = optimizer.rates() if optimizer is not None else []
@@ -228,10 +229,10 @@ class TrainingGraph:
         if lengths is not None or states is not None:
             raise UnsupportedError("[TrainingGraph] lengths and states come with recurrent layers")
         rates = self._rates if self._rates is not None else self._rates_now()
-        if self._quick and type(inputs) is np.ndarray and type(targets) is np.ndarray:
-            if not (self._objective.losses[""].has_classes and is_soft(targets)):
-                core = self._program.encode((inputs, targets, weights), rates)
-                return Step(core, self.output_names, False, self._loss_weights)
+        plain = self._quick and type(inputs) is np.ndarray and type(targets) is np.ndarray
+        if plain and not (self._has_classes and targets.dtype.kind == "f"):
+            core = self._program.encode((inputs, targets, weights), rates)
+            return Step(core, self.output_names, False, self._loss_weights)
         arrays = in_order(inputs, self._input_names, "inputs")
         labels, soft, weights = self._objective.arrays(targets, weights)
         if soft not in self._programs:

@@ -110,12 +110,12 @@ class Module:
 
     # Registration: attributes that are Modules or Parameters, in order of assignment.
     def _children(self) -> Iterator[tuple[str, Module]]:
-        for name, value in self.__dict__.items():
+        for name, value in list(self.__dict__.items()):  # threads may call the module
             if isinstance(value, Module):
                 yield name, value
 
     def _own(self) -> Iterator[tuple[str, Parameter]]:
-        for name, value in self.__dict__.items():
+        for name, value in list(self.__dict__.items()):  # threads may call the module
             if isinstance(value, Parameter):
                 yield name, value
 
