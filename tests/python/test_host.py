@@ -33,7 +33,9 @@ class Momentum(optim.Optimizer):
         super().__init__(lr, **rest)
         self.momentum = momentum
 
-    def update_parameter(self, name: str, weights: Any, gradient: Any, state: Any, lr: float) -> Any:
+    def update_parameter(
+        self, name: str, weights: Any, gradient: Any, state: Any, lr: float
+    ) -> Any:
         old = state.get("buffer")
         state["buffer"] = gradient if old is None else self.momentum * old + gradient
         return weights - np.float32(lr) * state["buffer"]
@@ -308,7 +310,9 @@ def test_safetensors_source(tmp_path: Path, device: str) -> None:
 def test_averages_are_torch_s(device: str, on_host: bool) -> None:
     model = network()
     optimizer = Momentum(0.1, 0.0) if on_host else optim.SGD(0.1)
-    graph = mpsnn.TrainingGraph(model, nn.SoftmaxCrossEntropy(), optimizer, (6,), 8, device, ema=0.9)
+    graph = mpsnn.TrainingGraph(
+        model, nn.SoftmaxCrossEntropy(), optimizer, (6,), 8, device, ema=0.9
+    )
     weights = torch.nn.Parameter(torch.zeros(4, 5))
     holder = torch.nn.Module()
     holder.weight = weights
@@ -345,8 +349,11 @@ def test_averages_are_saved(device: str, tmp_path: Path) -> None:
         train(network(), optim.SGD(0.1), device, 1)[0].averaged_model()
 
 
-@pytest.mark.parametrize("make", [lambda: optim.SGD(0.1, momentum=0.9), lambda: optim.AdamW(0.01),
-                                  lambda: Momentum(0.1)], ids=["sgd", "adamw", "python"])  # fmt: skip
+RECIPES = {"sgd": lambda: optim.SGD(0.1, momentum=0.9), "adamw": lambda: optim.AdamW(0.01),
+           "python": lambda: Momentum(0.1)}  # fmt: skip
+
+
+@pytest.mark.parametrize("make", RECIPES.values(), ids=list(RECIPES))
 def test_update_applies_given_gradients(make: Any) -> None:
     model, optimizer = network(), make()
     graph = mpsnn.TrainingGraph(network(), nn.SoftmaxCrossEntropy(), make(), (6,), 8)

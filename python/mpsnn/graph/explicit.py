@@ -12,7 +12,7 @@ from mpsnn import _check, _core, ops
 from mpsnn._core import Program
 from mpsnn._device import on_device
 from mpsnn._trace import Symbol, Tracer
-from mpsnn.graph.step import Step
+from mpsnn.graph.step import Step, as_tensor, fresh
 from mpsnn.graph.summary import Summary
 from mpsnn.graph.training import DTYPES, update_options
 from mpsnn.graph.values import LossLabels
@@ -235,7 +235,7 @@ class CompiledGraph:
                     raise TypeError("[Graph] LossLabels are for labels and targets")
                 given[self._weights[symbol.id].id] = array.weights
                 array = array.targets
-            given[symbol.id] = array
+            given[symbol.id] = as_tensor(array)
         rates: tuple[float, ...] = ()
         if self.optimizer is not None:
             update = self._program.encoded_updates()
@@ -295,8 +295,6 @@ class GraphStep(Step):
     def outputs(self) -> dict[Any, Any]:
         """The results, by value. Waits."""
         self._core.wait()
-        from mpsnn.graph.step import fresh
-
         skip = 2 if self._parts else 0
         found = {}
         for i, name in enumerate(self._names):

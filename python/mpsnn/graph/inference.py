@@ -12,7 +12,7 @@ from mpsnn import _check, _core
 from mpsnn._core import Program, ShapeError, UnsupportedError
 from mpsnn._device import on_device
 from mpsnn._trace import Symbol, Tracer, flatten, rebuild
-from mpsnn.graph.step import fresh
+from mpsnn.graph.step import as_tensor, fresh
 from mpsnn.graph.summary import Summary
 from mpsnn.graph.training import DTYPES, in_order, input_shapes
 from mpsnn.nn.module import Module
@@ -69,7 +69,7 @@ class InferenceGraph:
 
     def __call__(self, inputs: Any) -> Any:
         """What `forward` returns for inputs `(N, ...)`, any N; numpy in, numpy out."""
-        arrays = in_order(inputs, self._names, "inputs")
+        arrays = [as_tensor(a) for a in in_order(inputs, self._names, "inputs")]
         tensors = any(isinstance(a, _core.Tensor) for a in arrays)
         found = [np.asarray(a) if not hasattr(a, "shape") else a for a in arrays]
         sizes = {int(a.shape[0]) if a.shape else -1 for a in found}

@@ -80,6 +80,13 @@ class Step:
         return f"Step({self.index}, {'done' if self.done() else 'queued'})"
 
 
+def as_tensor(value: Any) -> Any:
+    """What is given over DLPack, as a Tensor (its caller gets Tensors back); all else as it is."""
+    if isinstance(value, (np.ndarray, _core.Tensor)) or not hasattr(value, "__dlpack__"):
+        return value
+    return _core.Tensor.from_dlpack(value)
+
+
 def fresh(value: _core.Tensor) -> np.ndarray:
     """A result as an array of its own: float64 from float64 graphs, float32 from all others."""
     array = value.numpy()

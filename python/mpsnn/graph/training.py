@@ -15,7 +15,7 @@ from mpsnn._core import Program, UnsupportedError
 from mpsnn._device import on_device
 from mpsnn._trace import Tracer
 from mpsnn.graph.objective import Objective
-from mpsnn.graph.step import Step
+from mpsnn.graph.step import Step, as_tensor
 from mpsnn.graph.summary import Summary
 from mpsnn.nn.module import FORMAT, Module
 from mpsnn.optim import Optimizer
@@ -233,7 +233,7 @@ class TrainingGraph:
         if plain and not (self._has_classes and targets.dtype.kind == "f"):
             core = self._program.encode((inputs, targets, weights), rates)
             return Step(core, self.output_names, False, self._loss_weights)
-        arrays = in_order(inputs, self._input_names, "inputs")
+        arrays = [as_tensor(a) for a in in_order(inputs, self._input_names, "inputs")]
         labels, soft, weights = self._objective.arrays(targets, weights)
         if soft not in self._programs:
             self._programs[soft] = self._compile(self.device, soft)
