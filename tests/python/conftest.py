@@ -11,18 +11,6 @@ import pytest
 from mpsnn import nn
 
 
-def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--soak", action="store_true", help="run the long tests too")
-
-
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    if config.getoption("--soak"):
-        return
-    for item in items:
-        if "soak" in item.keywords:
-            item.add_marker(pytest.mark.skip(reason="runs with tests/run --soak"))
-
-
 def tested_devices() -> list[str]:
     chosen = os.environ.get("MPSNN_TEST_DEVICE")
     return [chosen] if chosen else [d.id for d in mpsnn.devices()]
