@@ -55,7 +55,7 @@ def test_the_status_table_is_what_the_devices_say() -> None:
 def test_the_contract_names_tests_that_exist() -> None:
     text = (ROOT / "docs" / "contract.md").read_text()
     named = re.findall(r"`(test_\w+)\.(test_\w+)`", text)
-    assert len(named) > 60
+    assert len(named) > 50
     for file, name in named:
         found = [*ROOT.glob(f"tests/*/{file}.py")]
         assert found, file

@@ -33,13 +33,13 @@ while graph.encoded < last:
     for i, (images, labels) in enumerate(batches):
         if i < skip:
             continue
-        step = graph.encode(images, labels)
+        graph.encode(images, labels)
         if graph.encoded % 10 == 0:
             graph.save_state(path)
         if graph.encoded == last:
             break
     skip = 0
-print(graph.encoded, repr(step.loss))
+print(graph.encoded)
 for name, value in sorted(model.state_dict().items()):
     print(name, hash(value.tobytes()))
 """
