@@ -14,6 +14,7 @@ function(mpsnn_kernels isa)
         gemm
         pool
         norm
+        winograd
         optimizer
         table
     )

@@ -16,7 +16,8 @@ namespace mpsnn::compile {
 void sink(ir::Plan& plan, const std::vector<ValueId>& kept);
 
 // Convolution, dense or max-pooling + neuron become one node, where nothing else reads the value
-// between and the backend has the epilogue. Before autodiff, so that the gradient is fused by the same stroke.
+// between and the backend has the epilogue. Before autodiff, so that the gradient is fused by the
+// same stroke.
 void fuse(ir::Plan& plan, const std::vector<ValueId>& kept, const runtime::Backend& backend);
 
 // Removes dropout outside training, and nodes that nothing in `kept` depends on.

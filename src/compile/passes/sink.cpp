@@ -14,7 +14,8 @@ void sink(ir::Plan& plan, const std::vector<ValueId>& kept) {
   for (const ValueId v : kept) ++reads[static_cast<std::size_t>(v)];
 
   for (Node& pool : plan.nodes) {
-    // Dilated windows can lie in the padding as a whole: their maximum is -inf, not a neuron's value.
+    // Dilated windows can lie in the padding as a whole: their maximum is -inf, not a neuron's
+    // value.
     if (pool.op != Op::max_pool2d || pool.attrs.integers("dilation") != std::vector<int64_t>{1, 1})
       continue;
     const auto between = static_cast<std::size_t>(pool.x(0));
