@@ -96,6 +96,7 @@ class CpuBackend final : public runtime::Backend {
                                                    runtime::Executable* host) override {
     const bool small = is_small(*plan);
     if (small) threads::set_team(1);
+    announce_team();
     return std::make_unique<runtime::LinearExecutable>(
         std::move(plan), storage, host,
         [small](runtime::KernelBuilder& base, const Node& node) {
