@@ -1,10 +1,6 @@
-// Each pass alone, the memory plan against brute force on random graphs, and steps that allocate
-// nothing.
+// Each pass alone, and the memory plan against brute force on random graphs.
 #include <doctest/doctest.h>
 
-#include <atomic>
-#include <cstdlib>
-#include <new>
 #include <random>
 #include <set>
 
@@ -16,10 +12,6 @@
 using namespace mpsnn;
 
 namespace {
-
-std::atomic<bool> counting{false};
-std::atomic<int64_t> allocations{0};
-thread_local bool is_test_thread = false;
 
 Attrs attrs(std::initializer_list<std::pair<const char*, Attr>> items) {
   Attrs made;
@@ -58,14 +50,6 @@ struct Small {
 };
 
 }  // namespace
-
-__attribute__((noinline)) void* operator new(std::size_t size) {
-  if (counting && !is_test_thread) ++allocations;
-  if (void* p = std::malloc(size)) return p;
-  throw std::bad_alloc();
-}
-__attribute__((noinline)) void operator delete(void* p) noexcept { std::free(p); }
-__attribute__((noinline)) void operator delete(void* p, std::size_t) noexcept { std::free(p); }
 
 TEST_CASE("fuse: a neuron joins the only producer of its input") {
   const Small s;
@@ -227,63 +211,4 @@ TEST_CASE("plans are cached by everything they are made of") {
   options.half_accumulator = true;
   CHECK((compile::cached_plan(s.graph, options, reference()) != first));
   CHECK(compile::cached_plan(s.graph.with_batch(1), options, reference())->batch == 1);
-}
-
-TEST_CASE("in a step after the third the queue thread allocates nothing") {
-  is_test_thread = true;
-  for (const Device& device : devices()) {
-    Graph graph;
-    const ValueId x = graph.add_input("x", {4, 64, 64, 16}, DType::float32);
-    InputSpec labels;
-    labels.classes = 16384;
-    const ValueId t = graph.add_input("t", {4}, DType::int32, labels);
-    ProgramOptions options;
-    options.device = device.id();
-    options.training = true;
-    options.optimizer.emplace();
-    options.optimizer->kind = OptimizerKind::adam;
-    options.optimizer->groups.emplace_back();
-    const auto add = [&](const char* name, Shape shape) {
-      const auto p = parameter(std::move(shape));
-      options.optimizer->parameters.emplace_back(p, 0);
-      options.optimizer->names.emplace_back(name);
-      return graph.add_parameter(name, p);
-    };
-    const auto buffer = [&](const char* name, float value) {
-      Tensor made({16}, DType::float32);
-      for (int i = 0; i < 16; ++i) made.as<float>()[i] = value;
-      return graph.add_parameter(name, std::make_shared<Parameter>(made, true));
-    };
-    // Large enough for the queue thread; no oneDNN, whose own allocations are not ours.
-    ValueId y =
-        graph.add("batch_norm", {x, add("w", {16}), add("b", {16}), buffer("m", 0), buffer("v", 1)},
-                  {}, "BatchNorm2d n")[0];
-    y = graph.add(
-        "max_pool2d", {y},
-        attrs({{"kernel", std::vector<int64_t>{2, 2}}, {"stride", std::vector<int64_t>{2, 2}}}),
-        "MaxPool2d p")[0];
-    y = graph.add("dropout", {y}, attrs({{"rate", 0.2}}), "Dropout d")[0];
-    y = graph.add("flatten", {y}, {}, "Flatten f")[0];
-    const ValueId loss = graph.add("softmax_cross_entropy", {y, t}, {}, "Loss")[0];
-    options.seeds = {{loss, kNone}};
-    options.results = {{"loss", loss, false}};
-    const auto program = Program::compile(graph, options);
-    Tensor images({4, 64, 64, 16}, DType::float32);
-    for (int64_t i = 0; i < images.count(); ++i)
-      images.as<float>()[i] = static_cast<float>(i % 13) / 13.0f;
-    const int32_t classes[] = {0, 1, 2, 1};
-    const std::vector<HostView> inputs{{images.data(), DType::float32, images.shape(), {}},
-                                       {classes, DType::int32, {4}, {}}};
-    float first = 0, last = 0;
-    for (int i = 0; i < 16; ++i) {
-      if (i == 4) allocations = 0, counting = true;
-      const Step step = program->encode(inputs, {1e-2}, nullptr);
-      step.wait(std::nullopt, nullptr);
-      (i == 0 ? first : last) = *step.result(0).as<float>();
-    }
-    counting = false;
-    CHECK(last < first);
-    CHECK_MESSAGE(allocations == 0, device.id());
-  }
-  is_test_thread = false;
 }

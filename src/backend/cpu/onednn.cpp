@@ -71,12 +71,16 @@ dnnl::primitive_attr user_scratchpad() {
 void Primitive::bind(int argument, const dnnl::memory::desc& desc, runtime::Ref ref) {
   dnnl::memory memory(desc, engine(), nullptr);
   places_.emplace_back(ref, memory);
-  arguments_.insert_or_assign(argument, memory);
+  arguments_.push_back({argument, memory.get()});
 }
 
 void Primitive::run() {
   for (auto& [ref, memory] : places_) memory.set_data_handle(ref.get());
-  primitive_.execute(stream(), arguments_);
+  // Not primitive::execute, which gathers its arguments in a new list at each call.
+  dnnl::error::wrap_c_api(
+      dnnl_primitive_execute(primitive_.get(), stream().get(), static_cast<int>(arguments_.size()),
+                             arguments_.data()),
+      "could not execute a primitive");
 }
 
 Primitive reorder(Builder& b, const dnnl::memory::desc& from, runtime::Ref source,

@@ -3,7 +3,6 @@
 
 #include <oneapi/dnnl/dnnl.hpp>
 #include <string>
-#include <unordered_map>
 #include <utility>
 #include <vector>
 
@@ -38,7 +37,7 @@ class Primitive {
  private:
   dnnl::primitive primitive_;
   std::string name_;
-  std::unordered_map<int, dnnl::memory> arguments_;
+  std::vector<dnnl_exec_arg_t> arguments_;  // of places_
   std::vector<std::pair<runtime::Ref, dnnl::memory>> places_;
 };
 

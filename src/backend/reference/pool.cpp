@@ -14,13 +14,15 @@ struct Window {
     n = image[0], h = image[1], w = image[2], ch = image[3], oh = out[1], ow = out[2];
     kh = k[0], kw = k[1], sh = s[0], sw = s[1], top = p[0], left = p[1], dh = d[0], dw = d[1];
   }
-  // f(output index, image, channel, i, j) for every output.
+  // f(output index, image, channel, i, j) for every output; threads share out the images.
   template <class F>
   void outputs(F f) const {
-    for (int64_t b = 0, at = 0; b < n; ++b)
+    each(n, oh * ow * ch * kh * kw, [&](int64_t b) {
+      int64_t at = b * oh * ow * ch;
       for (int64_t i = 0; i < oh; ++i)
         for (int64_t j = 0; j < ow; ++j)
           for (int64_t c = 0; c < ch; ++c) f(at++, b, c, i, j);
+    });
   }
   // f(index of the pixel in its plane) for every pixel of a window that is in the image.
   template <class F>
