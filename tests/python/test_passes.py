@@ -194,7 +194,8 @@ def test_finite_differences_through_whole_networks(seed: int, optimize: bool) ->
         try:
             compile_with([name])
         except ValueError as error:
-            assert "does not depend" in str(error)
+            if "does not depend" not in str(error):
+                raise
             del names[name]
     program = compile_with(list(names))
 
