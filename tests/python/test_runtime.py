@@ -174,10 +174,11 @@ while seconds < 0.4:
     n *= 2
     x, y = np.random.rand(n, 28, 28, 1).astype(np.float32), np.zeros(n, int)
     g = mpsnn.TrainingGraph(m, nn.SoftmaxCrossEntropy(), optim.SGD(0.01), (28, 28, 1), n, DEVICE)
-    g.encode(x, y).wait()
-    start = time.perf_counter()
-    g.encode(x, y).wait()
-    seconds = time.perf_counter() - start
+    times = [time.perf_counter()]
+    for _ in range(4):
+        g.encode(x, y).wait()
+        times.append(time.perf_counter())
+    seconds = min(np.diff(times))
 blocks = {"wait": lambda: g.wait(), "third encode": lambda: g.encode(x, y),
           "read": lambda: step.loss, "step": lambda: step.wait()}
 for name, block in blocks.items():
