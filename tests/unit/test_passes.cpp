@@ -7,6 +7,7 @@
 #include "compile/passes/passes.h"
 #include "compile/plan.h"
 #include "mpsnn/error.h"
+#include "runtime/arena.h"
 #include "runtime/registry.h"
 
 using namespace mpsnn;
@@ -160,8 +161,16 @@ TEST_CASE("memory: flatten is a view, and overlapping lifetimes never share a by
     for (int i = 0; i < depth; ++i) {
       const ValueId x = values[rng() % values.size()];
       const std::string layer = "n " + std::to_string(i);
-      if (rng() % 3 == 0) {
-        values.push_back(graph.add("add", {x, x}, {}, layer)[0]);
+      const auto kind = rng() % 6;
+      if (kind < 2) {
+        values.push_back(graph.add("add", {x, values[rng() % values.size()]}, {}, layer)[0]);
+      } else if (kind == 2) {
+        values.push_back(graph.add("dropout", {x}, attrs({{"rate", 0.5}}), layer)[0]);
+      } else if (kind == 3) {
+        const Attrs pool = attrs({{"kernel", std::vector<int64_t>{2, 2}},
+                                  {"stride", std::vector<int64_t>{1, 1}},
+                                  {"padding", std::string("same")}});
+        values.push_back(graph.add("max_pool2d", {x}, pool, layer)[0]);
       } else {
         values.push_back(
             graph.add("neuron", {x}, attrs({{"kind", std::string("sigmoid")}}), layer)[0]);
@@ -180,7 +189,7 @@ TEST_CASE("memory: flatten is a view, and overlapping lifetimes never share a by
     CHECK(plan->alias[static_cast<std::size_t>(flat)] ==
           plan->alias[static_cast<std::size_t>(values.back())]);
 
-    // Brute force: walk the plan and see that whatever is read was written, within its lifetime.
+    // Whatever is read was written, within its lifetime.
     std::set<ValueId> written(plan->inputs.begin(), plan->inputs.end());
     for (std::size_t i = 0; i < plan->nodes.size(); ++i) {
       const auto at = static_cast<int>(i);
@@ -194,6 +203,41 @@ TEST_CASE("memory: flatten is a view, and overlapping lifetimes never share a by
       for (const ValueId v : plan->nodes[i].outputs)
         if (v != kNone) written.insert(plan->alias[static_cast<std::size_t>(v)]);
     }
+    // Brute force: place the values and run the plan on a map of who wrote each byte last.
+    std::vector<runtime::Block> blocks;
+    std::vector<int> block_of(plan->values.size(), -1);
+    for (std::size_t v = 0; v < plan->values.size(); ++v) {
+      if (plan->values[v].kind != ValueKind::temporary || plan->lifetimes[v].first < 0) continue;
+      block_of[v] = static_cast<int>(blocks.size());
+      const auto elements = static_cast<std::size_t>(count(plan->values[v].shape));
+      const std::size_t bytes = plan->values[v].opaque_bytes != 0
+                                    ? plan->values[v].opaque_bytes
+                                    : elements * size_of(plan->values[v].dtype);
+      blocks.push_back({bytes, plan->lifetimes[v].first, plan->lifetimes[v].last, 0});
+    }
+    std::vector<ValueId> owner(runtime::assign_offsets(blocks), kNone);
+    const auto over_bytes = [&](ValueId v, auto f) {
+      const ValueId root = v == kNone ? kNone : plan->alias[static_cast<std::size_t>(v)];
+      const int block = root == kNone ? -1 : block_of[static_cast<std::size_t>(root)];
+      if (block < 0) return;  // an input or a parameter
+      const runtime::Block& b = blocks[static_cast<std::size_t>(block)];
+      for (std::size_t i = b.offset; i < b.offset + b.bytes; ++i) f(owner[i], root);
+    };
+    int64_t overwritten = 0;
+    const auto read = [&](ValueId v) {
+      over_bytes(v, [&](ValueId last, ValueId root) { overwritten += last != root; });
+    };
+    const auto write = [&](ValueId v) {
+      over_bytes(v, [](ValueId& last, ValueId root) { last = root; });
+    };
+    for (const Node& node : plan->nodes) {
+      // Inputs are read while outputs are written: they share no byte either.
+      for (const auto* list : {&node.outputs, &node.states})
+        for (const ValueId v : *list) write(v);
+      for (const ValueId v : node.inputs) read(v);
+    }
+    for (const ResultSpec& r : plan->results) read(r.value);
+    CHECK(overwritten == 0);
     for (const ResultSpec& r : plan->results)
       CHECK(
           plan->lifetimes[static_cast<std::size_t>(plan->alias[static_cast<std::size_t>(r.value)])]

@@ -238,7 +238,10 @@ def initial(
     from mpsnn._random import generator
 
     if weights is None:
-        return generator().uniform(-bound, bound, shape).astype(np.float32)
+        try:
+            return generator().uniform(-bound, bound, shape).astype(np.float32)
+        except (ValueError, MemoryError):
+            raise _core.OutOfMemoryError(f"[{owner}] no memory for {name} of {shape}") from None
     if hasattr(weights, "load") and hasattr(weights, "purge"):
         raise _core.UnsupportedError(f"[{owner}] data sources are not supported yet")
     value = np.asarray(weights(shape, generator()) if callable(weights) else weights)
