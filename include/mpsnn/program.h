@@ -53,6 +53,9 @@ struct LossScale {
   enum class Mode : uint8_t { none, fixed, dynamic } mode = Mode::none;
   double initial = 1;  // dynamic: 65536, doubled after `growth_interval` good steps
   int growth_interval = 2000;
+  // Doubling ends at 2^24, where half holds gradients down to 2^-48: smaller ones do not matter,
+  // and a scale without an end would overflow by itself.
+  double most = 16777216;
 };
 
 struct ResultSpec {

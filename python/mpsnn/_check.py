@@ -7,8 +7,8 @@ import operator
 from typing import Any
 
 
-def integer(owner: str, name: str, value: Any, least: int = 1) -> int:
-    """`value` as an int of at least `least`."""
+def integer(owner: str, name: str, value: Any, least: int = 1, most: int = 2**63 - 1) -> int:
+    """`value` as an int in `least..most`."""
     try:
         if isinstance(value, bool):
             raise TypeError
@@ -17,6 +17,8 @@ def integer(owner: str, name: str, value: Any, least: int = 1) -> int:
         raise TypeError(f"[{owner}] {name} must be an integer, got {value!r}") from None
     if number < least:
         raise ValueError(f"[{owner}] {name} must be at least {least}, got {number}")
+    if number > most:
+        raise ValueError(f"[{owner}] {name} must be at most {most}, got {number}")
     return number
 
 

@@ -53,6 +53,7 @@ class Key {
     add(o.loss_scale.mode);
     add(o.loss_scale.initial);
     add(o.loss_scale.growth_interval);
+    add(o.loss_scale.most);
     for (const Seed& s : o.seeds) {
       add(s.value);
       add(s.cotangent);

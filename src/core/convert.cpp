@@ -29,21 +29,7 @@ struct Bfloat {
 template <class T>
 constexpr bool is_16_bit = std::is_same_v<T, Half> || std::is_same_v<T, Bfloat>;
 
-// To float, but an inexact result gets an odd last bit instead of being rounded.
-float to_odd(double d) {
-  const auto f = static_cast<float>(d);
-  const auto back = static_cast<double>(f);
-  if (back == d || std::isnan(d)) return f;
-  uint32_t bits;
-  std::memcpy(&bits, &f, 4);
-  if ((bits & 1u) == 0) {
-    // The float with the odd last bit is the neighbour on d's side of f.
-    bits = std::fabs(back) < std::fabs(d) ? bits + 1 : bits - 1;
-  }
-  float odd;
-  std::memcpy(&odd, &bits, 4);
-  return odd;
-}
+float to_odd(double d) { return round_to_odd(d); }
 
 float to_odd(int64_t i) {  // 64 bits to 53, the same way, then as above
   const bool negative = i < 0;

@@ -1,6 +1,8 @@
-// IEEE half and bfloat16 from and to float, rounding to nearest even, without hardware help.
+// IEEE half and bfloat16 from and to float and double, rounding once to nearest even, without
+// hardware help.
 #pragma once
 
+#include <cmath>
 #include <cstdint>
 #include <cstring>
 
@@ -59,5 +61,25 @@ inline uint16_t float_to_bfloat(float f) {
   if ((bits & 0x7FFFFFFFu) > 0x7F800000u) return static_cast<uint16_t>((bits >> 16) | 0x40u);
   return static_cast<uint16_t>((bits + 0x7FFFu + ((bits >> 16) & 1u)) >> 16);
 }
+
+// To float, but an inexact result gets an odd last bit instead of being rounded: rounding it again,
+// to 16 bits, then gives what rounding the double once gives.
+inline float round_to_odd(double d) {
+  const auto f = static_cast<float>(d);
+  const auto back = static_cast<double>(f);
+  if (back == d || std::isnan(d)) return f;
+  uint32_t bits;
+  std::memcpy(&bits, &f, 4);
+  if ((bits & 1u) == 0) {
+    // The float with the odd last bit is the neighbour on d's side of f.
+    bits = std::fabs(back) < std::fabs(d) ? bits + 1 : bits - 1;
+  }
+  float odd;
+  std::memcpy(&odd, &bits, 4);
+  return odd;
+}
+
+inline uint16_t double_to_half(double d) { return float_to_half(round_to_odd(d)); }
+inline uint16_t double_to_bfloat(double d) { return float_to_bfloat(round_to_odd(d)); }
 
 }  // namespace mpsnn

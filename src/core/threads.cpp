@@ -195,13 +195,14 @@ struct Caller {
 };
 thread_local Caller caller;
 
+constexpr int kMost = 1024;
 std::atomic<int> wanted{0};
 
 int default_count() {
   // What job schedulers and users of any other numerical library set.
   if (const char* text = std::getenv("OMP_NUM_THREADS")) {
     const long count = std::strtol(text, nullptr, 10);
-    if (count >= 1 && count <= 1024) return static_cast<int>(count);
+    if (count >= 1 && count <= kMost) return static_cast<int>(count);
   }
   return host::physical_cores();
 }
@@ -229,8 +230,10 @@ int requested() {
 }
 
 void request(int count) {
-  if (count < 1) {
-    throw ValueError("the number of threads must be at least 1, got " + std::to_string(count));
+  // No more than a system gives: OpenMP ends the process when it cannot make a thread.
+  if (count < 1 || count > kMost) {
+    throw ValueError("the number of threads must be in 1.." + std::to_string(kMost) + ", got " +
+                     std::to_string(count));
   }
   wanted = count;
 }

@@ -57,7 +57,7 @@ class Executable {
   virtual void stage(int slot, int input, const HostView& view) = 0;
   // Submits one step; queue thread (or caller's, when small() and the queue is idle).
   virtual void encode(int slot, const StepScalars& scalars, Completion& completion) = 0;
-  // After completion, before the slot's next encode: dense canonical copies into `out`.
+  // After completion, before the slot's next encode: a dense canonical copy, of out's dtype.
   virtual void read(int slot, int result, Tensor& out) = 0;
   virtual StepStatus status(int slot) = 0;
 
@@ -66,7 +66,9 @@ class Executable {
   virtual std::string detail(int node) const = 0;  // the kernel chosen, for summary()
 };
 
-enum class Pattern : uint8_t { neuron_epilogue };  // convolution or dense followed by a neuron
+enum class Pattern : uint8_t {
+  neuron_epilogue  // convolution, dense or max-pooling followed by a neuron
+};
 
 class Backend {
  public:

@@ -3,6 +3,7 @@
 #include <pthread.h>
 
 #include <atomic>
+#include <deque>
 #include <exception>
 #include <thread>
 
@@ -96,15 +97,15 @@ CommandQueue::CommandQueue() {
 void CommandQueue::work() {
   std::unique_lock lock(mutex_);
   for (;;) {
-    wake_.wait(lock, [this] { return !tasks_.empty() && !busy_; });
-    Task& task = *tasks_.front();
-    tasks_.pop_front();
+    wake_.wait(lock, [this] { return first_ != nullptr && !busy_; });
+    Task& task = *first_;
+    first_ = task.next_;
     busy_ = true;
     lock.unlock();
     task.run();
     lock.lock();
     busy_ = false;
-    if (tasks_.empty()) idle_.notify_all();
+    if (first_ == nullptr) idle_.notify_all();
   }
 }
 
@@ -112,7 +113,9 @@ void CommandQueue::submit(Task& task) {
   check_not_forked();
   {
     const std::lock_guard lock(mutex_);
-    tasks_.push_back(&task);
+    task.next_ = nullptr;
+    (first_ == nullptr ? first_ : last_->next_) = &task;
+    last_ = &task;
   }
   wake_.notify_one();
 }
@@ -121,7 +124,7 @@ bool CommandQueue::try_run(Task& task) {
   check_not_forked();
   {
     const std::lock_guard lock(mutex_);
-    if (busy_ || !tasks_.empty()) return false;
+    if (busy_ || first_ != nullptr) return false;
     busy_ = true;
   }
   task.run();
@@ -134,7 +137,7 @@ void CommandQueue::release() {
   {
     const std::lock_guard lock(mutex_);
     busy_ = false;
-    waiting = !tasks_.empty();
+    waiting = first_ != nullptr;
   }
   if (waiting)
     wake_.notify_one();
@@ -152,7 +155,7 @@ void CommandQueue::run(const std::function<void()>& body) {
 void CommandQueue::drain() {
   if (forked()) return;
   std::unique_lock lock(mutex_);
-  idle_.wait(lock, [this] { return tasks_.empty() && !busy_; });
+  idle_.wait(lock, [this] { return first_ == nullptr && !busy_; });
 }
 
 HostCall::HostCall() { is_host_call = true; }

@@ -3,7 +3,6 @@
 #pragma once
 
 #include <condition_variable>
-#include <deque>
 #include <functional>
 #include <mutex>
 
@@ -15,6 +14,10 @@ class Task {
 
  protected:
   ~Task() = default;
+
+ private:
+  friend class CommandQueue;
+  Task* next_ = nullptr;  // in the queue: a step allocates nothing
 };
 
 class CommandQueue {
@@ -32,7 +35,7 @@ class CommandQueue {
 
   std::mutex mutex_;
   std::condition_variable wake_, idle_;
-  std::deque<Task*> tasks_;
+  Task *first_ = nullptr, *last_ = nullptr;
   bool busy_ = false;
 };
 

@@ -166,7 +166,7 @@ void LinearExecutable::encode(int slot, const StepScalars& scalars, Completion& 
 void LinearExecutable::read(int, int result, Tensor& out) {
   const ValueId id = plan_->results[static_cast<std::size_t>(result)].value;
   const auto root = static_cast<std::size_t>(plan_->alias[static_cast<std::size_t>(id)]);
-  std::memcpy(out.data(), table_[root], out.bytes());
+  convert(table_[root], plan_->values[root].dtype, out.data(), out.dtype(), out.count());
 }
 
 std::size_t LinearExecutable::planned_bytes() const { return arena_bytes_ + staging_bytes_; }
@@ -217,8 +217,8 @@ bool UpdateControl::accept(bool finite, StepStatus& status) {
   // A scale of 1 that still overflows is no matter of scale.
   const bool dynamic = update_.loss_scale.mode == LossScale::Mode::dynamic && status.loss_scale > 1;
   if (dynamic) {
-    set(scale_, 0, status.loss_scale / 2);
-    counters[ir::kGoodSteps] = counters[ir::kAccumulated] = 0;
+    counters[ir::kOverflowed] = 1;
+    count_step();
   } else {
     status.finite = false;
     counters[ir::kFailed] = 1;
@@ -229,13 +229,18 @@ bool UpdateControl::accept(bool finite, StepStatus& status) {
 bool UpdateControl::first() const { return counters_.get<int32_t>()[ir::kAccumulated] == 0; }
 
 bool UpdateControl::ready() {
-  if (update_.accumulate < 2) return true;
+  if (weight_total_) set(weight_total_, 0, (first() ? 0 : get(weight_total_)) + get(weight_sum_));
+  return count_step();
+}
+
+bool UpdateControl::count_step() {
   int32_t* counters = counters_.get<int32_t>();
-  const bool first = counters[ir::kAccumulated] == 0;
-  if (weight_total_) set(weight_total_, 0, (first ? 0 : get(weight_total_)) + get(weight_sum_));
   if (++counters[ir::kAccumulated] < update_.accumulate) return false;
   counters[ir::kAccumulated] = 0;
-  return true;
+  if (counters[ir::kOverflowed] == 0) return true;
+  counters[ir::kOverflowed] = counters[ir::kGoodSteps] = 0;
+  set(scale_, 0, std::max(1.0, scale() / 2));
+  return false;
 }
 
 double UpdateControl::factor() const {
@@ -252,7 +257,7 @@ void UpdateControl::updated(StepStatus& status) {
   if (update_.loss_scale.mode != LossScale::Mode::dynamic) return;
   if (++counters[ir::kGoodSteps] >= update_.loss_scale.growth_interval) {
     counters[ir::kGoodSteps] = 0;
-    set(scale_, 0, scale() * 2);
+    set(scale_, 0, std::min(update_.loss_scale.most, scale() * 2));
   }
 }
 

@@ -124,7 +124,7 @@ class UpdateControl {
   // After the losses and gradients were looked at. False: leave everything as it is.
   bool accept(bool finite, StepStatus& status);
   bool first() const;  // of the accumulated steps
-  // After accumulation. False: this is not the last of the accumulated steps.
+  // After accumulation. False: not the last of the accumulated steps, or one of them overflowed.
   bool ready();
   // What accumulated (or this step's) gradients are multiplied with.
   double factor() const;
@@ -133,6 +133,8 @@ class UpdateControl {
   void update_statistics();
 
  private:
+  // One more accumulated step. True: the last one, and none of them overflowed.
+  bool count_step();
   double get(const Ref& ref, int64_t i = 0) const;
   void set(const Ref& ref, int64_t i, double value) const;
 

@@ -29,6 +29,7 @@ struct Variant {
   std::unique_ptr<runtime::Executable> executable;
   int threads = 1;
   std::vector<HostPart> host;
+  std::vector<std::shared_ptr<StepState>> steps;  // to be used again, with their results' memory
 };
 
 }  // namespace
@@ -85,7 +86,7 @@ class ProgramState {
       for (auto& [parameter, written] : parameters_) parameter->copies().refresh(device_, written);
       slot.variant = &v;
       slot.rates = rates;
-      slot.step = new_step(*v.plan);
+      slot.step = new_step(v);
     } catch (...) {
       give_back(slot);
       throw;
@@ -190,6 +191,8 @@ class ProgramState {
       threads::set_team(v.threads);
       v.executable = device_.backend->instantiate(v.plan, persistents, host);
     });
+    v.steps.reserve(kMostSteps);
+    for (std::size_t i = 0; i < kSteps; ++i) v.steps.push_back(make_step(*v.plan));
     return variants_.emplace(batch, std::move(v)).first->second;
   }
 
@@ -286,29 +289,33 @@ class ProgramState {
     free_.notify_all();
   }
 
+  std::shared_ptr<StepState> make_step(const ir::Plan& plan) const {
+    auto step = std::make_shared<StepState>();
+    for (const ResultSpec& spec : plan.results) {
+      const Value& value = plan.values[static_cast<std::size_t>(spec.value)];
+      // Gradients are unscaled at the end, which half might not hold.
+      const bool scaled = spec.gradient && options_.loss_scale.mode != LossScale::Mode::none;
+      Tensor result(value.shape, scaled ? master_dtype(plan.dtype) : value.dtype);
+      result.set_device(device_.backend->device().id());
+      step->results.push_back(std::move(result));
+    }
+    return step;
+  }
+
   // A finished step whose results nobody holds any more serves again.
-  std::shared_ptr<StepState> new_step(const ir::Plan& plan) {
+  std::shared_ptr<StepState> new_step(Variant& variant) {
     std::shared_ptr<StepState> step;
-    for (const auto& old : pool_) {
+    for (const auto& old : variant.steps) {
       if (old.use_count() != 1) continue;
       const bool idle = std::all_of(old->results.begin(), old->results.end(),
                                     [](const Tensor& t) { return t.memory().use_count() <= 1; });
       if (idle) step = old;
     }
     if (!step) {
-      step = std::make_shared<StepState>();
-      if (pool_.size() < kPool) pool_.push_back(step);
+      step = make_step(*variant.plan);
+      if (variant.steps.size() < kMostSteps) variant.steps.push_back(step);
     }
     step->reset(training_->encoded++);
-    step->results.resize(plan.results.size());
-    for (std::size_t i = 0; i < plan.results.size(); ++i) {
-      const Value& value = plan.values[static_cast<std::size_t>(plan.results[i].value)];
-      Tensor& result = step->results[i];
-      if (!result || result.shape() != value.shape || result.dtype() != value.dtype) {
-        result = Tensor(value.shape, value.dtype);
-        result.set_device(device_.backend->device().id());
-      }
-    }
     return step;
   }
 
@@ -355,9 +362,6 @@ class ProgramState {
       Tensor& result = step.results[i];
       slot.variant->executable->read(slot.index, static_cast<int>(i), result);
       if (!slot.variant->plan->results[i].gradient || scale == 1) continue;
-      const std::string device = result.device();
-      result = result.to(master_dtype(graph_.dtype()));
-      result.set_device(device);
       for (int64_t k = 0; k < result.count(); ++k) {
         if (result.dtype() == DType::float64)
           result.as<double>()[k] /= scale;
@@ -380,7 +384,8 @@ class ProgramState {
     }
   }
 
-  static constexpr std::size_t kPool = 8;
+  // One in flight, one that completes, one that is encoded, one in the caller's hands.
+  static constexpr std::size_t kSteps = 4, kMostSteps = 8;
 
   Graph graph_;
   ProgramOptions options_;
@@ -395,7 +400,6 @@ class ProgramState {
   std::condition_variable free_, host_turn_;
   std::array<Slot, runtime::Executable::kSlots> slots_;
   std::vector<std::shared_ptr<StepError>> pending_;
-  std::vector<std::shared_ptr<StepState>> pool_;
 };
 
 Program::Program() = default;

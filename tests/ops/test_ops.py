@@ -143,3 +143,31 @@ def test_half_accumulation_rounds_on_reference() -> None:
     narrow, _ = run(case, [x, w], "reference", "float16", half_accumulator=True)
     assert wide.item() == 4096
     assert narrow.item() == 2048
+
+
+def linear_case(rows: int, columns: int) -> Case:
+    operands = (("x", (rows, columns)), ("p", (1, columns)), ("p", (1,)))
+    return Case("half-bias", "linear", operands, lambda x, w, b: x @ w.T + b)
+
+
+def test_half_accumulation_rounds_the_bias_too() -> None:
+    """2048 + 1 + 1 is 2048 when each sum is rounded, 2050 when only the result is."""
+    operands = [np.array([[2048.0, 1.0]]), np.ones((1, 2)), np.ones(1)]
+    for half, expected in ((False, 2050), (True, 2048)):
+        y, _ = run(linear_case(1, 2), operands, "reference", "float16", half_accumulator=half)
+        assert y.item() == expected
+    rows = 4096  # the bias's gradient is a sum as well
+    operands = [np.zeros((rows, 1)), np.ones((1, 1)), np.zeros(1)]
+    for half, expected in ((False, rows), (True, 2048)):
+        _, gradients = run(linear_case(rows, 1), operands, "reference", "float16",
+                           np.ones((rows, 1)), gradient=True, half_accumulator=half)  # fmt: skip
+        assert gradients[2].item() == expected
+
+
+@pytest.mark.parametrize(("dtype", "digits"), [("float16", 10), ("bfloat16", 7)])
+def test_reference_rounds_once(dtype: str, digits: int) -> None:
+    """A sum just above a tie: rounded to float32 on the way, it would be the tie, and go down."""
+    tie = 1 + 2.0 ** -(digits + 1)
+    operands = [np.array([[1.0, 2.0**-14]]), np.array([[1.0, 2.0**-14]]), np.array([tie - 1])]
+    y, _ = run(linear_case(1, 2), operands, "reference", dtype)
+    assert y.item() == 1 + 2.0**-digits

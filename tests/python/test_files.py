@@ -12,7 +12,7 @@ from pathlib import Path
 import mpsnn
 import numpy as np
 import pytest
-from mpsnn import nn
+from mpsnn import _core, nn
 
 
 def model() -> nn.Module:
@@ -65,6 +65,57 @@ def test_kill_while_saving_leaves_a_whole_file(tmp_path: Path) -> None:
         weight = np.asarray(loaded.state_dict()["0.weight"])
         assert (weight == weight[0, 0]).all()
         assert (np.asarray(loaded.state_dict()["0.bias"]) == weight[0, 0]).all()
+
+
+STATE_SAVER = """
+import sys, numpy as np, mpsnn
+from mpsnn import nn, optim
+mpsnn.manual_seed(3)
+m = nn.Sequential(nn.Flatten(), nn.Linear(64, 2000), nn.ReLU(), nn.Dropout(0.3),
+                  nn.Linear(2000, 10))
+g = mpsnn.TrainingGraph(m, nn.SoftmaxCrossEntropy(), optim.Adam(1e-3), (8, 8, 1), 16, sys.argv[2],
+                        seed=4)
+if len(sys.argv) > 3:
+    g.load_state(sys.argv[1])
+x, y = np.random.default_rng(0).random((16, 8, 8, 1), np.float32), np.arange(16) % 10
+print("ready", flush=True)
+while len(sys.argv) < 4 or g.encoded < int(sys.argv[3]):
+    g.encode(x, y)
+    g.save_state(sys.argv[1])
+"""
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs SIGKILL")
+def test_kill_while_saving_the_state_and_resume(device: str, tmp_path: Path) -> None:
+    """The file is whole after every kill, and a resumed run equals one that was never killed."""
+    path, other = tmp_path / "state.safetensors", tmp_path / "unbroken.safetensors"
+    rng = np.random.default_rng(1)
+
+    def command(where: Path, *last: int) -> list[str]:
+        return [sys.executable, "-c", STATE_SAVER, os.fspath(where), device, *map(str, last)]
+
+    reached = []
+    for _ in range(5):
+        with subprocess.Popen(command(path), stdout=subprocess.PIPE) as child:
+            assert child.stdout is not None
+            child.stdout.readline()
+            deadline = time.monotonic() + 60
+            while not path.exists() and time.monotonic() < deadline:
+                time.sleep(0.005)
+            time.sleep(float(rng.uniform(0, 0.15)))
+            child.kill()
+        tensors, _ = _core.read_safetensors(os.fspath(path))
+        reached.append(int(tensors["state/encoded"][0]))
+        assert reached[-1] > 0
+    steps = reached[-1] + 3
+    subprocess.run(command(path, steps), check=True, capture_output=True, timeout=300)
+    straight = STATE_SAVER.replace("    g.load_state(sys.argv[1])", "    pass")
+    subprocess.run([sys.executable, "-c", straight, *command(other, steps)[3:]], check=True,
+                   capture_output=True, timeout=300)  # fmt: skip
+    found, expected = (_core.read_safetensors(os.fspath(p))[0] for p in (path, other))
+    assert found.keys() == expected.keys()
+    for name in expected:
+        np.testing.assert_array_equal(np.asarray(found[name]), np.asarray(expected[name]), name)
 
 
 def test_unwritable_folder(tmp_path: Path) -> None:

@@ -63,7 +63,7 @@ def finish(path: Path, device: str, last: int) -> tuple[int, list[str]]:
 def killed(tmp_path: Path, device: str, times: int) -> int:
     """Kill training `times` times, each resuming the last; how many resumed from a saved state.
 
-    One that ends before it is killed must have come to the unbroken run's end; then all begins anew.
+    One that ends before it is killed must end as the unbroken run did; then all begins anew.
     """
     rng = random.Random(5)
     last = 400

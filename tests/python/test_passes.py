@@ -132,13 +132,92 @@ def test_fusion_elision_and_memory_are_reported(device: str) -> None:
         assert text in notes, notes
     assert len(program.summary()) == 1
     assert program.naive_bytes() == plain.naive_bytes()
-    assert program.planned_bytes() < plain.naive_bytes()
+    assert program.planned_bytes() < plain.planned_bytes()
     assert dead != y
     a = np.random.default_rng(0).random((4, 8, 8, 3), np.float32)
     for p in (plain, program):
         done = p.encode((a,), ())
         done.wait()
     assert "Conv2d c" in program.to_dot()
+
+
+@pytest.mark.parametrize("slope", [0.0, -0.5])
+@pytest.mark.parametrize("op", ["conv2d", "linear"])
+def test_a_fused_slope_that_the_output_does_not_tell(op: str, slope: float, device: str) -> None:
+    """It runs forward; its gradient is refused, by `supports` and when compiled."""
+    conv = op == "conv2d"
+    graph = _core.Graph()
+    x = graph.input("x", (2, 1, 1, 4) if conv else (2, 4))
+    w = graph.parameter("w", _core.Parameter(np.eye(4, dtype=np.float32).reshape(
+        (4, 1, 1, 4) if conv else (4, 4))))  # fmt: skip
+    y = graph.add(op, [x, w], {"neuron": "leaky_relu", "neuron_a": slope}, "Layer l")[0]
+    a = np.random.default_rng(0).standard_normal(graph.shape(x)).astype(np.float32)
+    program = _core.Program.compile(graph, device=device, results=[("y", y, False)])
+    done = program.encode((a,), ())
+    done.wait()
+    np.testing.assert_allclose(done.result(0).numpy(), np.where(a > 0, a, slope * a), rtol=1e-6)
+    assert _core.supports(graph, device, False)[0]
+    ok, reason = _core.supports(graph, device, True)
+    assert not ok
+    c = graph.input("c", graph.shape(y))
+    for text in (reason, None):
+        if text is None:
+            with pytest.raises(_core.UnsupportedError) as caught:
+                _core.Program.compile(graph, device=device, training=True, seeds=[(y, c)],
+                                      results=[("g", x, True)])  # fmt: skip
+            text = str(caught.value)
+        assert "[Layer l]" in text
+        assert "slope above 0" in text
+
+
+@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("optimize", [True, False])
+def test_finite_differences_through_whole_networks(seed: int, optimize: bool) -> None:
+    """float64 on `reference`: the loss along a random direction of all parameters and the input."""
+    graph, loss, _, parameters = random_network(seed, "float64")
+    rng = np.random.default_rng(seed + 1)
+    source = graph.inputs()[0]
+    x = rng.standard_normal(graph.shape(source))
+    t = rng.integers(0, 5, len(x))
+    names = dict(parameters)
+    ids = {name: graph.parameter(name, p) for name, p in parameters}
+
+    def compile_with(wanted: list[str]) -> Any:
+        results = [("loss", loss, False), ("x", source, True)]
+        results += [(name, ids[name], True) for name in wanted]
+        return _core.Program.compile(
+            graph, device="reference", training=True, seed=3, seeds=[(loss, -1)], results=results,
+            optimize=optimize,
+        )  # fmt: skip
+
+    for name in ids:  # those on a dead branch have no gradient
+        try:
+            compile_with([name])
+        except ValueError as error:
+            if "does not depend" not in str(error):
+                raise
+            del names[name]
+    program = compile_with(list(names))
+
+    def run(image: np.ndarray) -> list[np.ndarray]:
+        # One index, one dropout mask: the step count goes back with the state.
+        program.load_state([("encoded", np.zeros(1, np.int64)), *kept])
+        done = program.encode((image, t), ())
+        done.wait()
+        return [np.array(done.result(i).numpy()) for i in range(2 + len(names))]
+
+    kept = [(n, v) for n, v in program.state() if n != "encoded"]
+    values = {name: np.array(p.read()) for name, p in names.items()}
+    gradients = run(x)[1:]
+    directions = [rng.standard_normal(g.shape) for g in gradients]
+    analytic = sum(float((g * d).sum()) for g, d in zip(gradients, directions, strict=True))
+    step, ends = 1e-6, []
+    for sign in (1, -1):
+        for name, d in zip(names, directions[1:], strict=True):
+            names[name].write(values[name] + sign * step * d)
+        ends.append(float(run(x + sign * step * directions[0])[0][0]))
+    numeric = (ends[0] - ends[1]) / (2 * step)
+    assert numeric == pytest.approx(analytic, rel=1e-5, abs=1e-7)
 
 
 def test_requested_values_are_not_fused_away(device: str) -> None:

@@ -162,26 +162,43 @@ def test_exit_with_steps_in_flight() -> None:
     assert run(code) == "end\n"
 
 
-def test_interrupt_leaves_everything_usable() -> None:
-    if not hasattr(os, "kill"):
-        pytest.skip("needs signals")
+@pytest.mark.skipif(not hasattr(os, "kill"), reason="needs signals")
+def test_interrupt_leaves_everything_usable(device: str) -> None:
+    """Ctrl-C in each call that blocks, 0.1 s into steps that take far longer."""
     code = (
-        SCRIPT.replace("DEVICE", "'reference'")
+        SCRIPT
         + """
-import os, signal, threading
-g.encode(x, y)
-threading.Timer(0.2, lambda: os.kill(os.getpid(), signal.SIGINT)).start()
-try:
-    for _ in range(50): g.encode(x, y)
+import os, signal, threading, time
+n, seconds = 64, 0
+while seconds < 0.4:
+    n *= 2
+    x, y = np.random.rand(n, 28, 28, 1).astype(np.float32), np.zeros(n, int)
+    g = mpsnn.TrainingGraph(m, nn.SoftmaxCrossEntropy(), optim.SGD(0.01), (28, 28, 1), n, DEVICE)
+    times = [time.perf_counter()]
+    for _ in range(4):
+        g.encode(x, y).wait()
+        times.append(time.perf_counter())
+    seconds = min(np.diff(times))
+blocks = {"wait": lambda: g.wait(), "third encode": lambda: g.encode(x, y),
+          "read": lambda: step.loss, "step": lambda: step.wait()}
+for name, block in blocks.items():
+    step = g.encode(x, y)
+    g.encode(x, y)
+    before = g.encoded
+    threading.Timer(0.1, lambda: os.kill(os.getpid(), signal.SIGINT)).start()
+    try:
+        block()
+        print(name, "was not interrupted")
+    except KeyboardInterrupt:
+        print(name, step.done(), g.encoded == before)
     g.wait()
-    print("not interrupted")
-except KeyboardInterrupt:
-    print("interrupted")
-g.wait()
-print(np.isfinite(g.encode(x, y).loss))
+    assert np.isfinite(step.loss) and np.isfinite(g.encode(x, y).loss)
+    assert g.encoded == before + 1
 """
     )
-    assert run(code) == "interrupted\nTrue\n"
+    names = ("wait", "third encode", "read", "step")
+    expected = "".join(f"{name} False True\n" for name in names)
+    assert run(code.replace("DEVICE", repr(device))) == expected
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import os
 from pathlib import Path
 from typing import Any
 
@@ -159,6 +160,17 @@ def test_reruns_are_equal_bit_for_bit(device: str, digits_model: Any, threads: i
         assert train_bits(device, digits_model, 12) == train_bits(device, digits_model, 12)
     finally:
         mpsnn.set_num_threads(before)
+
+
+def test_reference_is_equal_at_any_thread_count(digits_model: Any) -> None:
+    before, found = mpsnn.num_threads(), []
+    try:
+        for threads in (1, 2, 3, 5):
+            mpsnn.set_num_threads(threads)
+            found.append(train_bits("reference", digits_model, 3))
+    finally:
+        mpsnn.set_num_threads(before)
+    assert all(bits == found[0] for bits in found)
 
 
 def test_resume_equals_unbroken_run(device: str, digits_model: Any, tmp_path: Path) -> None:
@@ -326,6 +338,51 @@ def test_dynamic_loss_scale_skips_and_halves(device: str) -> None:
     assert not np.array_equal(np.asarray(model.state_dict()["1.weight"]), before)
 
 
+def test_an_overflow_skips_the_whole_accumulation_window(device: str) -> None:
+    """As torch.amp.GradScaler: no update, and the scale is halved once, at the window's end."""
+    mpsnn.manual_seed(12)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
+    graph = mpsnn.TrainingGraph(
+        model, nn.SoftmaxCrossEntropy(), optim.SGD(0.1), (8, 8, 1), 16, device, "float16",
+        accumulate=3, loss_scale="dynamic",
+    )  # fmt: skip
+    x, y = data(16)
+
+    def scale() -> float:
+        return float(dict(graph._program.state())["loss_scale"][0])
+
+    poisoned = x.copy()
+    poisoned[0, 0, 0, 0] = np.inf
+    for bad in range(3):  # each place in the window
+        before, start = np.array(model.state_dict()["1.weight"]), scale()
+        for place in range(3):
+            assert scale() == start
+            step = graph.encode(poisoned if place == bad else x, y)
+            assert not step.updated
+        assert scale() == start / 2
+        np.testing.assert_array_equal(np.asarray(model.state_dict()["1.weight"]), before)
+        updates = [graph.encode(x, y).updated for _ in range(3)]
+        assert updates == [False, False, True]  # the next window is whole, and of its own steps
+        assert np.abs(np.asarray(model.state_dict()["1.weight"]) - before).max() > 1e-4
+        assert np.isfinite(np.asarray(model.state_dict()["1.weight"])).all()
+
+
+def test_a_dynamic_loss_scale_stops_at_its_bound(device: str) -> None:
+    model = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
+    graph = mpsnn.TrainingGraph(
+        model, nn.SoftmaxCrossEntropy(), optim.SGD(0.0), (8, 8, 1), 4, device, loss_scale="dynamic"
+    )
+    x, y = data(4)
+    graph.encode(x, y).wait()
+    for scale, expected in ((2.0**20, 2.0**21), (2.0**23, 2.0**24), (2.0**24, 2.0**24)):
+        state = {n: np.array(v) for n, v in graph._program.state()}
+        state["loss_scale"][:] = scale
+        state["counters"][1] = 1999  # good updates since the scale changed; it doubles at 2000
+        graph._program.load_state(list(state.items()))
+        assert graph.encode(x, y).updated
+        assert dict(graph._program.state())["loss_scale"][0] == expected
+
+
 def test_a_fixed_loss_scale_that_overflows_is_an_error(device: str) -> None:
     graph = mpsnn.TrainingGraph(
         overflowing(), nn.SoftmaxCrossEntropy(), optim.SGD(1e-6), (8, 8, 1), 16, device, "float16",
@@ -400,20 +457,37 @@ def test_losses_are_per_image(device: str) -> None:
     assert step.loss == pytest.approx((per * weights).sum() / weights.sum(), rel=1e-4)
 
 
-@pytest.mark.soak
-def test_ten_thousand_steps_keep_memory_flat(device: str) -> None:
-    import resource
+def resident() -> int:
+    """Bytes of this process in memory now."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
-    model = nn.Sequential(nn.Flatten(), nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 10))
+
+@pytest.mark.soak
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="reads /proc")
+@pytest.mark.parametrize("network", ["small", "digits"])
+def test_ten_thousand_steps_keep_memory_flat(device: str, digits_model: Any, network: str) -> None:
+    """Smaller last batches, exported gradients, reads and callbacks included."""
+    small = nn.Sequential(nn.Flatten(), nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 10))
+    model = small if network == "small" else digits_model(0.3)
     graph = mpsnn.TrainingGraph(
-        model, nn.SoftmaxCrossEntropy(), optim.Adam(1e-3), (8, 8, 1), 16, device
-    )
-    x, y = data(16)
-    for _ in range(1000):
-        graph.encode(x, y)
-    graph.wait()
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    for _ in range(10_000):
-        graph.encode(x, y)
-    graph.wait()
-    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before <= 512  # KiB
+        model, nn.SoftmaxCrossEntropy(), optim.Adam(1e-3), (8, 8, 1), 8, device, seed=1,
+        outputs=["x:grad"],
+    )  # fmt: skip
+    x, y = data(8)
+    seen: list[int] = []
+
+    def work(steps: int) -> None:
+        for i in range(steps):
+            part = slice(0, 5 if i % 10 == 9 else 8)
+            step = graph.encode(x[part], y[part])
+            if i % 50 == 0:
+                step.add_done_callback(lambda s: seen.append(s.index))
+                assert np.isfinite(step.loss)
+                assert step.outputs["x:grad"].shape == x[part].shape
+        graph.wait()
+        seen.clear()
+
+    work(1000)
+    before = resident()
+    work(10_000)
+    assert resident() - before <= 512 * 1024

@@ -252,3 +252,24 @@ TEST_CASE("every pair of types carries small integers") {
   const Tensor same({3}, DType::float16);
   CHECK(same.to(DType::float16).data() == same.data());
 }
+
+TEST_CASE("a double reaches 16 bits by one rounding") {
+  // Just above and just below a tie: a float in between would be the tie itself, and go to even.
+  const double above = 1 + 0x1p-11 + 0x1p-40, below = 1 + 0x1p-10 + 0x1p-11 - 0x1p-40;
+  CHECK(float_to_half(static_cast<float>(above)) == 0x3C00);  // twice: wrong
+  CHECK(double_to_half(above) == 0x3C01);
+  CHECK(float_to_half(static_cast<float>(below)) == 0x3C02);
+  CHECK(double_to_half(below) == 0x3C01);
+  CHECK(double_to_half(-above) == 0xBC01);
+  CHECK(double_to_half(0x1p-25) == 0);  // the tie below the smallest number
+  CHECK(double_to_half(0x1p-25 + 0x1p-70) == 1);
+  CHECK(double_to_half(65520 - 1e-9) == 0x7BFF);
+  CHECK(double_to_half(65520) == 0x7C00);
+  CHECK(double_to_half(1e300) == 0x7C00);
+  const double wide = 1 + 0x1p-8 + 0x1p-40;
+  CHECK(float_to_bfloat(static_cast<float>(wide)) == 0x3F80);
+  CHECK(double_to_bfloat(wide) == 0x3F81);
+  CHECK(double_to_bfloat(-wide) == 0xBF81);
+  CHECK(std::isnan(half_to_float(double_to_half(NAN))));
+  CHECK(std::isnan(bfloat_to_float(double_to_bfloat(NAN))));
+}

@@ -15,6 +15,7 @@ from mpsnn._trace import Symbol, Tracer, flatten, rebuild
 from mpsnn.graph.step import as_tensor, fresh
 from mpsnn.graph.summary import Summary
 from mpsnn.graph.training import DTYPES, in_order, input_shapes
+from mpsnn.nn.losses import Loss
 from mpsnn.nn.module import Module
 
 METRICS = ("accuracy", "top5", "confusion")
@@ -130,6 +131,8 @@ class InferenceGraph:
         """
         for metric in metrics:
             _check.one_of("evaluate", "metrics", metric, METRICS)
+        if loss is not None and not isinstance(loss, Loss):
+            raise TypeError(f"[evaluate] loss must be a loss of mpsnn.nn, got {loss!r}")
         pairs: Iterable[Any] = x if y is None else [(x, y)]
         outputs, targets = [], []
         for inputs, labels in pairs:

@@ -34,8 +34,12 @@ def input_shapes(model: Module, input_shape: Any) -> list[tuple[str, tuple[int, 
         if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)
     ]
     if isinstance(input_shape, Mapping):
-        given = list(input_shape.items())
+        given = [(name, input_shape[name]) for name in names if name in input_shape]
+        if len(given) < len(input_shape) or [n for n, _ in given] != names[: len(given)]:
+            raise ValueError(f"forward takes {names}, got shapes of {list(input_shape)}")
     else:
+        if not isinstance(input_shape, (tuple, list)):
+            raise TypeError(f"input_shape must be a tuple of sizes, got {input_shape!r}")
         several = bool(input_shape) and isinstance(input_shape[0], (tuple, list))
         shapes = list(input_shape) if several else [input_shape]
         given = list(zip(names, shapes, strict=False))
@@ -119,6 +123,8 @@ class TrainingGraph:
         self._host = host if host is not None and host.needed else None
         self.dtype = _check.one_of(me, "dtype", dtype, DTYPES)
         self.batch_size = _check.integer(me, "batch_size", batch_size)
+        if isinstance(outputs, str) or not all(isinstance(name, str) for name in outputs):
+            raise TypeError(f"[{me}] outputs must be a list of names, got {outputs!r}")
         self.output_names = tuple(outputs)
         self._shapes = input_shapes(model, input_shape)
         self._input_names = [name for name, _ in self._shapes]
@@ -356,7 +362,7 @@ def update_options(
     half = _check.one_of(owner, "accumulator", accumulator, ("float16", "float32")) == "float16"
     return {
         "half_accumulator": half,
-        "accumulate": _check.integer(owner, "accumulate", accumulate),
+        "accumulate": _check.integer(owner, "accumulate", accumulate, 1, 2**31 - 1),
         "clip_value": _limit(owner, "clip_value", clip_value),
         "clip_norm": _limit(owner, "clip_norm", clip_norm),
         "loss_scale": _scale(owner, loss_scale),

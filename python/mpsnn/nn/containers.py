@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from mpsnn.nn.module import Module
@@ -43,6 +43,8 @@ class ModuleList(Module):
 
     def __init__(self, modules: Any = ()) -> None:
         super().__init__()
+        if not isinstance(modules, Iterable):
+            raise TypeError(f"[ModuleList] takes Modules, got {modules!r}")
         for module in modules:
             self.append(module)
 
@@ -65,6 +67,8 @@ class ModuleDict(Module):
 
     def __init__(self, modules: Mapping[str, Module] | None = None) -> None:
         super().__init__()
+        if not isinstance(modules, (Mapping, ModuleDict, type(None))):
+            raise TypeError(f"[ModuleDict] takes a dict of Modules, got {modules!r}")
         for name, module in (modules or {}).items():
             self[name] = module
 

@@ -101,11 +101,16 @@ class SoftmaxCrossEntropy(Loss):
         super().__init__(reduction)
         me = "SoftmaxCrossEntropy"
         self.attrs["label_smoothing"] = _check.number(me, "label_smoothing", label_smoothing, 0, 1)
-        self.attrs["ignore_index"] = _check.integer(me, "ignore_index", ignore_index, -(2**31))
+        self.attrs["ignore_index"] = _check.integer(
+            me, "ignore_index", ignore_index, -(2**31), 2**31 - 1
+        )
         if weight is not None:
-            values = np.asarray(weight, np.float64)
-            if values.ndim != 1 or not (values >= 0).all():
+            values = np.asarray(weight)
+            if values.dtype.kind not in "fiu":
+                raise TypeError(f"[{me}] weight must be one number a class, got {weight!r}")
+            if values.ndim != 1 or not (np.isfinite(values) & (values >= 0)).all():
                 raise ValueError(f"[{me}] weight must be one non-negative number a class")
+            values = values.astype(np.float64)
             self.attrs["weight"] = values.tolist()
 
 

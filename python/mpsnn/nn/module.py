@@ -301,7 +301,10 @@ def initial(
     from mpsnn._random import generator
 
     if weights is None:
-        return generator().uniform(-bound, bound, shape).astype(np.float32)
+        try:
+            return generator().uniform(-bound, bound, shape).astype(np.float32)
+        except (ValueError, MemoryError):
+            raise _core.OutOfMemoryError(f"[{owner}] no memory for {name} of {shape}") from None
     value = np.asarray(weights(shape, generator()) if callable(weights) else weights)
     if value.shape != shape:
         raise _core.ShapeError(f"[{owner}] {name} must be {shape}, got {value.shape}")

@@ -3,7 +3,6 @@
 
 #include <oneapi/dnnl/dnnl.hpp>
 #include <string>
-#include <unordered_map>
 #include <utility>
 #include <vector>
 
@@ -13,6 +12,7 @@ namespace mpsnn::backend::cpu {
 
 dnnl::engine& engine();
 dnnl::stream& stream();
+void announce_team();  // before primitives are made: they are cut for the caller's team
 std::string onednn_version();
 dnnl::primitive_attr user_scratchpad();
 
@@ -37,7 +37,7 @@ class Primitive {
  private:
   dnnl::primitive primitive_;
   std::string name_;
-  std::unordered_map<int, dnnl::memory> arguments_;
+  std::vector<dnnl_exec_arg_t> arguments_;  // of places_
   std::vector<std::pair<runtime::Ref, dnnl::memory>> places_;
 };
 

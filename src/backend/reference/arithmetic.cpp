@@ -4,7 +4,9 @@ namespace mpsnn::backend::reference {
 
 void add(Call& c) {
   const int64_t n = count(c.y_shape());
-  for (int64_t i = 0; i < n; ++i) c.y(0)[i] = c.x(0)[i] + c.x(1)[i];
+  const double *a = c.x(0), *b = c.x(1);
+  double* y = c.y(0);
+  each(n, 1, [&](int64_t i) { y[i] = a[i] + b[i]; });
 }
 
 void subtract(Call& c) {

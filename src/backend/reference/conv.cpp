@@ -14,11 +14,10 @@ struct Geometry {
     sh = s[0], sw = s[1], dh = d[0], dw = d[1], top = p[0], left = p[1];
     ig = ci / groups, og = co / groups;
   }
-  // Calls f(x index, weight index, y index) for every product of the convolution of output channel
-  // o.
+  // f(x index, weight index) for every product of one output of channel o.
   template <class F>
   void taps(int64_t b, int64_t i, int64_t j, int64_t o, F f) const {
-    const int64_t yi = ((b * oh + i) * ow + j) * co + o, first = o / og * ig;
+    const int64_t first = o / og * ig;
     for (int64_t ky = 0; ky < kh; ++ky) {
       const int64_t r = i * sh - top + ky * dh;
       if (r < 0 || r >= h) continue;
@@ -26,17 +25,17 @@ struct Geometry {
         const int64_t q = j * sw - left + kx * dw;
         if (q < 0 || q >= wd) continue;
         const int64_t xi = ((b * h + r) * wd + q) * ci + first, wi = ((o * kh + ky) * kw + kx) * ig;
-        for (int64_t k = 0; k < ig; ++k) f(xi + k, wi + k, yi);
+        for (int64_t k = 0; k < ig; ++k) f(xi + k, wi + k);
       }
     }
   }
+  // f(index of the output, i, j) for every pixel of image b.
   template <class F>
-  void outputs(F f) const {
-    for (int64_t b = 0; b < n; ++b)
-      for (int64_t i = 0; i < oh; ++i)
-        for (int64_t j = 0; j < ow; ++j)
-          for (int64_t o = 0; o < co; ++o) f(b, i, j, o);
+  void pixels(int64_t b, F f) const {
+    for (int64_t i = 0; i < oh; ++i)
+      for (int64_t j = 0; j < ow; ++j) f(((b * oh + i) * ow + j) * co, i, j);
   }
+  int64_t terms() const { return kh * kw * ig; }  // of one output
   int64_t n, h, wd, ci, oh, ow, co, kh, kw, groups, sh, sw, dh, dw, top, left, ig, og;
 };
 
@@ -47,11 +46,14 @@ void conv2d(Call& c) {
   const Epilogue epilogue(c.attrs());
   const double *x = c.x(0), *w = c.x(1), *bias = c.has_x(2) ? c.x(2) : nullptr;
   double* y = c.y(0);
-  g.outputs([&](int64_t b, int64_t i, int64_t j, int64_t o) {
-    double sum = 0;
-    g.taps(b, i, j, o, [&](int64_t xi, int64_t wi, int64_t) { sum = c.add(sum, x[xi] * w[wi]); });
-    if (bias != nullptr) sum += bias[o];
-    y[((b * g.oh + i) * g.ow + j) * g.co + o] = epilogue.apply(sum);
+  each(g.n * g.oh * g.ow, g.co * g.terms(), [&](int64_t pixel) {
+    const int64_t b = pixel / (g.oh * g.ow), i = pixel / g.ow % g.oh, j = pixel % g.ow;
+    for (int64_t o = 0; o < g.co; ++o) {
+      double sum = 0;
+      g.taps(b, i, j, o, [&](int64_t xi, int64_t wi) { sum = c.add(sum, x[xi] * w[wi]); });
+      if (bias != nullptr) sum = c.add(sum, bias[o]);
+      y[pixel * g.co + o] = epilogue.apply(sum);
+    }
   });
 }
 
@@ -60,14 +62,28 @@ void conv2d_gradient(Call& c) {
   const Epilogue epilogue(c.attrs());
   const double *x = c.x(0), *w = c.x(1), *gy = c.gy(0), *y = c.y(0);
   double *gx = c.gx(0), *gw = c.gx(1), *gb = c.node().nx > 2 ? c.gx(2) : nullptr;
-  g.outputs([&](int64_t b, int64_t i, int64_t j, int64_t o) {
-    const int64_t at = ((b * g.oh + i) * g.ow + j) * g.co + o;
-    const double d = y == nullptr ? gy[at] : gy[at] * epilogue.slope(y[at]);
-    if (gb != nullptr) gb[o] += d;
-    g.taps(b, i, j, o, [&](int64_t xi, int64_t wi, int64_t) {
-      if (gx != nullptr) gx[xi] = c.add(gx[xi], d * w[wi]);
-      if (gw != nullptr) gw[wi] = c.add(gw[wi], d * x[xi]);
+  const auto inside = [&](int64_t at) {
+    return y == nullptr ? gy[at] : gy[at] * epilogue.slope(y[at]);
+  };
+  const int64_t pixels = g.oh * g.ow;
+  if (gx != nullptr)
+    each(g.n, pixels * g.co * g.terms(), [&](int64_t b) {
+      g.pixels(b, [&](int64_t first, int64_t i, int64_t j) {
+        for (int64_t o = 0; o < g.co; ++o) {
+          const double d = inside(first + o);
+          g.taps(b, i, j, o, [&](int64_t xi, int64_t wi) { gx[xi] = c.add(gx[xi], d * w[wi]); });
+        }
+      });
     });
+  if (gw == nullptr && gb == nullptr) return;
+  each(g.co, g.n * pixels * g.terms(), [&](int64_t o) {
+    for (int64_t b = 0; b < g.n; ++b)
+      g.pixels(b, [&](int64_t first, int64_t i, int64_t j) {
+        const double d = inside(first + o);
+        if (gb != nullptr) gb[o] = c.add(gb[o], d);
+        if (gw == nullptr) return;
+        g.taps(b, i, j, o, [&](int64_t xi, int64_t wi) { gw[wi] = c.add(gw[wi], d * x[xi]); });
+      });
   });
 }
 

@@ -11,20 +11,25 @@ void dropout(Call& c) {
   const uint32_t path = path_hash(std::string_view(layer).substr(layer.find(' ') + 1));
   const uint32_t threshold = dropout_threshold(rate);
   auto* kept = c.raw_state<uint8_t>(0);
-  for (int64_t n = 0; n < images; ++n)
+  const double* x = c.x(0);
+  double* y = c.y(0);
+  each(images, 50 * size, [&](int64_t n) {
     for (int64_t e = 0; e < size; ++e) {
       const Philox words = dropout_words(c.step().seed, path, c.step().scalars.index, n, e / 4);
       const int64_t at = n * size + e;
       kept[at] = words[static_cast<std::size_t>(e % 4)] >= threshold;
-      c.y(0)[at] = kept[at] != 0 ? c.x(0)[at] / (1 - rate) : 0;
+      y[at] = kept[at] != 0 ? x[at] / (1 - rate) : 0;
     }
+  });
 }
 
 void dropout_gradient(Call& c) {
   const double rate = c.attrs().number("rate");
   const auto* kept = c.raw_state<uint8_t>(0);
   const int64_t n = count(c.y_shape());
-  for (int64_t i = 0; i < n; ++i) c.gx(0)[i] = kept[i] != 0 ? c.gy(0)[i] / (1 - rate) : 0;
+  const double* gy = c.gy(0);
+  double* gx = c.gx(0);
+  each(n, 1, [&](int64_t i) { gx[i] = kept[i] != 0 ? gy[i] / (1 - rate) : 0; });
 }
 
 }  // namespace mpsnn::backend::reference

@@ -54,9 +54,9 @@ struct Labels {
         soft(is_floating(c.x_dtype(1))),
         smoothing(c.attrs().number("label_smoothing")),
         ignore(static_cast<double>(c.attrs().integer("ignore_index"))),
-        coefficients(c.scratch(0, classes)),
+        coefficients(c.scratch(0)),
         weighted(c.attrs().has("weight")),
-        weights(c.scratch(1, classes)) {
+        weights(c.scratch(1)) {
     if (weighted) weighted = c.attrs().read_numbers("weight", weights, classes);
   }
   // Sets the coefficient of each -log p at a position; returns the position's weight.

@@ -10,8 +10,11 @@ void batch_norm(Call& c) {
   const double *x = c.x(0), *weight = c.x(1), *bias = c.x(2), epsilon = c.attrs().number("epsilon");
   double* y = c.y(0);
   const bool training = c.attrs().flag("training");
+  const double *running_mean = training ? nullptr : c.x(3),
+               *running_variance = training ? nullptr : c.x(4);
+  double *means = c.state(0), *variances = c.state(1);
   const auto n = static_cast<double>(rows);
-  for (int64_t k = 0; k < channels; ++k) {
+  each(channels, rows, [&](int64_t k) {
     double mean = 0, variance = 0;
     if (training) {
       for (int64_t r = 0; r < rows; ++r) mean += x[r * channels + k];
@@ -22,15 +25,15 @@ void batch_norm(Call& c) {
       }
       variance /= n;
     } else {
-      mean = c.x(3)[k];
-      variance = c.x(4)[k];
+      mean = running_mean[k];
+      variance = running_variance[k];
     }
-    c.state(0)[k] = mean;
-    c.state(1)[k] = variance;
+    means[k] = mean;
+    variances[k] = variance;
     const double scale = weight[k] / std::sqrt(variance + epsilon);
     for (int64_t r = 0; r < rows; ++r)
       y[r * channels + k] = (x[r * channels + k] - mean) * scale + bias[k];
-  }
+  });
 }
 
 void batch_norm_gradient(Call& c) {
@@ -38,8 +41,9 @@ void batch_norm_gradient(Call& c) {
   const bool training = c.attrs().flag("training");
   const double *x = c.x(0), *weight = c.x(1), *gy = c.gy(0), *mean = training ? c.state(0) : c.x(3),
                *variance = training ? c.state(1) : c.x(4), epsilon = c.attrs().number("epsilon");
+  double *gx = c.gx(0), *gw = c.gx(1), *gb = c.gx(2);
   const auto n = static_cast<double>(rows);
-  for (int64_t k = 0; k < channels; ++k) {
+  each(channels, rows, [&](int64_t k) {
     const double inverse = 1 / std::sqrt(variance[k] + epsilon);
     double sum = 0, dot = 0;
     for (int64_t r = 0; r < rows; ++r) {
@@ -47,16 +51,16 @@ void batch_norm_gradient(Call& c) {
       sum += gy[at];
       dot += gy[at] * (x[at] - mean[k]) * inverse;
     }
-    if (c.gx(1) != nullptr) c.gx(1)[k] = dot;
-    if (c.gx(2) != nullptr) c.gx(2)[k] = sum;
-    if (c.gx(0) == nullptr) continue;
+    if (gw != nullptr) gw[k] = dot;
+    if (gb != nullptr) gb[k] = sum;
+    if (gx == nullptr) return;
     for (int64_t r = 0; r < rows; ++r) {
       const int64_t at = r * channels + k;
       const double normal = (x[at] - mean[k]) * inverse;
       const double centred = training ? gy[at] - sum / n - normal * dot / n : gy[at];
-      c.gx(0)[at] = centred * weight[k] * inverse;
+      gx[at] = centred * weight[k] * inverse;
     }
-  }
+  });
 }
 
 }  // namespace mpsnn::backend::reference

@@ -14,13 +14,15 @@ struct Window {
     n = image[0], h = image[1], w = image[2], ch = image[3], oh = out[1], ow = out[2];
     kh = k[0], kw = k[1], sh = s[0], sw = s[1], top = p[0], left = p[1], dh = d[0], dw = d[1];
   }
-  // f(output index, image, channel, i, j) for every output.
+  // f(output index, image, channel, i, j) for every output; threads share out the images.
   template <class F>
   void outputs(F f) const {
-    for (int64_t b = 0, at = 0; b < n; ++b)
+    each(n, oh * ow * ch * kh * kw, [&](int64_t b) {
+      int64_t at = b * oh * ow * ch;
       for (int64_t i = 0; i < oh; ++i)
         for (int64_t j = 0; j < ow; ++j)
           for (int64_t c = 0; c < ch; ++c) f(at++, b, c, i, j);
+    });
   }
   // f(index of the pixel in its plane) for every pixel of a window that is in the image.
   template <class F>
@@ -39,6 +41,7 @@ struct Window {
 
 void max_pool2d(Call& c) {
   const Window g(c, c.x_shape(0), c.y_shape());
+  const Epilogue epilogue(c.attrs());
   const double* x = c.x(0);
   double* y = c.y(0);
   auto* winner = c.raw_state<int32_t>(0);
@@ -49,16 +52,19 @@ void max_pool2d(Call& c) {
       const double v = x[g.at(b, pixel, ch)];
       if (best < 0 || v > value || (v != v && value == value)) value = v, best = pixel;
     });
-    y[at] = value;
+    y[at] = epilogue.apply(value);
     winner[at] = static_cast<int32_t>(best);
   });
 }
 
 void max_pool2d_gradient(Call& c) {
   const Window g(c, c.x_shape(0), c.y_shape());
+  const Epilogue epilogue(c.attrs());
+  const double *gy = c.gy(0), *y = c.y(0);
   const auto* winner = c.raw_state<int32_t>(0);
   g.outputs([&](int64_t at, int64_t b, int64_t ch, int64_t, int64_t) {
-    if (winner[at] >= 0) c.gx(0)[g.at(b, winner[at], ch)] += c.gy(0)[at];
+    const double d = y == nullptr ? gy[at] : gy[at] * epilogue.slope(y[at]);
+    if (winner[at] >= 0) c.gx(0)[g.at(b, winner[at], ch)] += d;
   });
 }
 

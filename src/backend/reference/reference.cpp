@@ -87,7 +87,7 @@ class ReferenceBackend final : public runtime::Backend {
           reads.y = 0;
         break;
       case Op::max_pool2d:
-        reads = {0, 0, 1};
+        reads = {0, node.attrs.has("neuron") ? 1u : 0u, 1};
         break;
       case Op::batch_norm:
         reads.y = 0;
@@ -161,10 +161,10 @@ void store_double(void* at, DType dtype, int64_t i, double value) {
       static_cast<double*>(at)[i] = value;
       break;
     case DType::float16:
-      static_cast<uint16_t*>(at)[i] = float_to_half(static_cast<float>(value));
+      static_cast<uint16_t*>(at)[i] = double_to_half(value);
       break;
     case DType::bfloat16:
-      static_cast<uint16_t*>(at)[i] = float_to_bfloat(static_cast<float>(value));
+      static_cast<uint16_t*>(at)[i] = double_to_bfloat(value);
       break;
     case DType::int32:
       static_cast<int32_t*>(at)[i] = static_cast<int32_t>(value);
@@ -191,6 +191,9 @@ Call::Call(runtime::KernelBuilder& builder, const Node& node) : plan_(builder.pl
     forward_x_ = node.inputs;
     y_shape_ = builder.value(node.outputs[0]).shape;
   }
+  const Shape& first = x_shape(0);
+  if (!first.empty())
+    scratch_ = builder.workspace(2 * static_cast<std::size_t>(first.back()) * sizeof(double));
   const std::string accumulator = node.attrs.text("accumulator", "");
   half_accumulator_ = plan_.dtype == DType::float16 &&
                       (accumulator == "float16" || (accumulator.empty() && plan_.half_accumulator));
@@ -201,37 +204,39 @@ void Call::add_operand(runtime::KernelBuilder& builder, ValueId id, std::vector<
   for (const Operand& known : to)
     if (known.id == id) return;
   const Value& v = builder.value(id);
-  Operand operand{id, builder.ref(id), v.dtype, v.dtype, v.opaque_bytes != 0, {}};
+  Operand operand{id, builder.ref(id), v.dtype, v.dtype, v.opaque_bytes != 0, count(v.shape), {}};
   const bool weight =
       (node_.op == Op::conv2d || node_.op == Op::linear) && node_.nx > 1 && id == node_.x(1);
   if (weight && plan_.dtype != DType::float64) operand.rounded = plan_.dtype;
-  if (!operand.opaque) operand.values.resize(static_cast<std::size_t>(count(v.shape)));
+  if (!operand.opaque)
+    operand.values = builder.workspace(static_cast<std::size_t>(operand.count) * sizeof(double));
   to.push_back(std::move(operand));
 }
 
 void Call::load() {
-  for (Operand& o : in_) {
+  for (const Operand& o : in_) {
     if (o.opaque) continue;
     const void* from = o.ref.get();
-    for (std::size_t i = 0; i < o.values.size(); ++i) {
-      double v = load_as_double(from, o.dtype, static_cast<int64_t>(i));
+    auto* values = o.values.get<double>();
+    each(o.count, 1, [&](int64_t i) {
+      double v = load_as_double(from, o.dtype, i);
       if (o.rounded != o.dtype) {
-        if (o.rounded == DType::float16) v = half_to_float(float_to_half(static_cast<float>(v)));
-        if (o.rounded == DType::bfloat16)
-          v = bfloat_to_float(float_to_bfloat(static_cast<float>(v)));
+        if (o.rounded == DType::float16) v = half_to_float(double_to_half(v));
+        if (o.rounded == DType::bfloat16) v = bfloat_to_float(double_to_bfloat(v));
       }
-      o.values[i] = v;
-    }
+      values[i] = v;
+    });
   }
-  for (Operand& o : out_) std::fill(o.values.begin(), o.values.end(), 0.0);
+  for (const Operand& o : out_)
+    if (!o.opaque) std::fill_n(o.values.get<double>(), o.count, 0.0);
 }
 
 void Call::store() {
-  for (Operand& o : out_) {
+  for (const Operand& o : out_) {
     if (o.opaque) continue;
     void* to = o.ref.get();
-    for (std::size_t i = 0; i < o.values.size(); ++i)
-      store_double(to, o.dtype, static_cast<int64_t>(i), o.values[i]);
+    const auto* values = o.values.get<double>();
+    each(o.count, 1, [&](int64_t i) { store_double(to, o.dtype, i, values[i]); });
   }
 }
 
@@ -245,7 +250,7 @@ Call::Operand* Call::find(ValueId id) {
 double* Call::at(ValueId id) {
   if (id == kNone) return nullptr;
   Operand* o = find(id);
-  return o == nullptr ? nullptr : o->values.data();
+  return o == nullptr ? nullptr : o->values.get<double>();
 }
 runtime::Ref Call::ref(ValueId id) {
   Operand* o = id == kNone ? nullptr : find(id);

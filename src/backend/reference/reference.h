@@ -1,18 +1,30 @@
-// The oracle: plain loops over double copies of a node's operands, results rounded to their storage
-// type. Slow and obvious on purpose. One file an op family; the table is in reference.cpp.
+// The oracle: plain loops over double copies of a node's operands, results rounded once to their
+// storage type. Slow and obvious on purpose. Threads share out whole results, each of which one
+// thread sums in one order: any number of threads gives equal bits. One file an op family; the
+// table is in reference.cpp.
 #pragma once
 
+#include <algorithm>
 #include <memory>
 #include <vector>
 
 #include "core/half.h"
+#include "core/threads.h"
 #include "ir/neuron.h"
 #include "runtime/linear.h"
 
 namespace mpsnn::backend::reference {
 
-// One node's operands as double arrays, by role. What a forward node makes and a gradient node
-// returns is written here and stored when the function is done.
+// f(i) for i in 0..n, each some `cost` multiplications, by all threads.
+template <class F>
+void each(int64_t n, int64_t cost, F f) {
+  threads::parallel_for(n, 1 + 20000 / std::max<int64_t>(cost, 1), [&](int64_t i, int64_t end) {
+    for (; i < end; ++i) f(i);
+  });
+}
+
+// One node's operands as double arrays in the plan's workspace, by role. What a forward node makes
+// and a gradient node returns is written here and stored when the function is done.
 class Call {
  public:
   Call(runtime::KernelBuilder& builder, const Node& node);
@@ -40,19 +52,13 @@ class Call {
   const Shape& y_shape() const { return y_shape_; }
   DType x_dtype(int i) const { return value(forward_x_[static_cast<std::size_t>(i)]).dtype; }
 
-  // Memory that the op keeps between steps.
-  double* scratch(int which, int64_t n) {
-    auto& memory = scratch_[which];
-    if (memory.size() < static_cast<std::size_t>(n)) memory.resize(static_cast<std::size_t>(n));
-    return memory.data();
-  }
+  // Room for two rows of the first operand.
+  double* scratch(int which) { return scratch_.get<double>() + which * x_shape(0).back(); }
 
   // a + b in the accumulator asked for: half rounds every addition.
   double add(double a, double b) const {
     const double sum = a + b;
-    return half_accumulator_
-               ? static_cast<double>(half_to_float(float_to_half(static_cast<float>(sum))))
-               : sum;
+    return half_accumulator_ ? static_cast<double>(half_to_float(double_to_half(sum))) : sum;
   }
 
  private:
@@ -61,7 +67,8 @@ class Call {
     runtime::Ref ref;
     DType dtype, rounded;  // rounded: the type a weight is converted to before use
     bool opaque;
-    std::vector<double> values;
+    int64_t count;
+    runtime::Ref values;  // doubles
   };
   Operand* find(ValueId id);
   double* at(ValueId id);
@@ -74,7 +81,7 @@ class Call {
   std::vector<ValueId> forward_x_;
   Shape y_shape_;
   std::vector<Operand> in_, out_;
-  std::vector<double> scratch_[2];
+  runtime::Ref scratch_;
   bool half_accumulator_ = false;
   const runtime::StepContext* step_ = nullptr;
 };
@@ -126,7 +133,7 @@ std::unique_ptr<runtime::UpdateKernel> make_update(runtime::KernelBuilder& build
 double load_as_double(const void* at, DType dtype, int64_t i);
 void store_double(void* at, DType dtype, int64_t i, double value);
 
-// The fused epilogue of conv2d and linear.
+// The fused epilogue of conv2d, linear and max_pool2d.
 struct Epilogue {
   explicit Epilogue(const Attrs& attrs)
       : kind(ir::parse_neuron(attrs.text("neuron", "none"))), a(attrs.number("neuron_a", 0.0)) {}

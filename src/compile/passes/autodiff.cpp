@@ -1,5 +1,6 @@
 // Reverse mode over the plan's forward nodes. Contributions to one value are summed by add nodes.
 #include "compile/passes/passes.h"
+#include "ir/neuron.h"
 #include "mpsnn/error.h"
 
 namespace mpsnn::compile {
@@ -49,6 +50,13 @@ class Reverse {
       return;
     }
 
+    // The fuse pass makes no such node; a graph may come with one.
+    if (node.attrs.has("neuron") &&
+        !ir::gradient_from_output(ir::parse_neuron(node.attrs.text("neuron")),
+                                  node.attrs.number("neuron_a", 0.0)))
+      throw UnsupportedError("[" + node.layer + "] the gradient of a fused " +
+                             node.attrs.text("neuron") + " needs a slope above 0, got " +
+                             std::to_string(node.attrs.number("neuron_a", 0.0)));
     const ir::Reads reads = backend_.saves(plan_, node, rule.offers);
     Node g;
     g.op = node.op;
