@@ -79,7 +79,8 @@ def killed(tmp_path: Path, device: str, times: int) -> int:
         resumed += int(begun) > 0
         time.sleep(rng.random() * 0.15)
         process.send_signal(signal.SIGKILL)
-        ended = process.communicate()[0].splitlines()
+        ended = process.stdout.read().splitlines()
+        process.communicate()
         if process.returncode == 0:
             assert ended == expected
             path.unlink()
