@@ -10,13 +10,14 @@
 #include "backend/mps/conv.h"
 
 #include <algorithm>
+#include <vector>
 
 #include "backend/mps/kernels.h"
 #include "mpsnn/layouts.h"
 
 // What MPS asks of a data source. The weights it copies at first are zeros: true ones follow on the
 // command buffer before the first use, so that no layer's weights are ever held twice on the host.
-@interface MPSNNPythonWeights : NSObject <MPSCNNConvolutionDataSource>
+@interface MpsnnWeights : NSObject <MPSCNNConvolutionDataSource>
 - (instancetype)initWithDescriptor:(MPSCNNConvolutionDescriptor*)descriptor
                              count:(NSUInteger)count
                               bias:(NSUInteger)bias
@@ -24,12 +25,12 @@
                              label:(NSString*)label;
 @end
 
-@implementation MPSNNPythonWeights {
+@implementation MpsnnWeights {
   MPSCNNConvolutionDescriptor* _descriptor;
   NSUInteger _count, _bias;
   BOOL _half;
   NSString* _label;
-  NSMutableData* _zeros;
+  std::vector<float> _zeros;
 }
 
 - (instancetype)initWithDescriptor:(MPSCNNConvolutionDescriptor*)descriptor
@@ -53,17 +54,17 @@
   return _descriptor;
 }
 - (void*)weights {
-  return _zeros.mutableBytes;
+  return _zeros.data();
 }
 - (float*)biasTerms {
-  return _bias == 0 ? nullptr : static_cast<float*>(_zeros.mutableBytes);
+  return _bias == 0 ? nullptr : _zeros.data();
 }
 - (BOOL)load {
-  _zeros = [NSMutableData dataWithLength:(_count > _bias ? _count : _bias) * sizeof(float)];
-  return _zeros != nil;
+  _zeros.assign(_count > _bias ? _count : _bias, 0.0f);
+  return YES;
 }
 - (void)purge {
-  _zeros = nil;
+  _zeros = {};
 }
 - (NSString*)label {
   return _label;
@@ -72,7 +73,7 @@
   return _half ? MPSDataTypeFloat16 : MPSDataTypeFloat32;
 }
 - (id)copyWithZone:(NSZone*)zone {
-  return [[MPSNNPythonWeights allocWithZone:zone] initWithDescriptor:_descriptor
+  return [[MpsnnWeights allocWithZone:zone] initWithDescriptor:_descriptor
                                                                count:_count
                                                                 bias:_bias
                                                                 half:_half
@@ -112,7 +113,7 @@ class Weights {
                                      (precision.empty() && b.plan().half_accumulator));
     biased_ = b.node().gradient ? b.node().nx > 2 && b.node().gx(2) != kNone : bias_ != kNone;
     count_ = out_ * s.kh * s.kw * (wide_ ? in_ : part_in);
-    source_ = [[MPSNNPythonWeights alloc]
+    source_ = [[MpsnnWeights alloc]
         initWithDescriptor:descriptor_
                      count:static_cast<NSUInteger>(count_)
                       bias:biased_ ? static_cast<NSUInteger>(out_) : 0
@@ -172,7 +173,7 @@ class Weights {
   int64_t in_, out_, count_ = 0;
   bool depthwise_ = false, wide_ = false, biased_ = false, half_accumulator_ = false;
   MPSCNNConvolutionDescriptor* descriptor_;
-  MPSNNPythonWeights* source_;
+  MpsnnWeights* source_;
   BufferRef spread_ = nil;
   bool loaded_ = false;
   int64_t stamps_[3] = {};

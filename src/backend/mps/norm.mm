@@ -5,18 +5,20 @@
 #import <Metal/Metal.h>
 #import <MetalPerformanceShaders/MetalPerformanceShaders.h>
 
+#include <vector>
+
 #include "backend/mps/executable.h"
 #include "backend/mps/kernels.h"
 
-@interface MPSNNPythonNorm : NSObject <MPSCNNBatchNormalizationDataSource>
+@interface MpsnnNorm : NSObject <MPSCNNBatchNormalizationDataSource>
 - (instancetype)initWithChannels:(NSUInteger)channels epsilon:(float)epsilon label:(NSString*)label;
 @end
 
-@implementation MPSNNPythonNorm {
+@implementation MpsnnNorm {
   NSUInteger _channels;
   float _epsilon;
   NSString* _label;
-  NSMutableData* _zeros;
+  std::vector<float> _zeros;
 }
 - (instancetype)initWithChannels:(NSUInteger)channels epsilon:(float)epsilon label:(NSString*)label {
   if ((self = [super init])) {
@@ -30,23 +32,23 @@
   return _channels;
 }
 - (float*)gamma {
-  return static_cast<float*>(_zeros.mutableBytes);
+  return _zeros.data();
 }
 - (float*)beta {
-  return static_cast<float*>(_zeros.mutableBytes);
+  return _zeros.data();
 }
 - (float*)mean {
-  return static_cast<float*>(_zeros.mutableBytes);
+  return _zeros.data();
 }
 - (float*)variance {
-  return static_cast<float*>(_zeros.mutableBytes);
+  return _zeros.data();
 }
 - (BOOL)load {
-  _zeros = [NSMutableData dataWithLength:_channels * sizeof(float)];
-  return _zeros != nil;
+  _zeros.assign(_channels, 0.0f);
+  return YES;
 }
 - (void)purge {
-  _zeros = nil;
+  _zeros = {};
 }
 - (NSString*)label {
   return _label;
@@ -55,7 +57,7 @@
   return _epsilon;
 }
 - (id)copyWithZone:(NSZone*)zone {
-  return [[MPSNNPythonNorm allocWithZone:zone] initWithChannels:_channels
+  return [[MpsnnNorm allocWithZone:zone] initWithChannels:_channels
                                                         epsilon:_epsilon
                                                           label:_label];
 }
@@ -73,7 +75,7 @@ class BatchNorm final : public Operation {
         training_(b.attrs().flag("training")),
         trained_(training_ && b.has_gradient()),
         bytes_(static_cast<std::size_t>(images_.c) * 4) {
-    MPSNNPythonNorm* source = [[MPSNNPythonNorm alloc]
+    MpsnnNorm* source = [[MpsnnNorm alloc]
         initWithChannels:static_cast<NSUInteger>(images_.c)
                  epsilon:static_cast<float>(b.attrs().number("epsilon"))
                    label:@(b.layer().c_str())];
