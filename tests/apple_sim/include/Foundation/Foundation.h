@@ -17,6 +17,9 @@ typedef struct _NSZone NSZone;
 typedef struct _NSRange { NSUInteger location, length; } NSRange;
 static inline NSRange NSMakeRange(NSUInteger l, NSUInteger n) { NSRange r = {l, n}; return r; }
 enum { NSNotFound = 0x7fffffffffffffffL };
+#define NSIntegerMax 0x7fffffffffffffffL
+#define NSIntegerMin (-NSIntegerMax - 1L)
+#define NSUIntegerMax (~0ul)
 #define NS_ENUM(type, name) enum name : type name; enum name : type
 #define NS_OPTIONS(type, name) type name; enum : name  // as the SDK does it for C++: flags must combine with |
 #define NS_ASSUME_NONNULL_BEGIN _Pragma("clang assume_nonnull begin")
