@@ -42,7 +42,7 @@ if(APPLE)
     add_library(apple::frameworks ALIAS apple_frameworks)
 else()
     add_subdirectory(tests/apple_sim)
-    apple_sim_add_metal(${mps_kernels})
+    apple_sim_add_metal(mpsnn_core ${mps_kernels})
 endif()
 
 # The kernels are compiled by Metal when a device is first used, from source in the binary.

@@ -43,7 +43,7 @@ static double now() {
   return self;
 }
 - (NSString*)label { return _text; }
-- (NSArray<NSString*>*)debugSignposts { return @[]; }
+- (NSArray<NSString*>*)debugSignposts { return [NSArray array]; }
 - (MTLCommandEncoderErrorState)errorState { return _state; }
 @end
 
