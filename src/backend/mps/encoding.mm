@@ -172,6 +172,7 @@ void Encoding::results() {
 }
 
 ImagesRef Encoding::make_images(const Geometry& g, DType dtype) {
+  close();
   MPSImageDescriptor* descriptor = [MPSImageDescriptor
       imageDescriptorWithChannelFormat:dtype == DType::float16
                                            ? MPSImageFeatureChannelFormatFloat16
@@ -232,6 +233,7 @@ ImagesRef Encoding::temporary(const Geometry& g, DType dtype, int reads) {
 void Encoding::give_back(ImagesRef written) { MPSImageBatchIncrementReadCount(written, -1); }
 
 StatesRef Encoding::make_states(KernelRef kernel, ImagesRef source, ImagesRef destination) {
+  close();
   StatesRef states = [kernel temporaryResultStateBatchForCommandBuffer:commands_
                                                            sourceImage:source
                                                           sourceStates:nil
