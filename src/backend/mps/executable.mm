@@ -273,6 +273,7 @@ runtime::StepStatus Executable::status(int slot) {
 }
 
 // Temporary images share a heap that Metal sizes: the most that live at one time is what it needs.
+// As on other devices the memory of results is the steps', not the plan's.
 std::size_t Executable::planned_bytes() const {
   const ir::Plan& p = *plan_;
   std::vector<runtime::Block> blocks;
@@ -285,7 +286,7 @@ std::size_t Executable::planned_bytes() const {
                       p.lifetimes[v].last, 0});
   }
   return runtime::assign_offsets(blocks) + arena_bytes_ + scratch_bytes_ +
-         kSlots * (input_bytes_ + result_bytes_);
+         kSlots * input_bytes_;
 }
 
 std::string Executable::detail(int node) const {
