@@ -101,7 +101,7 @@ const bool encoders = add_test("commits, encoders, early and unsynchronised read
     [copy_kernel() encodeToCommandBuffer:cb sourceImage:x destinationImage:x];
     finish(cb);
   });
-  VIOLATES("added after the commit", {
+  VIOLATES("addCompletedHandler:] after the commit", {
     id<MTLCommandBuffer> cb = [queue() commandBuffer];
     finish(cb);
     [cb addCompletedHandler:^(id<MTLCommandBuffer>) {
