@@ -168,6 +168,11 @@ __attribute__((objc_root_class)) @interface NSObject <NSObject> { Class isa; }
 + (instancetype)dataWithBytes:(nullable const void*)b length:(NSUInteger)n;
 - (instancetype)initWithBytes:(nullable const void*)b length:(NSUInteger)n;
 @end
+@interface NSMutableData : NSData
++ (nullable instancetype)dataWithLength:(NSUInteger)n;
+- (nullable instancetype)initWithLength:(NSUInteger)n;
+@property(readonly) void* mutableBytes NS_RETURNS_INNER_POINTER;
+@end
 typedef NSString* NSErrorDomain;
 typedef NSString* NSErrorUserInfoKey;
 typedef NSString* NSExceptionName;
