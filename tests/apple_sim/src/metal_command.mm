@@ -1,5 +1,6 @@
-// Command queues (one thread each), command buffers and blit encoders. A command buffer is a list of
-// commands; each names what it reads and writes, and runs on the queue's thread after the commit.
+// Command queues (one thread each), command buffers and blit encoders. A command buffer is a list
+// of commands; each names what it reads and writes, and runs on the queue's thread after the
+// commit.
 #include <condition_variable>
 #include <cstring>
 #include <deque>
@@ -42,9 +43,15 @@ static double now() {
   }
   return self;
 }
-- (NSString*)label { return _text; }
-- (NSArray<NSString*>*)debugSignposts { return [NSArray array]; }
-- (MTLCommandEncoderErrorState)errorState { return _state; }
+- (NSString*)label {
+  return _text;
+}
+- (NSArray<NSString*>*)debugSignposts {
+  return @[];
+}
+- (MTLCommandEncoderErrorState)errorState {
+  return _state;
+}
 @end
 
 namespace {
@@ -98,11 +105,15 @@ struct Worker {  // the thread holds this alone, so that the queue object may go
   else
     _thread.join();
 }
-- (id<MTLDevice>)device { return _device; }
+- (id<MTLDevice>)device {
+  return _device;
+}
 - (id<MTLCommandBuffer>)commandBuffer {
   return [self commandBufferWithDescriptor:[[MTLCommandBufferDescriptor alloc] init]];
 }
-- (id<MTLCommandBuffer>)commandBufferWithUnretainedReferences { return [self commandBuffer]; }
+- (id<MTLCommandBuffer>)commandBufferWithUnretainedReferences {
+  return [self commandBuffer];
+}
 - (id<MTLCommandBuffer>)commandBufferWithDescriptor:(MTLCommandBufferDescriptor*)descriptor {
   if (*_uncompleted >= static_cast<long>(_limit))
     violate("-[MTLCommandQueue commandBuffer] would block: %lu are not completed", _limit);
@@ -157,16 +168,28 @@ struct Worker {  // the thread holds this alone, so that the queue object may go
     --*_uncompleted;
   }
 }
-- (id<MTLDevice>)device { return _device; }
-- (id<MTLCommandQueue>)commandQueue { return _queue; }
-- (MTLCommandBufferErrorOption)errorOptions { return _options; }
-- (BOOL)retainedReferences { return YES; }
+- (id<MTLDevice>)device {
+  return _device;
+}
+- (id<MTLCommandQueue>)commandQueue {
+  return _queue;
+}
+- (MTLCommandBufferErrorOption)errorOptions {
+  return _options;
+}
+- (BOOL)retainedReferences {
+  return YES;
+}
 - (std::shared_ptr<Heap>)simHeap {
   if (!_heap) _heap = std::make_shared<Heap>();
   return _heap;
 }
-- (void)simHold:(id)object { [_held addObject:object]; }
-- (void)simAddTemporary:(TemporaryPtr)t { _temporaries.push_back(t); }
+- (void)simHold:(id)object {
+  [_held addObject:object];
+}
+- (void)simAddTemporary:(TemporaryPtr)t {
+  _temporaries.push_back(t);
+}
 - (bool)simOpenFor:(const char*)what encoder:(id)encoder {
   if (self.status >= MTLCommandBufferStatusCommitted) {
     violate("%s: encoded on a command buffer that is already committed", what);
@@ -176,7 +199,9 @@ struct Worker {  // the thread holds this alone, so that the queue object may go
     violate("%s: encoded while another encoder of the command buffer is open", what);
   return true;
 }
-- (void)simSetEncoder:(id)encoder { _encoder = encoder; }
+- (void)simSetEncoder:(id)encoder {
+  _encoder = encoder;
+}
 - (void)simAdd:(Command)command {
   for (const auto& s : command.writes)
     if (s) ++s->writers;
@@ -251,17 +276,18 @@ struct Worker {  // the thread holds this alone, so that the queue object may go
   NSMutableArray* infos = [[NSMutableArray alloc] init];
   for (size_t i = 0; i < _commands.size(); ++i) {
     if (_commands[i].internal) continue;
-    const MTLCommandEncoderErrorState state =
-        i < at ? MTLCommandEncoderErrorStateCompleted
-               : i == at ? MTLCommandEncoderErrorStateFaulted : MTLCommandEncoderErrorStatePending;
+    const MTLCommandEncoderErrorState state = i < at    ? MTLCommandEncoderErrorStateCompleted
+                                              : i == at ? MTLCommandEncoderErrorStateFaulted
+                                                        : MTLCommandEncoderErrorStatePending;
     NSString* label = [NSString stringWithUTF8String:_commands[i].label.c_str()];
     [infos addObject:[[SimEncoderInfo alloc] initWithLabel:label state:state]];
   }
   NSString* text = [NSString stringWithFormat:@"simulated command buffer error %ld", code];
   const bool detailed = _options & MTLCommandBufferErrorOptionEncoderExecutionStatus;
-  NSDictionary* info = detailed ? @{NSLocalizedDescriptionKey : text,
-                                    MTLCommandBufferEncoderInfoErrorKey : [infos copy]}
-                                : @{NSLocalizedDescriptionKey : text};
+  NSDictionary* info =
+      detailed
+          ? @{NSLocalizedDescriptionKey : text, MTLCommandBufferEncoderInfoErrorKey : [infos copy]}
+          : @{NSLocalizedDescriptionKey : text};
   return [NSError errorWithDomain:MTLCommandBufferErrorDomain code:code userInfo:info];
 }
 - (void)simExecute {
@@ -304,7 +330,8 @@ struct Worker {  // the thread holds this alone, so that the queue object may go
   _scheduled.clear();
   _completed.clear();
 }
-- (void)waitUntilScheduled {}
+- (void)waitUntilScheduled {
+}
 - (void)waitUntilCompleted {
   ++counters().waits;
   std::unique_lock<std::mutex> lock(_mutex);
@@ -322,10 +349,17 @@ struct Worker {  // the thread holds this alone, so that the queue object may go
   std::lock_guard<std::mutex> lock(_mutex);
   return _error;
 }
-- (CFTimeInterval)GPUStartTime { return _start; }
-- (CFTimeInterval)GPUEndTime { return _end; }
-- (void)pushDebugGroup:(NSString*)s { (void)s; }
-- (void)popDebugGroup {}
+- (CFTimeInterval)GPUStartTime {
+  return _start;
+}
+- (CFTimeInterval)GPUEndTime {
+  return _end;
+}
+- (void)pushDebugGroup:(NSString*)s {
+  (void)s;
+}
+- (void)popDebugGroup {
+}
 @end
 
 @implementation SimEncoder {
@@ -341,7 +375,9 @@ struct Worker {  // the thread holds this alone, so that the queue object may go
 - (void)dealloc {
   if (!_ended) violate("%s: deallocated without endEncoding", name_of(self));
 }
-- (id<MTLDevice>)device { return _cb.device; }
+- (id<MTLDevice>)device {
+  return _cb.device;
+}
 - (bool)simOpen {
   if (_ended) violate("%s: used after endEncoding", name_of(self));
   return !_ended && [_cb simOpenFor:name_of(self) encoder:self];
@@ -355,9 +391,14 @@ struct Worker {  // the thread holds this alone, so that the queue object may go
   _ended = true;
   [_cb simSetEncoder:nil];
 }
-- (void)insertDebugSignpost:(NSString*)s { (void)s; }
-- (void)pushDebugGroup:(NSString*)s { (void)s; }
-- (void)popDebugGroup {}
+- (void)insertDebugSignpost:(NSString*)s {
+  (void)s;
+}
+- (void)pushDebugGroup:(NSString*)s {
+  (void)s;
+}
+- (void)popDebugGroup {
+}
 @end
 
 @implementation SimBlitEncoder
@@ -399,7 +440,8 @@ struct Worker {  // the thread holds this alone, so that the queue object may go
     violate("copyFromBuffer: no buffer, or beyond a buffer's end");
     return;
   }
-  if ((from | to | size) % 4) violate("copyFromBuffer: offsets and size are multiples of 4 on macOS");
+  if ((from | to | size) % 4)
+    violate("copyFromBuffer: offsets and size are multiples of 4 on macOS");
   if (s == d && from < to + size && to < from + size) violate("copyFromBuffer: ranges overlap");
   ++counters().blits;
   Command c;

@@ -46,9 +46,15 @@ void index_violation(const char* kernel, size_t index, size_t count) {
   const Kernel* _kernel;
 }
 @synthesize label = _label;
-- (id<MTLDevice>)device { return _device; }
-- (NSString*)name { return [NSString stringWithUTF8String:_kernel->name]; }
-- (MTLFunctionType)functionType { return MTLFunctionTypeKernel; }
+- (id<MTLDevice>)device {
+  return _device;
+}
+- (NSString*)name {
+  return [NSString stringWithUTF8String:_kernel->name];
+}
+- (MTLFunctionType)functionType {
+  return MTLFunctionTypeKernel;
+}
 @end
 
 @interface SimLibrary : NSObject <MTLLibrary>
@@ -59,10 +65,13 @@ void index_violation(const char* kernel, size_t index, size_t count) {
   const Library* _library;
 }
 @synthesize label = _label;
-- (id<MTLDevice>)device { return _device; }
+- (id<MTLDevice>)device {
+  return _device;
+}
 - (NSArray<NSString*>*)functionNames {
   NSMutableArray* names = [NSMutableArray array];
-  for (const Kernel& k : _library->kernels) [names addObject:[NSString stringWithUTF8String:k.name]];
+  for (const Kernel& k : _library->kernels)
+    [names addObject:[NSString stringWithUTF8String:k.name]];
   return names;
 }
 - (id<MTLFunction>)newFunctionWithName:(NSString*)name {
@@ -84,11 +93,21 @@ void index_violation(const char* kernel, size_t index, size_t count) {
   id<MTLDevice> _device;
   const Kernel* _kernel;
 }
-- (NSString*)label { return nil; }
-- (id<MTLDevice>)device { return _device; }
-- (NSUInteger)maxTotalThreadsPerThreadgroup { return 256; }
-- (NSUInteger)threadExecutionWidth { return 32; }
-- (NSUInteger)staticThreadgroupMemoryLength { return 0; }
+- (NSString*)label {
+  return nil;
+}
+- (id<MTLDevice>)device {
+  return _device;
+}
+- (NSUInteger)maxTotalThreadsPerThreadgroup {
+  return 256;
+}
+- (NSUInteger)threadExecutionWidth {
+  return 32;
+}
+- (NSUInteger)staticThreadgroupMemoryLength {
+  return 0;
+}
 @end
 
 id<MTLLibrary> sim_new_library(id<MTLDevice> device, NSString* source, MTLCompileOptions* options,
@@ -132,7 +151,9 @@ struct Slot {
   SimPipeline* _pipeline;
   std::array<Slot, 31> _slots;
 }
-- (MTLDispatchType)dispatchType { return MTLDispatchTypeSerial; }
+- (MTLDispatchType)dispatchType {
+  return MTLDispatchTypeSerial;
+}
 - (void)setComputePipelineState:(id<MTLComputePipelineState>)state {
   if (![self simOpen]) return;
   _pipeline = (SimPipeline*)state;
@@ -192,7 +213,8 @@ struct Slot {
     const Slot& s = _slots[a.index];
     const size_t have = s.store ? s.store->size() - s.offset : s.bytes.size();
     if (!s.set) {
-      violate("Metal kernel %s: argument %s [[buffer(%u)]] is missing", kernel->name, a.name, a.index);
+      violate("Metal kernel %s: argument %s [[buffer(%u)]] is missing", kernel->name, a.name,
+              a.index);
       return;
     }
     if (have < a.element) {
@@ -201,7 +223,8 @@ struct Slot {
       return;
     }
     if (s.bytes.size() && a.writes)
-      violate("Metal kernel %s: argument %s is written, but set by setBytes:", kernel->name, a.name);
+      violate("Metal kernel %s: argument %s is written, but set by setBytes:", kernel->name,
+              a.name);
     if (s.store) (a.writes ? c.writes : c.reads).push_back(s.store);
     bound.push_back(s);
   }

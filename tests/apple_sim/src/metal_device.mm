@@ -10,7 +10,8 @@
 #import "sim.h"
 
 MTLDeviceNotificationName const MTLDeviceWasAddedNotification = @"MTLDeviceWasAdded";
-MTLDeviceNotificationName const MTLDeviceRemovalRequestedNotification = @"MTLDeviceRemovalRequested";
+MTLDeviceNotificationName const MTLDeviceRemovalRequestedNotification =
+    @"MTLDeviceRemovalRequested";
 MTLDeviceNotificationName const MTLDeviceWasRemovedNotification = @"MTLDeviceWasRemoved";
 
 using namespace apple_sim;
@@ -41,24 +42,54 @@ const Kind kKinds[] = {
   }
   return self;
 }
-- (bool)simRemoved { return _removed; }
-- (void)simSetRemoved:(bool)removed { _removed = removed; }
-- (NSString*)name { return [NSString stringWithUTF8String:_kind.title]; }
-- (uint64_t)registryID { return 0x100000100 + _index; }
-- (BOOL)isLowPower { return _kind.low_power; }
-- (BOOL)isHeadless { return _kind.removable; }
-- (BOOL)isRemovable { return _kind.removable; }
-- (BOOL)hasUnifiedMemory { return _kind.unified; }
-- (uint64_t)recommendedMaxWorkingSetSize { return _kind.memory; }
-- (uint64_t)maxTransferRate { return _kind.removable ? 3ull << 30 : 0; }
+- (bool)simRemoved {
+  return _removed;
+}
+- (void)simSetRemoved:(bool)removed {
+  _removed = removed;
+}
+- (NSString*)name {
+  return [NSString stringWithUTF8String:_kind.title];
+}
+- (uint64_t)registryID {
+  return 0x100000100 + _index;
+}
+- (BOOL)isLowPower {
+  return _kind.low_power;
+}
+- (BOOL)isHeadless {
+  return _kind.removable;
+}
+- (BOOL)isRemovable {
+  return _kind.removable;
+}
+- (BOOL)hasUnifiedMemory {
+  return _kind.unified;
+}
+- (uint64_t)recommendedMaxWorkingSetSize {
+  return _kind.memory;
+}
+- (uint64_t)maxTransferRate {
+  return _kind.removable ? 3ull << 30 : 0;
+}
 - (MTLDeviceLocation)location {
   return _kind.removable ? MTLDeviceLocationExternal : MTLDeviceLocationBuiltIn;
 }
-- (NSUInteger)locationNumber { return 0; }
-- (NSUInteger)currentAllocatedSize { return static_cast<NSUInteger>(counters().bytes.load()); }
-- (NSUInteger)maxBufferLength { return _kind.memory / 2; }
-- (NSUInteger)maxThreadgroupMemoryLength { return 32768; }
-- (MTLSize)maxThreadsPerThreadgroup { return MTLSizeMake(1024, 1024, 1024); }
+- (NSUInteger)locationNumber {
+  return 0;
+}
+- (NSUInteger)currentAllocatedSize {
+  return static_cast<NSUInteger>(counters().bytes.load());
+}
+- (NSUInteger)maxBufferLength {
+  return _kind.memory / 2;
+}
+- (NSUInteger)maxThreadgroupMemoryLength {
+  return 32768;
+}
+- (MTLSize)maxThreadsPerThreadgroup {
+  return MTLSizeMake(1024, 1024, 1024);
+}
 - (BOOL)supportsFamily:(MTLGPUFamily)family {
   const bool apple = _kind.unified && !_kind.low_power;
   return family == MTLGPUFamilyMac1 || family == MTLGPUFamilyMac2 ||
@@ -66,8 +97,12 @@ const Kind kKinds[] = {
          family == MTLGPUFamilyCommon3 ||
          (apple && family >= MTLGPUFamilyApple1 && family <= MTLGPUFamilyApple7);
 }
-- (BOOL)supportsFeatureSet:(MTLFeatureSet)set { return set <= MTLFeatureSet_macOS_GPUFamily2_v1; }
-- (id<MTLCommandQueue>)newCommandQueue { return [self newCommandQueueWithMaxCommandBufferCount:64]; }
+- (BOOL)supportsFeatureSet:(MTLFeatureSet)set {
+  return set <= MTLFeatureSet_macOS_GPUFamily2_v1;
+}
+- (id<MTLCommandQueue>)newCommandQueue {
+  return [self newCommandQueueWithMaxCommandBufferCount:64];
+}
 - (id<MTLCommandQueue>)newCommandQueueWithMaxCommandBufferCount:(NSUInteger)limit {
   return _removed ? nil : [[SimQueue alloc] initWithDevice:self limit:limit];
 }

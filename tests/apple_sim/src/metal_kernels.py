@@ -35,7 +35,8 @@ def split_arguments(text: str) -> list[str]:
 
 
 def kernel_entry(name: str, arguments: str) -> tuple[str, str]:
-    table, call = [], []
+    table: list[str] = []
+    call: list[str] = []
     for text in split_arguments(arguments):
         m = ARGUMENT.match(text)
         if not m:

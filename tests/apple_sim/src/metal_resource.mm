@@ -83,14 +83,30 @@ static StorePtr host_access(const StorePtr& store, const char* what) {
   }
   return self;
 }
-- (id<MTLDevice>)device { return _device; }
-- (NSUInteger)length { return _store->size(); }
-- (NSUInteger)allocatedSize { return _store->size(); }
-- (StorePtr)store { return _store; }
-- (MTLStorageMode)storageMode { return _store->mode; }
-- (MTLCPUCacheMode)cpuCacheMode { return MTLCPUCacheModeDefaultCache; }
-- (MTLHazardTrackingMode)hazardTrackingMode { return MTLHazardTrackingModeTracked; }
-- (MTLResourceOptions)resourceOptions { return _store->mode << 4; }
+- (id<MTLDevice>)device {
+  return _device;
+}
+- (NSUInteger)length {
+  return _store->size();
+}
+- (NSUInteger)allocatedSize {
+  return _store->size();
+}
+- (StorePtr)store {
+  return _store;
+}
+- (MTLStorageMode)storageMode {
+  return _store->mode;
+}
+- (MTLCPUCacheMode)cpuCacheMode {
+  return MTLCPUCacheModeDefaultCache;
+}
+- (MTLHazardTrackingMode)hazardTrackingMode {
+  return MTLHazardTrackingModeTracked;
+}
+- (MTLResourceOptions)resourceOptions {
+  return _store->mode << 4;
+}
 - (MTLPurgeableState)setPurgeableState:(MTLPurgeableState)state {
   (void)state;
   return MTLPurgeableStateNonVolatile;
@@ -99,7 +115,8 @@ static StorePtr host_access(const StorePtr& store, const char* what) {
   host_access(_store, "-[MTLBuffer contents]");
   if (_store->mode == MTLStorageModePrivate) return nullptr;
   if (_store->stale && _store->mode == MTLStorageModeManaged)
-    violate("-[MTLBuffer contents] of a managed buffer that the GPU wrote, without synchronisation");
+    violate(
+        "-[MTLBuffer contents] of a managed buffer that the GPU wrote, without synchronisation");
   return _store->host();
 }
 - (void)didModifyRange:(NSRange)range {
@@ -119,12 +136,18 @@ static StorePtr host_access(const StorePtr& store, const char* what) {
 
 static size_t bytes_per_pixel(MTLPixelFormat format) {
   switch (format) {
-    case MTLPixelFormatR16Float: return 2;
-    case MTLPixelFormatRG16Float: return 4;
-    case MTLPixelFormatRGBA16Float: return 8;
-    case MTLPixelFormatR32Float: return 4;
-    case MTLPixelFormatRG32Float: return 8;
-    case MTLPixelFormatRGBA32Float: return 16;
+    case MTLPixelFormatR16Float:
+      return 2;
+    case MTLPixelFormatRG16Float:
+      return 4;
+    case MTLPixelFormatRGBA16Float:
+      return 8;
+    case MTLPixelFormatR32Float:
+      return 4;
+    case MTLPixelFormatRG32Float:
+      return 8;
+    case MTLPixelFormatRGBA32Float:
+      return 16;
     default:
       [NSException raise:NSInvalidArgumentException format:@"pixel format %lu", (NSUInteger)format];
       return 0;
@@ -184,24 +207,56 @@ static size_t bytes_per_pixel(MTLPixelFormat format) {
   }
   return self;
 }
-- (StorePtr)store { return _store; }
-- (id<MTLDevice>)device { return _device; }
-- (NSUInteger)allocatedSize { return _store->size(); }
-- (MTLStorageMode)storageMode { return _store->mode; }
-- (MTLCPUCacheMode)cpuCacheMode { return MTLCPUCacheModeDefaultCache; }
-- (MTLHazardTrackingMode)hazardTrackingMode { return MTLHazardTrackingModeTracked; }
-- (MTLResourceOptions)resourceOptions { return _store->mode << 4; }
+- (StorePtr)store {
+  return _store;
+}
+- (id<MTLDevice>)device {
+  return _device;
+}
+- (NSUInteger)allocatedSize {
+  return _store->size();
+}
+- (MTLStorageMode)storageMode {
+  return _store->mode;
+}
+- (MTLCPUCacheMode)cpuCacheMode {
+  return MTLCPUCacheModeDefaultCache;
+}
+- (MTLHazardTrackingMode)hazardTrackingMode {
+  return MTLHazardTrackingModeTracked;
+}
+- (MTLResourceOptions)resourceOptions {
+  return _store->mode << 4;
+}
 - (MTLPurgeableState)setPurgeableState:(MTLPurgeableState)state {
   (void)state;
   return MTLPurgeableStateNonVolatile;
 }
-- (MTLTextureType)textureType { return _descriptor.textureType; }
-- (MTLPixelFormat)pixelFormat { return _descriptor.pixelFormat; }
-- (NSUInteger)width { return _descriptor.width; }
-- (NSUInteger)height { return _descriptor.height; }
-- (NSUInteger)depth { return 1; }
-- (NSUInteger)arrayLength { return _descriptor.arrayLength; }
-- (NSUInteger)mipmapLevelCount { return 1; }
-- (NSUInteger)sampleCount { return 1; }
-- (MTLTextureUsage)usage { return _descriptor.usage; }
+- (MTLTextureType)textureType {
+  return _descriptor.textureType;
+}
+- (MTLPixelFormat)pixelFormat {
+  return _descriptor.pixelFormat;
+}
+- (NSUInteger)width {
+  return _descriptor.width;
+}
+- (NSUInteger)height {
+  return _descriptor.height;
+}
+- (NSUInteger)depth {
+  return 1;
+}
+- (NSUInteger)arrayLength {
+  return _descriptor.arrayLength;
+}
+- (NSUInteger)mipmapLevelCount {
+  return 1;
+}
+- (NSUInteger)sampleCount {
+  return 1;
+}
+- (MTLTextureUsage)usage {
+  return _descriptor.usage;
+}
 @end

@@ -35,7 +35,9 @@ void store(const ImageRef& image, const Tensor& t, long x = 0, long y = 0, long 
 struct Window {  // one dimension of a filter
   long k = 1, s = 1, d = 1, o = 0;
   long dilated() const { return (k - 1) * d + 1; }
-  long start(long i) const { return o + s * i - dilated() / 2; }  // source position of the first tap
+  long start(long i) const {
+    return o + s * i - dilated() / 2;
+  }  // source position of the first tap
 };
 struct Geometry {
   Window x, y;

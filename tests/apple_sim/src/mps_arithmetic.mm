@@ -39,14 +39,18 @@ float over(float x, float y) { return x / y; }
       return scale * t.at(yy, xx)[sc * c];
     }
   };
-  const Side a{self.primaryOffset.x, self.primaryOffset.y,
+  const Side a{self.primaryOffset.x,
+               self.primaryOffset.y,
                static_cast<long>(self.primaryStrideInPixelsX),
                static_cast<long>(self.primaryStrideInPixelsY),
-               static_cast<long>(_primaryStrideInFeatureChannels), _primaryScale};
-  const Side b{self.secondaryOffset.x, self.secondaryOffset.y,
+               static_cast<long>(_primaryStrideInFeatureChannels),
+               _primaryScale};
+  const Side b{self.secondaryOffset.x,
+               self.secondaryOffset.y,
                static_cast<long>(self.secondaryStrideInPixelsX),
                static_cast<long>(self.secondaryStrideInPixelsY),
-               static_cast<long>(_secondaryStrideInFeatureChannels), _secondaryScale};
+               static_cast<long>(_secondaryStrideInFeatureChannels),
+               _secondaryScale};
   return [=, op = _op, bias = _bias, low = _minimumValue, high = _maximumValue](
              const Tensor& x, const Tensor& z, Tensor& y, long) {
     for (long i = 0; i < y.h; ++i)

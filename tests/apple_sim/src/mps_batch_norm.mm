@@ -1,4 +1,5 @@
-// Batch normalisation (mps-reference 4.4): statistics, application and both gradients share a state.
+// Batch normalisation (mps-reference 4.4): statistics, application and both gradients share a
+// state.
 #include <cstring>
 
 #import "mps.h"
@@ -30,18 +31,32 @@ void put(const StorePtr& s, const std::vector<float>& v) {
 }
 @end
 @implementation MPSCNNBatchNormalizationState
-- (MPSCNNBatchNormalization*)batchNormalization { return _owner; }
+- (MPSCNNBatchNormalization*)batchNormalization {
+  return _owner;
+}
 - (void)reset {
   auto b = _batch;
   if (b->mean->in_flight > 0) violate("-[%s reset] while a command buffer uses it", name_of(self));
   b->count = 0;
 }
-- (id<MTLBuffer>)gamma { return (id<MTLBuffer>)_resources[0]; }
-- (id<MTLBuffer>)beta { return (id<MTLBuffer>)_resources[1]; }
-- (id<MTLBuffer>)mean { return (id<MTLBuffer>)_resources[2]; }
-- (id<MTLBuffer>)variance { return (id<MTLBuffer>)_resources[3]; }
-- (id<MTLBuffer>)gradientForGamma { return _gradients ? (id<MTLBuffer>)_resources[4] : nil; }
-- (id<MTLBuffer>)gradientForBeta { return _gradients ? (id<MTLBuffer>)_resources[5] : nil; }
+- (id<MTLBuffer>)gamma {
+  return (id<MTLBuffer>)_resources[0];
+}
+- (id<MTLBuffer>)beta {
+  return (id<MTLBuffer>)_resources[1];
+}
+- (id<MTLBuffer>)mean {
+  return (id<MTLBuffer>)_resources[2];
+}
+- (id<MTLBuffer>)variance {
+  return (id<MTLBuffer>)_resources[3];
+}
+- (id<MTLBuffer>)gradientForGamma {
+  return _gradients ? (id<MTLBuffer>)_resources[4] : nil;
+}
+- (id<MTLBuffer>)gradientForBeta {
+  return _gradients ? (id<MTLBuffer>)_resources[5] : nil;
+}
 @end
 
 @implementation MPSCNNNormalizationGammaAndBetaState
@@ -108,8 +123,12 @@ void put(const StorePtr& s, const std::vector<float>& v) {
   }
   [_dataSource purge];
 }
-- (void)reloadGammaAndBetaFromDataSource { [self simLoad:true statistics:false]; }
-- (void)reloadMeanAndVarianceFromDataSource { [self simLoad:false statistics:true]; }
+- (void)reloadGammaAndBetaFromDataSource {
+  [self simLoad:true statistics:false];
+}
+- (void)reloadMeanAndVarianceFromDataSource {
+  [self simLoad:false statistics:true];
+}
 - (void)simReload:(id<MTLCommandBuffer>)cb
             state:(MPSState*)state
                 a:(StorePtr)a
@@ -147,7 +166,9 @@ void put(const StorePtr& s, const std::vector<float>& v) {
                to:&Parameters::mean
               and:&Parameters::variance];
 }
-- (BOOL)isResultStateReusedAcrossBatch { return YES; }
+- (BOOL)isResultStateReusedAcrossBatch {
+  return YES;
+}
 - (MPSState*)simStateOn:(id<MTLCommandBuffer>)cb source:(MPSImage*)source {
   if (source.featureChannels != _numberOfFeatureChannels)
     violate("%s: %lu channels for %lu", name_of(self), source.featureChannels,
@@ -171,7 +192,8 @@ static void normalize(const Tensor& x, Tensor& y, const float* mean, const float
 }
 - (Unary)simUnary:(MPSStateBatch*)states {
   (void)states;
-  return [p = _parameters, e = _epsilon, n = _neuron, g = [self simGeometry]](const Tensor& x, Tensor& y, long) {
+  return [p = _parameters, e = _epsilon, n = _neuron, g = [self simGeometry]](const Tensor& x,
+                                                                              Tensor& y, long) {
     normalize(crop(x, g, y.h, y.w), y, p->mean.data(), p->variance.data(), p->gamma.data(),
               p->beta.data(), e, n);
   };
@@ -225,7 +247,9 @@ static void normalize(const Tensor& x, Tensor& y, const float* mean, const float
 @end
 
 @implementation MPSCNNBatchNormalizationStatistics
-- (BOOL)appendBatchBarrier { return YES; }
+- (BOOL)appendBatchBarrier {
+  return YES;
+}
 - (void)encodeBatchToCommandBuffer:(id<MTLCommandBuffer>)cb
                       sourceImages:(MPSImageBatch*)sources
            batchNormalizationState:(MPSCNNBatchNormalizationState*)state {
@@ -266,12 +290,11 @@ static void normalize(const Tensor& x, Tensor& y, const float* mean, const float
 namespace {
 // g times the fused neuron's derivative, and the normalised x, one element at a time.
 template <class F>
-void each(const BatchState& b, const Neuron& neuron, float epsilon, const Tensor& dy, const Tensor& x,
-          F f) {
+void each(const BatchState& b, const Neuron& neuron, float epsilon, const Tensor& dy,
+          const Tensor& x, F f) {
   for (size_t i = 0; i < x.v.size(); ++i) {
     const size_t c = i % static_cast<size_t>(x.c);
-    const float hat =
-        (x.v[i] - b.mean->floats()[c]) / std::sqrt(b.variance->floats()[c] + epsilon);
+    const float hat = (x.v[i] - b.mean->floats()[c]) / std::sqrt(b.variance->floats()[c] + epsilon);
     const float z = hat * b.gamma->floats()[c] + b.beta->floats()[c];
     f(i, c, dy.v[i] * neuron.derivative(z, static_cast<long>(c)), hat);
   }
@@ -320,10 +343,11 @@ Stores reads_of(MPSImageBatch* a, MPSImageBatch* b) {
            std::memset(b->dgamma->gpu.data(), 0, b->dgamma->size());
            std::memset(b->dbeta->gpu.data(), 0, b->dbeta->size());
            for (size_t k = 0; k < xs.size(); ++k)
-             each(*b, n, b->epsilon, load(qs[k]), load(xs[k]), [&](size_t, size_t c, float g, float hat) {
-               b->dgamma->floats()[c] += g * hat;
-               b->dbeta->floats()[c] += g;
-             });
+             each(*b, n, b->epsilon, load(qs[k]), load(xs[k]),
+                  [&](size_t, size_t c, float g, float hat) {
+                    b->dgamma->floats()[c] += g * hat;
+                    b->dbeta->floats()[c] += g;
+                  });
          });
   consume_gradient(cb, gradients, images, state);
 }
@@ -351,8 +375,8 @@ Stores reads_of(MPSImageBatch* a, MPSImageBatch* b) {
   const auto b = state->_batch;
   encode(cb, name_of(self), self.label, reads_of(gradients, images), stores(destinations),
          [=, n = _neuron, qs = refs(gradients), xs = refs(images), into = refs(destinations)] {
-           const float m = static_cast<float>(xs.size()) *
-                           static_cast<float>(xs[0].width * xs[0].height);
+           const float m =
+               static_cast<float>(xs.size()) * static_cast<float>(xs[0].width * xs[0].height);
            for (size_t k = 0; k < xs.size(); ++k) {
              const Tensor x = load(xs[k]);
              Tensor dx(x.h, x.w, x.c);

@@ -31,7 +31,8 @@ struct Weights {
 };
 using WeightsPtr = std::shared_ptr<Weights>;
 
-float read_weight(id<MPSCNNConvolutionDataSource> source, MPSDataType type, const void* p, size_t i) {
+float read_weight(id<MPSCNNConvolutionDataSource> source, MPSDataType type, const void* p,
+                  size_t i) {
   (void)source;
   if (type == MPSDataTypeFloat16) return half_to_float(static_cast<const uint16_t*>(p)[i]);
   return static_cast<const float*>(p)[i];
@@ -116,7 +117,8 @@ void forward(const Geometry& g, const Weights& k, const Tensor& x, Tensor& y) {
     float* out = y.at(oy, ox);
     const float* in = x.at(sy, sx);
     if (k.depthwise) {
-      for (long c = 0; c < k.out; ++c) add<kHalf>(out[c], in[c] * k.w[static_cast<size_t>(c * n + t)]);
+      for (long c = 0; c < k.out; ++c)
+        add<kHalf>(out[c], in[c] * k.w[static_cast<size_t>(c * n + t)]);
       return;
     }
     for (long q = 0; q < k.groups; ++q)
@@ -144,8 +146,8 @@ void data_gradient(const Geometry& g, const Weights& k, const Tensor& dy, Tensor
   });
 }
 
-void weight_gradient(const Geometry& g, const Weights& k, const Tensor& dy, const Tensor& x, float* dw,
-                     float* db) {
+void weight_gradient(const Geometry& g, const Weights& k, const Tensor& dy, const Tensor& x,
+                     float* dw, float* db) {
   const long og = k.out / k.groups, ig = k.in_group(), n = k.kw * k.kh;
   for (long i = 0; i < dy.h * dy.w; ++i)
     for (long o = 0; o < k.out; ++o) db[o] += dy.v[static_cast<size_t>(i * k.out + o)];
@@ -170,11 +172,13 @@ void reload(id kernel, const WeightsPtr& k, id<MTLCommandBuffer> cb,
   }
   Stores reads = {w};
   if (b) reads.push_back(b);
-  encode(cb, name_of(kernel), [kernel label], reads, {k->token}, [=] {
-    k->w = copy_floats(w, wo, k->w.size());
-    k->b = b ? copy_floats(b, bo, k->b.size()) : std::vector<float>(k->b.size(), 0);
-    k->arrange();
-  });
+  encode(
+      cb, name_of(kernel), [kernel label], reads, { k->token },
+      [=] {
+        k->w = copy_floats(w, wo, k->w.size());
+        k->b = b ? copy_floats(b, bo, k->b.size()) : std::vector<float>(k->b.size(), 0);
+        k->arrange();
+      });
   consume_states(cb, @[ state ]);
 }
 void reload_from_source(const WeightsPtr& k, id<MPSCNNConvolutionDataSource> source) {
@@ -228,7 +232,9 @@ std::vector<float> copy_floats(const StorePtr& s, size_t offset, size_t count) {
 }
 @end
 @implementation MPSCNNDepthWiseConvolutionDescriptor
-- (NSUInteger)channelMultiplier { return self.outputFeatureChannels / self.inputFeatureChannels; }
+- (NSUInteger)channelMultiplier {
+  return self.outputFeatureChannels / self.inputFeatureChannels;
+}
 @end
 
 @interface MPSCNNConvolutionGradientState () {
@@ -237,11 +243,21 @@ std::vector<float> copy_floats(const StorePtr& s, size_t offset, size_t count) {
 }
 @end
 @implementation MPSCNNConvolutionGradientState
-- (id<MTLBuffer>)gradientForWeights { return (id<MTLBuffer>)_resources[0]; }
-- (id<MTLBuffer>)gradientForBiases { return (id<MTLBuffer>)_resources[1]; }
-- (MPSCNNConvolution*)convolution { return _owner; }
-- (NSUInteger)sourceWidth { return static_cast<NSUInteger>(_forward.width); }
-- (NSUInteger)sourceHeight { return static_cast<NSUInteger>(_forward.height); }
+- (id<MTLBuffer>)gradientForWeights {
+  return (id<MTLBuffer>)_resources[0];
+}
+- (id<MTLBuffer>)gradientForBiases {
+  return (id<MTLBuffer>)_resources[1];
+}
+- (MPSCNNConvolution*)convolution {
+  return _owner;
+}
+- (NSUInteger)sourceWidth {
+  return static_cast<NSUInteger>(_forward.width);
+}
+- (NSUInteger)sourceHeight {
+  return static_cast<NSUInteger>(_forward.height);
+}
 @end
 
 @implementation MPSCNNConvolutionWeightsAndBiasesState
@@ -286,11 +302,21 @@ std::vector<float> copy_floats(const StorePtr& s, size_t offset, size_t count) {
   }
   return self;
 }
-- (NSUInteger)inputFeatureChannels { return static_cast<NSUInteger>(_weights->in); }
-- (NSUInteger)outputFeatureChannels { return static_cast<NSUInteger>(_weights->out); }
-- (NSUInteger)groups { return static_cast<NSUInteger>(_weights->groups); }
-- (NSUInteger)channelMultiplier { return _weights->depthwise ? 1 : 0; }
-- (BOOL)isResultStateReusedAcrossBatch { return YES; }
+- (NSUInteger)inputFeatureChannels {
+  return static_cast<NSUInteger>(_weights->in);
+}
+- (NSUInteger)outputFeatureChannels {
+  return static_cast<NSUInteger>(_weights->out);
+}
+- (NSUInteger)groups {
+  return static_cast<NSUInteger>(_weights->groups);
+}
+- (NSUInteger)channelMultiplier {
+  return _weights->depthwise ? 1 : 0;
+}
+- (BOOL)isResultStateReusedAcrossBatch {
+  return YES;
+}
 - (NSUInteger)simChannelsFor:(NSUInteger)channels {
   if (static_cast<long>(channels) < _weights->in)
     violate("%s: %lu source channels for a kernel of %ld", name_of(self), channels, _weights->in);
@@ -319,7 +345,9 @@ std::vector<float> copy_floats(const StorePtr& s, size_t offset, size_t count) {
     half ? forward<true>(g, *k, x, y) : forward<false>(g, *k, x, y);
   };
 }
-- (void)reloadWeightsAndBiasesFromDataSource { reload_from_source(_weights, _dataSource); }
+- (void)reloadWeightsAndBiasesFromDataSource {
+  reload_from_source(_weights, _dataSource);
+}
 - (void)reloadWeightsAndBiasesWithCommandBuffer:(id<MTLCommandBuffer>)cb
                                           state:(MPSCNNConvolutionWeightsAndBiasesState*)state {
   KernelUse use(_busy, name_of(self));
@@ -363,9 +391,15 @@ std::vector<float> copy_floats(const StorePtr& s, size_t offset, size_t count) {
   }
   return self;
 }
-- (NSUInteger)sourceGradientFeatureChannels { return static_cast<NSUInteger>(_weights->out); }
-- (NSUInteger)sourceImageFeatureChannels { return static_cast<NSUInteger>(_weights->in); }
-- (NSUInteger)groups { return static_cast<NSUInteger>(_weights->groups); }
+- (NSUInteger)sourceGradientFeatureChannels {
+  return static_cast<NSUInteger>(_weights->out);
+}
+- (NSUInteger)sourceImageFeatureChannels {
+  return static_cast<NSUInteger>(_weights->in);
+}
+- (NSUInteger)groups {
+  return static_cast<NSUInteger>(_weights->groups);
+}
 - (bool)simWritesDestination {
   return _gradientOption & MPSCNNConvolutionGradientOptionGradientWithData;
 }
@@ -396,7 +430,8 @@ std::vector<float> copy_floats(const StorePtr& s, size_t offset, size_t count) {
     if (s != states[0]) violate("%s: the states of a batch are not one state", name_of(self));
   const NSUInteger option = _gradientOption;
   Geometry data, weight;
-  const auto window = [&](int axis, long secondary, long kernel, long primary, Window& d, Window& w) {
+  const auto window = [&](int axis, long secondary, long kernel, long primary, Window& d,
+                          Window& w) {
     w = [self simWindow:axis offset:0];
     w.o = secondary + w.dilated() / 2;
     d = w;
@@ -412,11 +447,12 @@ std::vector<float> copy_floats(const StorePtr& s, size_t offset, size_t count) {
         for (const auto& s : out) std::memset(s->gpu.data(), 0, s->size());
       weight_gradient(weight, *k, dy, x, out[0]->floats(), out[1]->floats());
     }
-    if (option & MPSCNNConvolutionGradientOptionGradientWithData)
-      data_gradient(data, *k, dy, dx);
+    if (option & MPSCNNConvolutionGradientOptionGradientWithData) data_gradient(data, *k, dy, dx);
   };
 }
-- (void)reloadWeightsAndBiasesFromDataSource { reload_from_source(_weights, _dataSource); }
+- (void)reloadWeightsAndBiasesFromDataSource {
+  reload_from_source(_weights, _dataSource);
+}
 - (void)reloadWeightsAndBiasesWithCommandBuffer:(id<MTLCommandBuffer>)cb
                                           state:(MPSCNNConvolutionWeightsAndBiasesState*)state {
   KernelUse use(_busy, name_of(self));

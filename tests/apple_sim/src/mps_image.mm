@@ -1,14 +1,16 @@
-// MPSImage, MPSTemporaryImage, their descriptors, allocators and batches (mps-reference 1.4 to 1.7).
+// MPSImage, MPSTemporaryImage, their descriptors, allocators and batches (mps-reference 1.4
+// to 1.7).
 #include <climits>
 #include <cstring>
 #include <mutex>
 #include <unordered_set>
 
-#import "mps.h"
 #import "metal_command.h"
+#import "mps.h"
 
 using namespace apple_sim;
-extern "C" const MTLRegion MPSRectNoClip = {{0, 0, 0}, {NSUIntegerMax, NSUIntegerMax, NSUIntegerMax}};
+extern "C" const MTLRegion MPSRectNoClip = {{0, 0, 0},
+                                            {NSUIntegerMax, NSUIntegerMax, NSUIntegerMax}};
 
 namespace apple_sim {
 static float component(const ImageRef& i, size_t at) {
@@ -56,12 +58,13 @@ void store(const ImageRef& i, const Tensor& t, long x0, long y0, long first) {
                                            width:(NSUInteger)width
                                           height:(NSUInteger)height
                                  featureChannels:(NSUInteger)channels {
-  return [self imageDescriptorWithChannelFormat:format
-                                          width:width
-                                         height:height
-                                featureChannels:channels
-                                 numberOfImages:1
-                                          usage:MTLTextureUsageShaderRead | MTLTextureUsageShaderWrite];
+  return [self
+      imageDescriptorWithChannelFormat:format
+                                 width:width
+                                height:height
+                       featureChannels:channels
+                        numberOfImages:1
+                                 usage:MTLTextureUsageShaderRead | MTLTextureUsageShaderWrite];
 }
 + (instancetype)imageDescriptorWithChannelFormat:(MPSImageFeatureChannelFormat)format
                                            width:(NSUInteger)width
@@ -131,7 +134,9 @@ static SimAllocator* allocator(bool temporary) {
   long _firstLayer;
 }
 @synthesize label = _label;
-+ (id<MPSImageAllocator>)defaultAllocator { return allocator(false); }
++ (id<MPSImageAllocator>)defaultAllocator {
+  return allocator(false);
+}
 - (instancetype)initWithSimDevice:(id<MTLDevice>)device
                        descriptor:(const MPSImageDescriptor*)descriptor
                         temporary:(TemporaryPtr)temporary {
@@ -143,8 +148,8 @@ static SimAllocator* allocator(bool temporary) {
               _descriptor.featureChannels);
     if (_descriptor.channelFormat != MPSImageFeatureChannelFormatFloat16 &&
         _descriptor.channelFormat != MPSImageFeatureChannelFormatFloat32)
-      [NSException raise:NSInvalidArgumentException format:@"stand-in: channel format %lu",
-                         (NSUInteger)_descriptor.channelFormat];
+      [NSException raise:NSInvalidArgumentException
+                  format:@"stand-in: channel format %lu", (NSUInteger)_descriptor.channelFormat];
     if (_descriptor.storageMode == MTLStorageModeShared)
       violate("MPSImage in shared storage (the header: not on macOS)");
     MTLTextureDescriptor* t = [[MTLTextureDescriptor alloc] init];
@@ -180,30 +185,57 @@ static SimAllocator* allocator(bool temporary) {
                                   height:texture.height
                          featureChannels:channels];
     _descriptor.storageMode = texture.storageMode;
-    if (_descriptor.pixelFormat != texture.pixelFormat ||
-        (channels + 3) / 4 > texture.arrayLength)
+    if (_descriptor.pixelFormat != texture.pixelFormat || (channels + 3) / 4 > texture.arrayLength)
       violate("MPSImage initWithTexture: %lu channels do not fit the texture", channels);
   }
   return self;
 }
-- (void)dealloc { check_dead(_temporary); }
-- (id<MTLDevice>)device { return _simDevice; }
-- (NSUInteger)width { return _descriptor.width; }
-- (NSUInteger)height { return _descriptor.height; }
-- (NSUInteger)featureChannels { return _descriptor.featureChannels; }
-- (NSUInteger)numberOfImages { return _descriptor.numberOfImages; }
-- (MTLTextureType)textureType { return _texture.textureType; }
-- (MTLPixelFormat)pixelFormat { return _texture.pixelFormat; }
-- (MTLTextureUsage)usage { return _descriptor.usage; }
-- (NSUInteger)precision { return [self simRef].half ? 10 : 23; }
-- (MPSImageFeatureChannelFormat)featureChannelFormat { return _descriptor.channelFormat; }
+- (void)dealloc {
+  check_dead(_temporary);
+}
+- (id<MTLDevice>)device {
+  return _simDevice;
+}
+- (NSUInteger)width {
+  return _descriptor.width;
+}
+- (NSUInteger)height {
+  return _descriptor.height;
+}
+- (NSUInteger)featureChannels {
+  return _descriptor.featureChannels;
+}
+- (NSUInteger)numberOfImages {
+  return _descriptor.numberOfImages;
+}
+- (MTLTextureType)textureType {
+  return _texture.textureType;
+}
+- (MTLPixelFormat)pixelFormat {
+  return _texture.pixelFormat;
+}
+- (MTLTextureUsage)usage {
+  return _descriptor.usage;
+}
+- (NSUInteger)precision {
+  return [self simRef].half ? 10 : 23;
+}
+- (MPSImageFeatureChannelFormat)featureChannelFormat {
+  return _descriptor.channelFormat;
+}
 - (size_t)pixelSize {
   const ImageRef r = [self simRef];
   return static_cast<size_t>((r.channels + 3) / 4 * r.lanes * (r.half ? 2 : 4));
 }
-- (id<MTLTexture>)texture { return _texture; }
-- (MPSImage*)parent { return nil; }
-- (NSUInteger)resourceSize { return [_texture store]->size(); }
+- (id<MTLTexture>)texture {
+  return _texture;
+}
+- (MPSImage*)parent {
+  return nil;
+}
+- (NSUInteger)resourceSize {
+  return [_texture store]->size();
+}
 - (ImageRef)simRef {
   ImageRef r;
   r.store = [_texture store];
@@ -262,13 +294,17 @@ static SimAllocator* allocator(bool temporary) {
       }
   if (write && s->mode == MTLStorageModeManaged) s->gpu = s->cpu;
 }
-- (void)simMove:(void*)bytes layout:(MPSDataLayout)layout index:(NSUInteger)index write:(bool)write {
+- (void)simMove:(void*)bytes
+         layout:(MPSDataLayout)layout
+          index:(NSUInteger)index
+          write:(bool)write {
   const NSUInteger e = [self simRef].half ? 2 : 4;
   const bool hwc = layout == MPSDataLayoutHeightxWidthxFeatureChannels;
   [self simMove:bytes
            layout:layout
-      bytesPerRow:self.width * e * (hwc ? self.featureChannels : 1)
-           region:MTLRegionMake2D(0, 0, self.width, self.height)
+      bytesPerRow:self.width * e *
+                  (hwc ? self.featureChannels : 1)region
+                 :MTLRegionMake2D(0, 0, self.width, self.height)
              info:{0, self.featureChannels}
             index:index
             write:write];
@@ -276,7 +312,9 @@ static SimAllocator* allocator(bool temporary) {
 - (void)readBytes:(void*)bytes dataLayout:(MPSDataLayout)layout imageIndex:(NSUInteger)index {
   [self simMove:bytes layout:layout index:index write:false];
 }
-- (void)writeBytes:(const void*)bytes dataLayout:(MPSDataLayout)layout imageIndex:(NSUInteger)index {
+- (void)writeBytes:(const void*)bytes
+        dataLayout:(MPSDataLayout)layout
+        imageIndex:(NSUInteger)index {
   [self simMove:const_cast<void*>(bytes) layout:layout index:index write:true];
 }
 - (void)readBytes:(void*)bytes
@@ -285,7 +323,13 @@ static SimAllocator* allocator(bool temporary) {
                 region:(MTLRegion)region
     featureChannelInfo:(MPSImageReadWriteParams)info
             imageIndex:(NSUInteger)index {
-  [self simMove:bytes layout:layout bytesPerRow:row region:region info:info index:index write:false];
+  [self simMove:bytes
+           layout:layout
+      bytesPerRow:row
+           region:region
+             info:info
+            index:index
+            write:false];
 }
 - (void)writeBytes:(const void*)bytes
             dataLayout:(MPSDataLayout)layout
@@ -314,7 +358,9 @@ static SimAllocator* allocator(bool temporary) {
 @implementation MPSTemporaryImage {
   __weak id<MTLCommandBuffer> _commandBuffer;
 }
-+ (id<MPSImageAllocator>)defaultAllocator { return allocator(true); }
++ (id<MPSImageAllocator>)defaultAllocator {
+  return allocator(true);
+}
 + (instancetype)temporaryImageWithCommandBuffer:(id<MTLCommandBuffer>)cb
                                 imageDescriptor:(const MPSImageDescriptor*)descriptor {
   TemporaryPtr t = make_temporary(cb, "MPSTemporaryImage");
@@ -330,7 +376,9 @@ static SimAllocator* allocator(bool temporary) {
   (void)list;
   [(SimCommandBuffer*)cb simHeap];
 }
-- (NSUInteger)readCount { return static_cast<NSUInteger>(_temporary->reads.load()); }
+- (NSUInteger)readCount {
+  return static_cast<NSUInteger>(_temporary->reads.load());
+}
 - (void)setReadCount:(NSUInteger)count {
   set_reads(_temporary, _commandBuffer, static_cast<long>(count), self);
 }
@@ -358,8 +406,7 @@ NSUInteger MPSImageBatchResourceSize(MPSImageBatch* batch) {
     if (seen.insert((__bridge const void*)i).second) n += i.resourceSize;
   return n;
 }
-NSInteger MPSImageBatchIterate(MPSImageBatch* batch,
-                               NSInteger (^block)(MPSImage*, NSUInteger)) {
+NSInteger MPSImageBatchIterate(MPSImageBatch* batch, NSInteger (^block)(MPSImage*, NSUInteger)) {
   std::unordered_set<const void*> seen;
   NSInteger r = NSIntegerMin;
   for (NSUInteger k = 0; k < batch.count; ++k) {

@@ -92,17 +92,20 @@ struct Placed {
 };
 // Size and offset of one dimension under a padding policy (2.4).
 Placed place(MPSNNPaddingMethod m, const Window& w, long source, bool x) {
-  const long kd = w.dilated(), style = (m & MPSNNPaddingMethodSizeMask) == MPSNNPaddingMethodSizeSame
-                                           ? 0
-                                       : (m & MPSNNPaddingMethodSizeMask) == MPSNNPaddingMethodSizeFull
-                                           ? 1
-                                           : -1;
+  const long kd = w.dilated(),
+             style = (m & MPSNNPaddingMethodSizeMask) == MPSNNPaddingMethodSizeSame   ? 0
+                     : (m & MPSNNPaddingMethodSizeMask) == MPSNNPaddingMethodSizeFull ? 1
+                                                                                      : -1;
   const long reach = source + style * (kd - 1), size = (reach + w.s - 1) / w.s;
   const long extra = (size - 1) * w.s + kd - source;
   long left;
   switch (m & MPSNNPaddingMethodAlignMask) {
-    case MPSNNPaddingMethodAlignTopLeft: left = extra; break;
-    case MPSNNPaddingMethodAlignBottomRight: left = 0; break;
+    case MPSNNPaddingMethodAlignTopLeft:
+      left = extra;
+      break;
+    case MPSNNPaddingMethodAlignBottomRight:
+      left = 0;
+      break;
     default: {
       const NSUInteger r = (m & MPSNNPaddingMethodAddRemainderToMask) >> 2;
       const bool to_start = x ? (r == 0 || r == 2) : (r == 0 || r == 1);
@@ -121,13 +124,17 @@ Placed place(MPSNNPaddingMethod m, const Window& w, long source, bool x) {
   p->_method = method;
   return p;
 }
-- (MPSNNPaddingMethod)paddingMethod { return _method; }
-- (NSString*)label { return @"MPSNNDefaultPadding"; }
+- (MPSNNPaddingMethod)paddingMethod {
+  return _method;
+}
+- (NSString*)label {
+  return @"MPSNNDefaultPadding";
+}
 @end
 static MPSNNDefaultPadding* default_padding() {
-  return [MPSNNDefaultPadding
-      paddingWithMethod:MPSNNPaddingMethodAlignCentered | MPSNNPaddingMethodAddRemainderToTopLeft |
-                        MPSNNPaddingMethodSizeSame];
+  return [MPSNNDefaultPadding paddingWithMethod:MPSNNPaddingMethodAlignCentered |
+                                                MPSNNPaddingMethodAddRemainderToTopLeft |
+                                                MPSNNPaddingMethodSizeSame];
 }
 
 @implementation MPSCNNKernel
@@ -162,7 +169,9 @@ static MPSNNDefaultPadding* default_padding() {
   g.clamp = _edgeMode == MPSImageEdgeModeClamp;
   return g;
 }
-- (NSUInteger)simChannelsFor:(NSUInteger)channels { return channels; }
+- (NSUInteger)simChannelsFor:(NSUInteger)channels {
+  return channels;
+}
 - (Unary)simUnary:(MPSStateBatch*)states {
   (void)states;
   [self doesNotRecognizeSelector:_cmd];
@@ -203,7 +212,8 @@ static MPSNNDefaultPadding* default_padding() {
   if (given <= 0) violate("%s: no source channels at offset %ld", name_of(self), first);
   const long to = bounded(_destinationFeatureChannelOffset);
   long count = bounded([self simChannelsFor:static_cast<NSUInteger>(std::max(0L, given))]);
-  check_channels(self, destination, _destinationFeatureChannelOffset, static_cast<NSUInteger>(count));
+  check_channels(self, destination, _destinationFeatureChannelOffset,
+                 static_cast<NSUInteger>(count));
   count = std::min(count, bounded(destination.featureChannels) - to);
   const Region r = region_of(_clipRect, destination);
   for (MPSState* s in states) {
@@ -215,19 +225,20 @@ static MPSNNDefaultPadding* default_padding() {
     f = {[self simGeometry], bounded(source.width), bounded(source.height), r.w, r.h, here};
   }
   Unary run = [self simUnary:states];
-  encode(cb, name_of(self), self.label, stores(sources),
-         [&] {
-           Stores w = stores(destinations);
-           for (const auto& s : [self simWrites:states]) w.push_back(s);
-           return w;
-         }(),
-         [=, from = refs(sources), into = refs(destinations)] {
-           for (size_t i = 0; i < from.size(); ++i) {
-             Tensor y(r.h, r.w, count);
-             run(load(from[i], first, most), y, static_cast<long>(i));
-             store(into[i], y, r.x, r.y, to);
-           }
-         });
+  encode(
+      cb, name_of(self), self.label, stores(sources),
+      [&] {
+        Stores w = stores(destinations);
+        for (const auto& s : [self simWrites:states]) w.push_back(s);
+        return w;
+      }(),
+      [=, from = refs(sources), into = refs(destinations)] {
+        for (size_t i = 0; i < from.size(); ++i) {
+          Tensor y(r.h, r.w, count);
+          run(load(from[i], first, most), y, static_cast<long>(i));
+          store(into[i], y, r.x, r.y, to);
+        }
+      });
   consume_images(cb, sources);
 }
 - (void)encodeToCommandBuffer:(id<MTLCommandBuffer>)cb
@@ -257,16 +268,18 @@ static MPSNNDefaultPadding* default_padding() {
   MPSImage* s = sources.firstObject;
   const MPSNNPaddingMethod m = _padding.paddingMethod;
   const Geometry g = [self simGeometry];
-  const Placed x = place(m, g.x, bounded(s.width), true), y = place(m, g.y, bounded(s.height), false);
+  const Placed x = place(m, g.x, bounded(s.width), true),
+               y = place(m, g.y, bounded(s.height), false);
   _offset.x = x.offset;
   _offset.y = y.offset;
   const NSUInteger given =
       std::min(s.featureChannels - _sourceFeatureChannelOffset, _sourceFeatureChannelMaxCount);
-  MPSImageDescriptor* d = [MPSImageDescriptor
-      imageDescriptorWithChannelFormat:s.featureChannelFormat
-                                 width:static_cast<NSUInteger>(x.size)
-                                height:static_cast<NSUInteger>(y.size)
-                       featureChannels:_destinationFeatureChannelOffset + [self simChannelsFor:given]];
+  MPSImageDescriptor* d =
+      [MPSImageDescriptor imageDescriptorWithChannelFormat:s.featureChannelFormat
+                                                     width:static_cast<NSUInteger>(x.size)
+                                                    height:static_cast<NSUInteger>(y.size)
+                                           featureChannels:_destinationFeatureChannelOffset +
+                                                           [self simChannelsFor:given]];
   if (m & MPSNNPaddingMethodCustom)
     d = [_padding destinationImageDescriptorForSourceImages:sources
                                                sourceStates:states
@@ -279,7 +292,9 @@ static MPSNNDefaultPadding* default_padding() {
                                                              sourceStates:nil];
   NSMutableArray* out = [NSMutableArray array];
   for (NSUInteger i = 0; i < sources.count; ++i)
-    [out addObject:[_destinationImageAllocator imageForCommandBuffer:cb imageDescriptor:d kernel:self]];
+    [out addObject:[_destinationImageAllocator imageForCommandBuffer:cb
+                                                     imageDescriptor:d
+                                                              kernel:self]];
   return [NSArray arrayWithArray:out];
 }
 - (MPSImageBatch*)encodeBatchToCommandBuffer:(id<MTLCommandBuffer>)cb
@@ -312,15 +327,21 @@ static MPSNNDefaultPadding* default_padding() {
   *state = states[0];
   return out[0];
 }
-- (BOOL)isResultStateReusedAcrossBatch { return NO; }
-- (BOOL)appendBatchBarrier { return NO; }
-- (BOOL)isBackwards { return NO; }
+- (BOOL)isResultStateReusedAcrossBatch {
+  return NO;
+}
+- (BOOL)appendBatchBarrier {
+  return NO;
+}
+- (BOOL)isBackwards {
+  return NO;
+}
 - (MPSStateBatch*)simStates:(id<MTLCommandBuffer>)cb for:(MPSImageBatch*)sources {
   NSMutableArray* states = [NSMutableArray array];
   for (MPSImage* s in sources)
-    [states addObject:states.count && self.isResultStateReusedAcrossBatch
-                          ? states[0]
-                          : [self simStateOn:cb source:s]];
+    [states addObject:states.count && self.isResultStateReusedAcrossBatch ? states[0]
+                                                                          : [self simStateOn:cb
+                                                                                      source:s]];
   return [NSArray arrayWithArray:states];
 }
 - (MPSState*)resultStateForSourceImage:(MPSImage*)source
@@ -367,8 +388,12 @@ static MPSNNDefaultPadding* default_padding() {
   }
   return self;
 }
-- (NSUInteger)simChannelsFor:(NSUInteger)a secondary:(NSUInteger)b { return std::max(a, b); }
-- (bool)simWritesDestination { return true; }
+- (NSUInteger)simChannelsFor:(NSUInteger)a secondary:(NSUInteger)b {
+  return std::max(a, b);
+}
+- (bool)simWritesDestination {
+  return true;
+}
 - (Stores)simWrites:(MPSStateBatch*)states {
   (void)states;
   return {};
@@ -425,7 +450,8 @@ static MPSNNDefaultPadding* default_padding() {
          [=, pa = refs(primaries), pb = refs(secondaries), into = refs(destinations)] {
            for (size_t i = 0; i < pa.size(); ++i) {
              Tensor y(r.h, r.w, count);
-             run(load(pa[i], first_a, most_a), load(pb[i], first_b, most_b), y, static_cast<long>(i));
+             run(load(pa[i], first_a, most_a), load(pb[i], first_b, most_b), y,
+                 static_cast<long>(i));
              if (writes) store(into[i], y, r.x, r.y, to);
            }
          });
@@ -456,18 +482,20 @@ static MPSNNDefaultPadding* default_padding() {
                                            featureChannels:channels];
   NSMutableArray* out = [NSMutableArray array];
   for (NSUInteger i = 0; i < count; ++i)
-    [out addObject:[_destinationImageAllocator imageForCommandBuffer:cb imageDescriptor:d kernel:self]];
+    [out addObject:[_destinationImageAllocator imageForCommandBuffer:cb
+                                                     imageDescriptor:d
+                                                              kernel:self]];
   return [NSArray arrayWithArray:out];
 }
 - (MPSImageBatch*)encodeBatchToCommandBuffer:(id<MTLCommandBuffer>)cb
                                primaryImages:(MPSImageBatch*)a
                              secondaryImages:(MPSImageBatch*)b {
   MPSImage* larger = [a[0] width] * [a[0] height] >= [b[0] width] * [b[0] height] ? a[0] : b[0];
-  MPSImageBatch* d = [self
-      simAllocate:cb
-             like:larger
-         channels:[self simChannelsFor:[a[0] featureChannels] secondary:[b[0] featureChannels]]
-            count:a.count];
+  MPSImageBatch* d = [self simAllocate:cb
+                                  like:larger
+                              channels:[self simChannelsFor:[a[0] featureChannels]
+                                                  secondary:[b[0] featureChannels]]
+                                 count:a.count];
   [self simEncode:cb primaries:a secondaries:b states:nil destinations:d];
   return d;
 }
@@ -476,17 +504,25 @@ static MPSNNDefaultPadding* default_padding() {
                     secondaryImage:(MPSImage*)b {
   return [self encodeBatchToCommandBuffer:cb primaryImages:@[ a ] secondaryImages:@[ b ]][0];
 }
-- (BOOL)isResultStateReusedAcrossBatch { return NO; }
-- (BOOL)appendBatchBarrier { return NO; }
+- (BOOL)isResultStateReusedAcrossBatch {
+  return NO;
+}
+- (BOOL)appendBatchBarrier {
+  return NO;
+}
 @end
 
 @implementation MPSCNNGradientKernel
-- (instancetype)initWithDevice:(id<MTLDevice>)device { return [super initWithDevice:device]; }
+- (instancetype)initWithDevice:(id<MTLDevice>)device {
+  return [super initWithDevice:device];
+}
 - (NSUInteger)simChannelsFor:(NSUInteger)a secondary:(NSUInteger)b {
   (void)a;
   return b;
 }
-- (void)simAdopt:(MPSState*)state { (void)state; }
+- (void)simAdopt:(MPSState*)state {
+  (void)state;
+}
 - (void)simCheck:(MPSStateBatch*)states {
   for (MPSState* s in states)
     if ([s isKindOfClass:[MPSNNGradientState class]] &&
@@ -499,7 +535,11 @@ static MPSNNDefaultPadding* default_padding() {
                     gradientStates:(MPSStateBatch*)states
               destinationGradients:(MPSImageBatch*)destinations {
   [self simCheck:states];
-  [self simEncode:cb primaries:gradients secondaries:images states:states destinations:destinations];
+  [self simEncode:cb
+         primaries:gradients
+       secondaries:images
+            states:states
+      destinations:destinations];
 }
 - (void)encodeToCommandBuffer:(id<MTLCommandBuffer>)cb
                sourceGradient:(MPSImage*)gradient

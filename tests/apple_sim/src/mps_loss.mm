@@ -54,7 +54,9 @@ using namespace apple_sim;
   d->_size = size;
   return d;
 }
-- (instancetype)initPrivate { return [super init]; }
+- (instancetype)initPrivate {
+  return [super init];
+}
 @end
 
 @interface MPSCNNLossLabels () {
@@ -98,11 +100,11 @@ static MPSImage* image_of(id<MTLDevice> device, MPSCNNLossDataDescriptor* d) {
   if ((self = [self initWithSimDevice:device commandBuffer:nil])) {
     _labels = labels;
     _weights = weights;
-    MPSImageDescriptor* d = [MPSImageDescriptor
-        imageDescriptorWithChannelFormat:MPSImageFeatureChannelFormatFloat32
-                                   width:size.width
-                                  height:size.height
-                         featureChannels:size.depth];
+    MPSImageDescriptor* d =
+        [MPSImageDescriptor imageDescriptorWithChannelFormat:MPSImageFeatureChannelFormatFloat32
+                                                       width:size.width
+                                                      height:size.height
+                                             featureChannels:size.depth];
     _loss = [[MPSImage alloc] initWithDevice:device imageDescriptor:d];
     if (!_loss || !labels) return nil;
     if (weights && (weights.width != labels.width || weights.height != labels.height ||
@@ -111,9 +113,15 @@ static MPSImage* image_of(id<MTLDevice> device, MPSCNNLossDataDescriptor* d) {
   }
   return self;
 }
-- (MPSImage*)lossImage { return _loss; }
-- (MPSImage*)labelsImage { return _labels; }
-- (MPSImage*)weightsImage { return _weights; }
+- (MPSImage*)lossImage {
+  return _loss;
+}
+- (MPSImage*)labelsImage {
+  return _labels;
+}
+- (MPSImage*)weightsImage {
+  return _weights;
+}
 - (void)synchronizeOnCommandBuffer:(id<MTLCommandBuffer>)cb {
   [_loss synchronizeOnCommandBuffer:cb];
 }
@@ -186,13 +194,27 @@ void element(const Loss& l, float y, float t, float* loss, float* gradient) {
   }
   return self;
 }
-- (MPSCNNLossType)lossType { return _descriptor.lossType; }
-- (MPSCNNReductionType)reductionType { return _descriptor.reductionType; }
-- (float)weight { return _descriptor.weight; }
-- (float)labelSmoothing { return _descriptor.labelSmoothing; }
-- (NSUInteger)numberOfClasses { return _descriptor.numberOfClasses; }
-- (float)epsilon { return _descriptor.epsilon; }
-- (float)delta { return _descriptor.delta; }
+- (MPSCNNLossType)lossType {
+  return _descriptor.lossType;
+}
+- (MPSCNNReductionType)reductionType {
+  return _descriptor.reductionType;
+}
+- (float)weight {
+  return _descriptor.weight;
+}
+- (float)labelSmoothing {
+  return _descriptor.labelSmoothing;
+}
+- (NSUInteger)numberOfClasses {
+  return _descriptor.numberOfClasses;
+}
+- (float)epsilon {
+  return _descriptor.epsilon;
+}
+- (float)delta {
+  return _descriptor.delta;
+}
 - (void)encodeBatchToCommandBuffer:(id<MTLCommandBuffer>)cb
                       sourceImages:(MPSImageBatch*)sources
                             labels:(MPSCNNLossLabelsBatch*)labels
@@ -208,8 +230,12 @@ void element(const Loss& l, float y, float t, float* loss, float* gradient) {
     return;
   }
   const int reduction = _descriptor.reductionType;
-  Loss l{static_cast<int>(_descriptor.lossType), _descriptor.weight, _descriptor.labelSmoothing,
-         static_cast<float>(_descriptor.numberOfClasses), _descriptor.epsilon, _descriptor.delta};
+  Loss l{static_cast<int>(_descriptor.lossType),
+         _descriptor.weight,
+         _descriptor.labelSmoothing,
+         static_cast<float>(_descriptor.numberOfClasses),
+         _descriptor.epsilon,
+         _descriptor.delta};
   MPSImage* s = sources[0];
   std::vector<ImageRef> ts, ws, ls;
   Stores reads = stores(sources), writes = stores(destinations);
@@ -239,8 +265,10 @@ void element(const Loss& l, float y, float t, float* loss, float* gradient) {
                const auto at = static_cast<size_t>(p * y.c);
                float top = -INFINITY, sum = 0;
                if (l.type == MPSCNNLossTypeSoftMaxCrossEntropy) {
-                 for (long c = 0; c < y.c; ++c) top = std::max(top, y.v[at + static_cast<size_t>(c)]);
-                 for (long c = 0; c < y.c; ++c) sum += std::exp(y.v[at + static_cast<size_t>(c)] - top);
+                 for (long c = 0; c < y.c; ++c)
+                   top = std::max(top, y.v[at + static_cast<size_t>(c)]);
+                 for (long c = 0; c < y.c; ++c)
+                   sum += std::exp(y.v[at + static_cast<size_t>(c)] - top);
                }
                for (long c = 0; c < y.c; ++c) {
                  const size_t i = at + static_cast<size_t>(c);
@@ -265,7 +293,8 @@ void element(const Loss& l, float y, float t, float* loss, float* gradient) {
                store(ls[k], losses);
                continue;
              }
-             double total = l.type == MPSCNNLossTypeCosineDistance ? static_cast<double>(l.weight) : 0;
+             double total =
+                 l.type == MPSCNNLossTypeCosineDistance ? static_cast<double>(l.weight) : 0;
              for (float x : losses.v) total += static_cast<double>(x);
              double count = 1;
              if (reduction == MPSCNNReductionTypeMean)

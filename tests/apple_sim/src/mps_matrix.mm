@@ -44,8 +44,12 @@ static size_t element_size(MPSDataType t) { return (t & 0xffff) >> 3; }
 + (size_t)rowBytesForColumns:(NSUInteger)columns dataType:(MPSDataType)type {
   return (columns * element_size(type) + 15) / 16 * 16;
 }
-- (NSUInteger)matrices { return _count; }
-- (NSUInteger)matrixBytes { return _stride; }
+- (NSUInteger)matrices {
+  return _count;
+}
+- (NSUInteger)matrixBytes {
+  return _stride;
+}
 @end
 @implementation MPSVectorDescriptor
 + (instancetype)vectorDescriptorWithLength:(NSUInteger)length dataType:(MPSDataType)type {
@@ -57,8 +61,12 @@ static size_t element_size(MPSDataType t) { return (t & 0xffff) >> 3; }
 + (size_t)vectorBytesForLength:(NSUInteger)length dataType:(MPSDataType)type {
   return length * element_size(type);
 }
-- (NSUInteger)vectors { return 1; }
-- (NSUInteger)vectorBytes { return _length * element_size(_dataType); }
+- (NSUInteger)vectors {
+  return 1;
+}
+- (NSUInteger)vectorBytes {
+  return _length * element_size(_dataType);
+}
 @end
 
 @implementation MPSMatrix
@@ -91,8 +99,12 @@ static size_t element_size(MPSDataType t) { return (t & 0xffff) >> 3; }
   const size_t bytes = descriptor.matrices * descriptor.matrixBytes;
   return [self initWithBuffer:make_buffer(device, bytes) offset:0 descriptor:descriptor];
 }
-- (NSUInteger)resourceSize { return _data.length; }
-- (void)synchronizeOnCommandBuffer:(id<MTLCommandBuffer>)cb { sim_synchronize(cb, _data); }
+- (NSUInteger)resourceSize {
+  return _data.length;
+}
+- (void)synchronizeOnCommandBuffer:(id<MTLCommandBuffer>)cb {
+  sim_synchronize(cb, _data);
+}
 static void sim_synchronize(id<MTLCommandBuffer> cb, id<MTLBuffer> buffer) {
   if (buffer.storageMode != MTLStorageModeManaged) return;
   id<MTLBlitCommandEncoder> blit = [cb blitCommandEncoder];
@@ -125,8 +137,12 @@ static void sim_synchronize(id<MTLCommandBuffer> cb, id<MTLBuffer> buffer) {
                        offset:0
                    descriptor:descriptor];
 }
-- (NSUInteger)resourceSize { return _data.length; }
-- (void)synchronizeOnCommandBuffer:(id<MTLCommandBuffer>)cb { sim_synchronize(cb, _data); }
+- (NSUInteger)resourceSize {
+  return _data.length;
+}
+- (void)synchronizeOnCommandBuffer:(id<MTLCommandBuffer>)cb {
+  sim_synchronize(cb, _data);
+}
 @end
 
 namespace {

@@ -8,60 +8,85 @@ using namespace apple_sim;
 namespace apple_sim {
 float Neuron::value(float x, long channel) const {
   switch (type) {
-    case MPSCNNNeuronTypeReLU: return x >= 0 ? x : a == 0 && !std::isnan(x) ? 0 : a * x;
-    case MPSCNNNeuronTypeLinear: return a * x + b;
-    case MPSCNNNeuronTypeSigmoid: return 1 / (1 + std::exp(-x));
-    case MPSCNNNeuronTypeHardSigmoid: return std::min(std::max(a * x + b, 0.f), 1.f);
-    case MPSCNNNeuronTypeTanH: return a * std::tanh(b * x);
-    case MPSCNNNeuronTypeAbsolute: return std::fabs(x);
+    case MPSCNNNeuronTypeReLU:
+      return x >= 0 ? x : a == 0 && !std::isnan(x) ? 0 : a * x;
+    case MPSCNNNeuronTypeLinear:
+      return a * x + b;
+    case MPSCNNNeuronTypeSigmoid:
+      return 1 / (1 + std::exp(-x));
+    case MPSCNNNeuronTypeHardSigmoid:
+      return std::min(std::max(a * x + b, 0.f), 1.f);
+    case MPSCNNNeuronTypeTanH:
+      return a * std::tanh(b * x);
+    case MPSCNNNeuronTypeAbsolute:
+      return std::fabs(x);
     case MPSCNNNeuronTypeSoftPlus: {
       const float t = b * x;
       return a * (std::max(t, 0.f) + std::log1p(std::exp(-std::fabs(t))));
     }
-    case MPSCNNNeuronTypeSoftSign: return x / (1 + std::fabs(x));
-    case MPSCNNNeuronTypeELU: return x >= 0 ? x : a * std::expm1(x);
-    case MPSCNNNeuronTypePReLU: return x >= 0 ? x : slopes[static_cast<size_t>(channel)] * x;
-    case MPSCNNNeuronTypeReLUN: return std::min(x >= 0 ? x : a * x, b);
-    case MPSCNNNeuronTypePower: return std::pow(a * x + b, c);
+    case MPSCNNNeuronTypeSoftSign:
+      return x / (1 + std::fabs(x));
+    case MPSCNNNeuronTypeELU:
+      return x >= 0 ? x : a * std::expm1(x);
+    case MPSCNNNeuronTypePReLU:
+      return x >= 0 ? x : slopes[static_cast<size_t>(channel)] * x;
+    case MPSCNNNeuronTypeReLUN:
+      return std::min(x >= 0 ? x : a * x, b);
+    case MPSCNNNeuronTypePower:
+      return std::pow(a * x + b, c);
     case MPSCNNNeuronTypeExponential:
       return c == -1 ? std::exp(a * x + b) : std::pow(c, a * x + b);
     case MPSCNNNeuronTypeLogarithm: {
       const float l = std::log(a * x + b);
       return c == -1 ? l : l / std::log(c);
     }
-    case MPSCNNNeuronTypeGeLU: return 0.5f * x * (1 + std::erf(x * static_cast<float>(M_SQRT1_2)));
-    default: return x;
+    case MPSCNNNeuronTypeGeLU:
+      return 0.5f * x * (1 + std::erf(x * static_cast<float>(M_SQRT1_2)));
+    default:
+      return x;
   }
 }
 float Neuron::derivative(float x, long channel) const {
   switch (type) {
-    case MPSCNNNeuronTypeReLU: return x >= 0 ? 1 : a;
-    case MPSCNNNeuronTypeLinear: return a;
+    case MPSCNNNeuronTypeReLU:
+      return x >= 0 ? 1 : a;
+    case MPSCNNNeuronTypeLinear:
+      return a;
     case MPSCNNNeuronTypeSigmoid: {
       const float s = value(x, channel);
       return s * (1 - s);
     }
-    case MPSCNNNeuronTypeHardSigmoid: return a * x + b >= 0 && a * x + b <= 1 ? a : 0;
+    case MPSCNNNeuronTypeHardSigmoid:
+      return a * x + b >= 0 && a * x + b <= 1 ? a : 0;
     case MPSCNNNeuronTypeTanH: {
       const float t = std::tanh(b * x);
       return a * b * (1 - t * t);
     }
-    case MPSCNNNeuronTypeAbsolute: return x > 0 ? 1 : x < 0 ? -1 : 0;
-    case MPSCNNNeuronTypeSoftPlus: return a * b / (1 + std::exp(-b * x));
+    case MPSCNNNeuronTypeAbsolute:
+      return x > 0 ? 1 : x < 0 ? -1 : 0;
+    case MPSCNNNeuronTypeSoftPlus:
+      return a * b / (1 + std::exp(-b * x));
     case MPSCNNNeuronTypeSoftSign: {
       const float t = 1 + std::fabs(x);
       return 1 / (t * t);
     }
-    case MPSCNNNeuronTypeELU: return x >= 0 ? 1 : a * std::exp(x);
-    case MPSCNNNeuronTypePReLU: return x >= 0 ? 1 : slopes[static_cast<size_t>(channel)];
-    case MPSCNNNeuronTypeReLUN: return x < 0 ? a : x < b ? 1 : 0;  // experiment 8
-    case MPSCNNNeuronTypePower: return a * c * std::pow(a * x + b, c - 1);
-    case MPSCNNNeuronTypeExponential: return a * (c == -1 ? 1 : std::log(c)) * value(x, channel);
-    case MPSCNNNeuronTypeLogarithm: return a / ((c == -1 ? 1 : std::log(c)) * (a * x + b));
+    case MPSCNNNeuronTypeELU:
+      return x >= 0 ? 1 : a * std::exp(x);
+    case MPSCNNNeuronTypePReLU:
+      return x >= 0 ? 1 : slopes[static_cast<size_t>(channel)];
+    case MPSCNNNeuronTypeReLUN:
+      return x < 0 ? a : x < b ? 1 : 0;  // experiment 8
+    case MPSCNNNeuronTypePower:
+      return a * c * std::pow(a * x + b, c - 1);
+    case MPSCNNNeuronTypeExponential:
+      return a * (c == -1 ? 1 : std::log(c)) * value(x, channel);
+    case MPSCNNNeuronTypeLogarithm:
+      return a / ((c == -1 ? 1 : std::log(c)) * (a * x + b));
     case MPSCNNNeuronTypeGeLU:
       return 0.5f * (1 + std::erf(x * static_cast<float>(M_SQRT1_2))) +
              x * std::exp(-0.5f * x * x) * 0.3989422804f;
-    default: return 1;
+    default:
+      return 1;
   }
 }
 Neuron neuron_of(MPSNNNeuronDescriptor* d) {
@@ -88,7 +113,9 @@ Neuron neuron_of(MPSNNNeuronDescriptor* d) {
   d.c = c;
   return d;
 }
-- (instancetype)initPrivate { return [super init]; }
+- (instancetype)initPrivate {
+  return [super init];
+}
 + (MPSNNNeuronDescriptor*)cnnNeuronDescriptorWithType:(MPSCNNNeuronType)type {
   return [self cnnNeuronDescriptorWithType:type a:0 b:0 c:0];
 }
@@ -106,8 +133,10 @@ Neuron neuron_of(MPSNNNeuronDescriptor* d) {
 }
 - (id)copyWithZone:(NSZone*)zone {
   (void)zone;
-  MPSNNNeuronDescriptor* d =
-      [MPSNNNeuronDescriptor cnnNeuronDescriptorWithType:_neuronType a:_a b:_b c:_c];
+  MPSNNNeuronDescriptor* d = [MPSNNNeuronDescriptor cnnNeuronDescriptorWithType:_neuronType
+                                                                              a:_a
+                                                                              b:_b
+                                                                              c:_c];
   d.data = _data;
   return d;
 }
@@ -220,7 +249,8 @@ static void softmax_gradient(const Tensor& q, const Tensor& y, Tensor& dx, bool 
 // The generator is not documented (experiment 13). Here the mask is a function of the seed, the
 // image's place in the batch and the element.
 static bool keeps(uint64_t seed, long image, size_t element, float keep) {
-  uint64_t z = seed * 0x9e3779b97f4a7c15 + static_cast<uint64_t>(image) * 0xbf58476d1ce4e5b9 + element;
+  uint64_t z =
+      seed * 0x9e3779b97f4a7c15 + static_cast<uint64_t>(image) * 0xbf58476d1ce4e5b9 + element;
   for (int i = 0; i < 2; ++i) {
     z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9;
     z = (z ^ (z >> 27)) * 0x94d049bb133111eb;
@@ -235,7 +265,8 @@ static bool keeps(uint64_t seed, long image, size_t element, float keep) {
 }
 @end
 static void check_keep(id kernel, float keep) {
-  if (!(keep > 0 && keep < 1)) violate("%s: keepProbability %g", name_of(kernel), static_cast<double>(keep));
+  if (!(keep > 0 && keep < 1))
+    violate("%s: keepProbability %g", name_of(kernel), static_cast<double>(keep));
 }
 @implementation MPSCNNDropout
 - (instancetype)initWithDevice:(id<MTLDevice>)device
@@ -251,8 +282,8 @@ static void check_keep(id kernel, float keep) {
   return self;
 }
 - (MPSState*)simStateOn:(id<MTLCommandBuffer>)cb source:(MPSImage*)source {
-  MPSCNNDropoutGradientState* s =
-      [[MPSCNNDropoutGradientState alloc] initWithSimDevice:self.device commandBuffer:cb];
+  MPSCNNDropoutGradientState* s = [[MPSCNNDropoutGradientState alloc] initWithSimDevice:self.device
+                                                                          commandBuffer:cb];
   [s simAddBuffer:source.width * source.height * source.featureChannels * 4];
   return s;
 }
@@ -266,9 +297,11 @@ static void check_keep(id kernel, float keep) {
     for (long i = 0; i < y.h; ++i)
       for (long j = 0; j < y.w; ++j)
         for (long c = 0; c < y.c; ++c) {
-          const long my = stride.height ? i : 0, mx = stride.width ? j : 0, mc = stride.depth ? c : 0;
+          const long my = stride.height ? i : 0, mx = stride.width ? j : 0,
+                     mc = stride.depth ? c : 0;
           const auto at = static_cast<size_t>((i * y.w + j) * y.c + c);
-          const bool kept = keeps(seed, image, static_cast<size_t>((my * y.w + mx) * y.c + mc), keep);
+          const bool kept =
+              keeps(seed, image, static_cast<size_t>((my * y.w + mx) * y.c + mc), keep);
           if (mask) mask[at] = kept;
           y.v[at] = kept ? s.v[at] / keep : 0;
         }

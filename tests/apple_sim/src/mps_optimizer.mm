@@ -103,7 +103,9 @@ using Rule = std::function<void(float g, float& w, float* m, float* v)>;
   }
   return self;
 }
-- (void)setLearningRate:(float)rate { _learningRate = rate; }
+- (void)setLearningRate:(float)rate {
+  _learningRate = rate;
+}
 - (Rule)simRule {
   [self doesNotRecognizeSelector:_cmd];
   return nullptr;
@@ -146,13 +148,13 @@ using Rule = std::function<void(float g, float& w, float* m, float* v)>;
   check_states(self, cb, @[ gradient, source ], "read");
   std::vector<std::array<Slice, 5>> parts;
   const NSUInteger given = m ? m.count : v ? v.count : 2;  // one vector: the biases stay
-  parts.push_back({slice(gradient.gradientForWeights, 0), slice(source.weights, source.weightsOffset),
-                   slice(m.count > 0 ? m[0] : nil), slice(v.count > 0 ? v[0] : nil),
-                   slice(result.weights, result.weightsOffset)});
+  parts.push_back({slice(gradient.gradientForWeights, 0),
+                   slice(source.weights, source.weightsOffset), slice(m.count > 0 ? m[0] : nil),
+                   slice(v.count > 0 ? v[0] : nil), slice(result.weights, result.weightsOffset)});
   if (given > 1 && source.biases && result.biases)
-    parts.push_back({slice(gradient.gradientForBiases, 0), slice(source.biases, source.biasesOffset),
-                     slice(m.count > 1 ? m[1] : nil), slice(v.count > 1 ? v[1] : nil),
-                     slice(result.biases, result.biasesOffset)});
+    parts.push_back({slice(gradient.gradientForBiases, 0),
+                     slice(source.biases, source.biasesOffset), slice(m.count > 1 ? m[1] : nil),
+                     slice(v.count > 1 ? v[1] : nil), slice(result.biases, result.biasesOffset)});
   [self simEncode:cb parts:parts];
   consume_states(cb, @[ gradient, source ]);
 }
@@ -175,8 +177,8 @@ using Rule = std::function<void(float g, float& w, float* m, float* v)>;
   return self;
 }
 - (Rule)simRule {
-  return [lr = self.learningRate, mu = _momentumScale, nesterov = static_cast<bool>(_useNesterovMomentum)](
-             float g, float& w, float* m, float*) {
+  return [lr = self.learningRate, mu = _momentumScale,
+          nesterov = static_cast<bool>(_useNesterovMomentum)](float g, float& w, float* m, float*) {
     if (!m) {
       w -= lr * g;
     } else if (nesterov) {
@@ -217,7 +219,7 @@ using Rule = std::function<void(float g, float& w, float* m, float* v)>;
 }
 - (Rule)simRule {
   return [lr = self.learningRate, d = static_cast<float>(_decay), e = _epsilon](float g, float& w,
-                                                                               float*, float* s) {
+                                                                                float*, float* s) {
     *s = d * *s + (1 - d) * g * g;
     w -= lr * g / (std::sqrt(*s) + e);
   };

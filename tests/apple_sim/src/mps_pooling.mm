@@ -19,8 +19,8 @@ long visit(const Pool& p, long oy, long ox, long h, long w, F f) {
     for (long u = 0; u < p.g.x.k; ++u) {
       const long y = p.g.y.start(oy) + p.g.y.d * v, x = p.g.x.start(ox) + p.g.x.d * u;
       const bool inside = y >= 0 && x >= 0 && y < h && x < w;
-      const bool counts = !p.g.clamp || (y >= -p.band_y && x >= -p.band_x && y < h + p.band_y &&
-                                         x < w + p.band_x);
+      const bool counts =
+          !p.g.clamp || (y >= -p.band_y && x >= -p.band_x && y < h + p.band_y && x < w + p.band_x);
       n += counts;
       if (inside || !p.g.clamp) f(y, x, inside);
     }
@@ -95,7 +95,11 @@ void backward(const Pool& p, const Tensor& dy, const Tensor& x, Tensor& dx, long
 - (instancetype)initWithDevice:(id<MTLDevice>)device
                    kernelWidth:(NSUInteger)kw
                   kernelHeight:(NSUInteger)kh {
-  return [self initWithDevice:device kernelWidth:kw kernelHeight:kh strideInPixelsX:1 strideInPixelsY:1];
+  return [self initWithDevice:device
+                  kernelWidth:kw
+                 kernelHeight:kh
+              strideInPixelsX:1
+              strideInPixelsY:1];
 }
 - (instancetype)initWithDevice:(id<MTLDevice>)device
                    kernelWidth:(NSUInteger)kw
@@ -106,7 +110,9 @@ void backward(const Pool& p, const Tensor& dy, const Tensor& x, Tensor& dx, long
     [self simSetKernelWidth:kw height:kh strideX:sx strideY:sy dilationX:1 dilationY:1];
   return self;
 }
-- (Pool)simPool { return {Kind::max, [self simGeometry]}; }
+- (Pool)simPool {
+  return {Kind::max, [self simGeometry]};
+}
 - (Unary)simUnary:(MPSStateBatch*)states {
   (void)states;
   return [p = [self simPool]](const Tensor& x, Tensor& y, long) { forward(p, x, y); };
@@ -121,7 +127,9 @@ void backward(const Pool& p, const Tensor& dy, const Tensor& x, Tensor& dx, long
 }
 @end
 @implementation MPSCNNPoolingL2Norm
-- (Pool)simPool { return {Kind::l2, [self simGeometry]}; }
+- (Pool)simPool {
+  return {Kind::l2, [self simGeometry]};
+}
 @end
 @implementation MPSCNNDilatedPoolingMax
 - (instancetype)initWithDevice:(id<MTLDevice>)device
@@ -131,7 +139,11 @@ void backward(const Pool& p, const Tensor& dy, const Tensor& x, Tensor& dx, long
                  dilationRateY:(NSUInteger)dy
                strideInPixelsX:(NSUInteger)sx
                strideInPixelsY:(NSUInteger)sy {
-  if ((self = [super initWithDevice:device kernelWidth:kw kernelHeight:kh strideInPixelsX:sx strideInPixelsY:sy]))
+  if ((self = [super initWithDevice:device
+                        kernelWidth:kw
+                       kernelHeight:kh
+                    strideInPixelsX:sx
+                    strideInPixelsY:sy]))
     [self simSetKernelWidth:kw height:kh strideX:sx strideY:sy dilationX:dx dilationY:dy];
   return self;
 }
@@ -147,7 +159,11 @@ void backward(const Pool& p, const Tensor& dy, const Tensor& x, Tensor& dx, long
 - (instancetype)initWithDevice:(id<MTLDevice>)device
                    kernelWidth:(NSUInteger)kw
                   kernelHeight:(NSUInteger)kh {
-  return [self initWithDevice:device kernelWidth:kw kernelHeight:kh strideInPixelsX:1 strideInPixelsY:1];
+  return [self initWithDevice:device
+                  kernelWidth:kw
+                 kernelHeight:kh
+              strideInPixelsX:1
+              strideInPixelsY:1];
 }
 - (instancetype)initWithDevice:(id<MTLDevice>)device
                    kernelWidth:(NSUInteger)kw
@@ -174,14 +190,16 @@ void backward(const Pool& p, const Tensor& dy, const Tensor& x, Tensor& dx, long
   const Forward& f = ((MPSNNGradientState*)state)->_forward;
   self.secondaryOffset = {f.geometry.x.o, f.geometry.y.o, 0};
   self.secondaryEdgeMode = f.geometry.clamp ? MPSImageEdgeModeClamp : MPSImageEdgeModeZero;
-  self.sourceSize = MTLSizeMake(static_cast<NSUInteger>(f.out_width),
-                                static_cast<NSUInteger>(f.out_height), 1);
+  self.sourceSize =
+      MTLSizeMake(static_cast<NSUInteger>(f.out_width), static_cast<NSUInteger>(f.out_height), 1);
 }
 - (Binary)simBinary:(MPSStateBatch*)states {
   (void)states;
   if (self.primaryOffset.x || self.primaryOffset.y)
-    [NSException raise:NSInvalidArgumentException format:@"stand-in: pooling gradient primaryOffset"];
-  return [p = [self simPool], size = _sourceSize](const Tensor& dy, const Tensor& x, Tensor& dx, long) {
+    [NSException raise:NSInvalidArgumentException
+                format:@"stand-in: pooling gradient primaryOffset"];
+  return [p = [self simPool], size = _sourceSize](const Tensor& dy, const Tensor& x, Tensor& dx,
+                                                  long) {
     const auto cut = [](NSUInteger n, long limit) {
       return n > static_cast<NSUInteger>(limit) ? limit : static_cast<long>(n);
     };
@@ -215,7 +233,11 @@ void backward(const Pool& p, const Tensor& dy, const Tensor& x, Tensor& dx, long
                  dilationRateY:(NSUInteger)dy
                strideInPixelsX:(NSUInteger)sx
                strideInPixelsY:(NSUInteger)sy {
-  if ((self = [super initWithDevice:device kernelWidth:kw kernelHeight:kh strideInPixelsX:sx strideInPixelsY:sy])) {
+  if ((self = [super initWithDevice:device
+                        kernelWidth:kw
+                       kernelHeight:kh
+                    strideInPixelsX:sx
+                    strideInPixelsY:sy])) {
     _x.d = static_cast<long>(dx);
     _y.d = static_cast<long>(dy);
   }

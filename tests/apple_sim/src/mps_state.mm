@@ -35,12 +35,14 @@ using namespace apple_sim;
   }
   return self;
 }
-- (void)dealloc { check_dead(_temporary); }
+- (void)dealloc {
+  check_dead(_temporary);
+}
 - (StorePtr)simAddBuffer:(size_t)bytes {
-  SimBuffer* b = [[SimBuffer alloc]
-      initWithDevice:_simDevice
-              length:bytes
-                mode:_temporary ? MTLStorageModePrivate : MTLStorageModeManaged];
+  SimBuffer* b =
+      [[SimBuffer alloc] initWithDevice:_simDevice
+                                 length:bytes
+                                   mode:_temporary ? MTLStorageModePrivate : MTLStorageModeManaged];
   [_resources addObject:b];
   if (_temporary) _temporary->stores.push_back([b store]);
   return [b store];
@@ -65,7 +67,9 @@ using namespace apple_sim;
 + (instancetype)temporaryStateWithCommandBuffer:(id<MTLCommandBuffer>)cb {
   return [[self alloc] initWithSimDevice:cb.device commandBuffer:cb];
 }
-- (NSUInteger)resourceCount { return _resources.count; }
+- (NSUInteger)resourceCount {
+  return _resources.count;
+}
 - (id<MTLResource>)resourceAtIndex:(NSUInteger)index allocateMemory:(BOOL)allocate {
   (void)allocate;
   return _resources[index];
@@ -81,7 +85,9 @@ using namespace apple_sim;
   for (id<MTLResource> r in _resources) n += r.allocatedSize;
   return n;
 }
-- (BOOL)isTemporary { return _temporary != nullptr; }
+- (BOOL)isTemporary {
+  return _temporary != nullptr;
+}
 - (NSUInteger)readCount {
   return _temporary ? static_cast<NSUInteger>(_temporary->reads.load()) : 0;
 }

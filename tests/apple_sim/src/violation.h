@@ -8,7 +8,8 @@ void violate(const char* format, ...) __attribute__((format(printf, 1, 2)));
 void count_encode(const char* class_name);
 
 struct Counters {
-  std::atomic<long> buffers{0}, bytes{0}, heaps{0}, blits{0}, synchronizations{0}, waits{0}, commits{0};
+  std::atomic<long> buffers{0}, bytes{0}, heaps{0}, blits{0}, synchronizations{0}, waits{0},
+      commits{0};
 };
 Counters& counters();
 

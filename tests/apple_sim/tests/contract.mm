@@ -101,10 +101,10 @@ const bool encoders = add_test("commits, encoders, early and unsynchronised read
     [copy_kernel() encodeToCommandBuffer:cb sourceImage:x destinationImage:x];
     finish(cb);
   });
-  VIOLATES("added after the commit", {
+  VIOLATES("addCompletedHandler:] after the commit", {
     id<MTLCommandBuffer> cb = [queue() commandBuffer];
     finish(cb);
-    [cb addCompletedHandler:^(id<MTLCommandBuffer>) {
+    [cb addCompletedHandler:^(id<MTLCommandBuffer>){
     }];
   });
   VIOLATES("before the commit", {
@@ -152,12 +152,14 @@ id<MTLComputePipelineState> pipeline(NSString* name) {
   MTLCompileOptions* options = [[MTLCompileOptions alloc] init];
   options.fastMathEnabled = NO;
   NSError* error = nil;
-  id<MTLLibrary> library = [device() newLibraryWithSource:[NSString stringWithUTF8String:text.str().c_str()]
-                                                  options:options
-                                                    error:&error];
+  id<MTLLibrary> library =
+      [device() newLibraryWithSource:[NSString stringWithUTF8String:text.str().c_str()]
+                             options:options
+                               error:&error];
   CHECK(library && !error);
   CHECK(library.functionNames.count == 2);
-  return [device() newComputePipelineStateWithFunction:[library newFunctionWithName:name] error:&error];
+  return [device() newComputePipelineStateWithFunction:[library newFunctionWithName:name]
+                                                 error:&error];
 }
 struct ScaleParameters {
   float factor;
@@ -171,23 +173,27 @@ void scale(id<MTLBuffer> x, id<MTLBuffer> y, ScaleParameters p, size_t bytes, NS
   [e setBuffer:x offset:0 atIndex:0];
   [e setBuffer:y offset:0 atIndex:1];
   [e setBytes:&p length:bytes atIndex:2];
-  [e dispatchThreadgroups:MTLSizeMake(groups, 1, 1) threadsPerThreadgroup:MTLSizeMake(threads, 1, 1)];
+  [e dispatchThreadgroups:MTLSizeMake(groups, 1, 1)
+      threadsPerThreadgroup:MTLSizeMake(threads, 1, 1)];
   [e endEncoding];
   if (y) synchronize(cb, y);
   finish(cb);
 }
-const bool metal = add_test("Metal kernels run by name, with checked arguments, grids and indices", [] {
-  id<MTLBuffer> x = buffer({1, 2, 3}), y = buffer({0, 0, 0});
-  scale(x, y, {2, 3}, sizeof(ScaleParameters), 1, 32);
-  NEAR(floats(y), {2, 4, 6});
-  VIOLATES("argument y [[buffer(1)]] is missing",
-           { scale(x, nil, {2, 3}, sizeof(ScaleParameters), 1, 32); });
-  VIOLATES("needs 8", { scale(x, y, {2, 3}, 4, 1, 32); });
-  VIOLATES("grid", { scale(x, y, {2, 3}, sizeof(ScaleParameters), 1, 4096); });
-  VIOLATES("index 3 of a buffer of 3 elements", { scale(x, y, {2, 4}, sizeof(ScaleParameters), 1, 32); });
-  NSError* error = nil;
-  CHECK(![device() newLibraryWithSource:@"kernel void f() {}" options:nil error:&error] && error);
-});
+const bool metal =
+    add_test("Metal kernels run by name, with checked arguments, grids and indices", [] {
+      id<MTLBuffer> x = buffer({1, 2, 3}), y = buffer({0, 0, 0});
+      scale(x, y, {2, 3}, sizeof(ScaleParameters), 1, 32);
+      NEAR(floats(y), {2, 4, 6});
+      VIOLATES("argument y [[buffer(1)]] is missing",
+               { scale(x, nil, {2, 3}, sizeof(ScaleParameters), 1, 32); });
+      VIOLATES("needs 8", { scale(x, y, {2, 3}, 4, 1, 32); });
+      VIOLATES("grid", { scale(x, y, {2, 3}, sizeof(ScaleParameters), 1, 4096); });
+      VIOLATES("index 3 of a buffer of 3 elements",
+               { scale(x, y, {2, 4}, sizeof(ScaleParameters), 1, 32); });
+      NSError* error = nil;
+      CHECK(![device() newLibraryWithSource:@"kernel void f() {}" options:nil error:&error] &&
+            error);
+    });
 
 const bool faults = add_test("faults: command buffer errors, allocation, removal", [] {
   MPSImage *x = image(1, 1, 1, {1}), *y = image(1, 1, 1, {7});
@@ -247,7 +253,8 @@ const bool selectors = add_test("what is not simulated fails by name", [] {
                                         sourceStates:nil
                                     destinationImage:nil];
   } @catch (NSException* e) {
-    named = std::string(e.reason.UTF8String).find("MPSCNNNeuron encodingStorageSize") != std::string::npos;
+    named = std::string(e.reason.UTF8String).find("MPSCNNNeuron encodingStorageSize") !=
+            std::string::npos;
   }
   CHECK(named);
 });
@@ -260,7 +267,9 @@ const bool order = add_test("two in flight complete in order, handlers on anothe
   for (int i = 0; i < 20; ++i) {
     @autoreleasepool {
       last = [queue() commandBuffer];
-      [copy_kernel() encodeToCommandBuffer:last sourceImage:image(1, 1, 1, {1}) destinationImage:blank(1, 1, 1)];
+      [copy_kernel() encodeToCommandBuffer:last
+                               sourceImage:image(1, 1, 1, {1})
+                          destinationImage:blank(1, 1, 1)];
       [last addCompletedHandler:^(id<MTLCommandBuffer>) {
         *w += d->fetch_add(1) != i || std::this_thread::get_id() == here;
       }];
@@ -280,7 +289,9 @@ const bool threads = add_test("two threads with queues of their own", [] {
         id<MTLCommandBuffer> cb = [q commandBuffer];
         MPSTemporaryImage* t = temporary(cb, 2, 2, 3);
         MPSImage* y = blank(2, 2, 3);
-        [copy_kernel() encodeToCommandBuffer:cb sourceImage:image(2, 2, 3, V(12, 4)) destinationImage:t];
+        [copy_kernel() encodeToCommandBuffer:cb
+                                 sourceImage:image(2, 2, 3, V(12, 4))
+                            destinationImage:t];
         [copy_kernel() encodeToCommandBuffer:cb sourceImage:t destinationImage:y];
         CHECK(run_and_read(cb, y) == V(12, 4));
       }

@@ -10,8 +10,7 @@ struct ScaleParameters {
 };
 
 kernel void scale(device const float* x [[buffer(0)]], device float* y [[buffer(1)]],
-                  constant ScaleParameters& p [[buffer(2)]],
-                  uint id [[thread_position_in_grid]]) {
+                  constant ScaleParameters& p [[buffer(2)]], uint id [[thread_position_in_grid]]) {
   if (id < p.count) y[id] = p.factor * x[id];
 }
 

@@ -18,7 +18,8 @@ V forward(Kernel* k, MPSImage* x, MPSImage* y) {
 const bool offsets = add_test("convolution: offset is the centre tap", [] {
   MPSImage* x = image(1, 5, 1, {1, 2, 3, 4, 5});
   MPSCNNConvolution* k =
-      [[MPSCNNConvolution alloc] initWithDevice:device() weights:source(1, 3, 1, 1, {1, 10, 100}, {0.5f})];
+      [[MPSCNNConvolution alloc] initWithDevice:device()
+                                        weights:source(1, 3, 1, 1, {1, 10, 100}, {0.5f})];
   NEAR(forward(k, x, blank(1, 5, 1)), {210.5f, 321.5f, 432.5f, 543.5f, 54.5f});
   k.offset = {1, 0, 0};  // "valid"
   NEAR(forward(k, x, blank(1, 3, 1)), {321.5f, 432.5f, 543.5f});
@@ -26,20 +27,21 @@ const bool offsets = add_test("convolution: offset is the centre tap", [] {
 
 // 2.3, even kernel: one more tap on the left; k = 2, offset 1 - pad.
 const bool even = add_test("convolution: an even kernel reaches further to the left", [] {
-  MPSCNNConvolution* k =
-      [[MPSCNNConvolution alloc] initWithDevice:device() weights:source(1, 2, 1, 1, {1, 10}, {})];
+  MPSCNNConvolution* k = [[MPSCNNConvolution alloc] initWithDevice:device()
+                                                           weights:source(1, 2, 1, 1, {1, 10}, {})];
   NEAR(forward(k, image(1, 3, 1, {1, 2, 3}), blank(1, 3, 1)), {10, 21, 32});
 });
 
 // 2.4 table: k 3, stride 2, same, source 4: remainder top-left 1 / 0, bottom-right 0 / 1.
 const bool padding = add_test("padding policies: the table of 2.4", [] {
   MPSCNNConvolution* k =
-      [[MPSCNNConvolution alloc] initWithDevice:device() weights:source(3, 3, 1, 1, V(9, 1), {}, 2)];
+      [[MPSCNNConvolution alloc] initWithDevice:device()
+                                        weights:source(3, 3, 1, 1, V(9, 1), {}, 2)];
   MPSImage* x = blank(4, 4, 1);
   MPSImageDescriptor* d = [k destinationImageDescriptorForSourceImages:@[ x ] sourceStates:nil];
   CHECK(d.width == 2 && k.offset.x == 0 && k.offset.y == 0);
-  k.padding = [MPSNNDefaultPadding paddingWithMethod:MPSNNPaddingMethodAddRemainderToBottomRight |
-                                                     MPSNNPaddingMethodSizeSame];
+  k.padding = [MPSNNDefaultPadding
+      paddingWithMethod:MPSNNPaddingMethodAddRemainderToBottomRight | MPSNNPaddingMethodSizeSame];
   [k destinationImageDescriptorForSourceImages:@[ x ] sourceStates:nil];
   CHECK(k.offset.x == 1 && k.offset.y == 1);
   k.padding = [MPSNNDefaultPadding paddingWithMethod:MPSNNPaddingMethodSizeValidOnly];
@@ -56,33 +58,37 @@ const bool ohwi = add_test("convolution: weights are OHWI, channels in fours do 
 });
 
 // 3.3: weights are rounded to half unless kernelWeightsDataType is float32. 1 + 2^-12 is no half.
-const bool precision = add_test("convolution: kernel weights are halves unless asked otherwise", [] {
-  const float w = 1 + 1.f / 4096;
-  MPSImage* x = image(1, 1, 1, {4096});
-  for (bool half : {false, true}) {
-    MPSCNNConvolution* k = [[MPSCNNConvolution alloc] initWithDevice:device()
-                                                             weights:source(1, 1, 1, 1, {w}, {}, 1, half)];
-    NEAR(forward(k, x, blank(1, 1, 1)), {half ? 4096.f : 4097.f});
-  }
-});
+const bool precision =
+    add_test("convolution: kernel weights are halves unless asked otherwise", [] {
+      const float w = 1 + 1.f / 4096;
+      MPSImage* x = image(1, 1, 1, {4096});
+      for (bool half : {false, true}) {
+        MPSCNNConvolution* k =
+            [[MPSCNNConvolution alloc] initWithDevice:device()
+                                              weights:source(1, 1, 1, 1, {w}, {}, 1, half)];
+        NEAR(forward(k, x, blank(1, 1, 1)), {half ? 4096.f : 4097.f});
+      }
+    });
 
-const bool half_image = add_test("float16 images round to nearest even and overflow to infinity", [] {
-  MPSCNNNeuron* k = [[MPSCNNNeuron alloc]
-        initWithDevice:device()
-      neuronDescriptor:[MPSNNNeuronDescriptor cnnNeuronDescriptorWithType:MPSCNNNeuronTypeNone]];
-  MPSImage* y = blank(1, 1, 4, true);
-  id<MTLCommandBuffer> cb = [queue() commandBuffer];
-  [k encodeToCommandBuffer:cb
-               sourceImage:image(1, 1, 4, {2049, 2051, 1.f / 16777216, -65504})
-          destinationImage:y];
-  NEAR(run_and_read(cb, y), {2048, 2052, 1.f / 16777216, -65504});
-});
+const bool half_image =
+    add_test("float16 images round to nearest even and overflow to infinity", [] {
+      MPSCNNNeuron* k = [[MPSCNNNeuron alloc]
+            initWithDevice:device()
+          neuronDescriptor:[MPSNNNeuronDescriptor
+                               cnnNeuronDescriptorWithType:MPSCNNNeuronTypeNone]];
+      MPSImage* y = blank(1, 1, 4, true);
+      id<MTLCommandBuffer> cb = [queue() commandBuffer];
+      [k encodeToCommandBuffer:cb
+                   sourceImage:image(1, 1, 4, {2049, 2051, 1.f / 16777216, -65504})
+              destinationImage:y];
+      NEAR(run_and_read(cb, y), {2048, 2052, 1.f / 16777216, -65504});
+    });
 
 // 1x1 convolution with 2049 ones and a half accumulator: 2048 + 1 = 2048 in halves.
 const bool half_sum = add_test("convolution: the half accumulator rounds every sum", [] {
-  MPSCNNConvolution* k = [[MPSCNNConvolution alloc]
-      initWithDevice:device()
-             weights:source(1, 2, 2, 1, {2048, 1, 1, 1}, {}, 1, true)];
+  MPSCNNConvolution* k =
+      [[MPSCNNConvolution alloc] initWithDevice:device()
+                                        weights:source(1, 2, 2, 1, {2048, 1, 1, 1}, {}, 1, true)];
   k.offset = {1, 0, 0};
   k.accumulatorPrecisionOption = MPSNNConvolutionAccumulatorPrecisionOptionHalf;
   NEAR(forward(k, image(1, 2, 2, {1, 1, 1, 1}), blank(1, 1, 1)), {2048});
@@ -95,7 +101,8 @@ const bool half_sum = add_test("convolution: the half accumulator rounds every s
 const bool gradient = add_test("convolution gradient: data, weights over the batch, biases", [] {
   Source* s = source(1, 3, 1, 1, {1, 10, 100}, {0});
   MPSCNNConvolution* k = [[MPSCNNConvolution alloc] initWithDevice:device() weights:s];
-  MPSCNNConvolutionGradient* q = [[MPSCNNConvolutionGradient alloc] initWithDevice:device() weights:s];
+  MPSCNNConvolutionGradient* q = [[MPSCNNConvolutionGradient alloc] initWithDevice:device()
+                                                                           weights:s];
   MPSImage* x = image(1, 3, 1, {1, 2, 3});
   MPSImage* g = image(1, 3, 1, {1, 2, 3});
   for (bool manual : {false, true}) {
@@ -136,8 +143,8 @@ const bool gradient = add_test("convolution gradient: data, weights over the bat
 
 // 3.4: reload on the command buffer, ordered with the encodes before and after.
 const bool reload = add_test("convolution: weights reloaded from a state", [] {
-  MPSCNNConvolution* k =
-      [[MPSCNNConvolution alloc] initWithDevice:device() weights:source(1, 1, 1, 1, {2}, {0})];
+  MPSCNNConvolution* k = [[MPSCNNConvolution alloc] initWithDevice:device()
+                                                           weights:source(1, 1, 1, 1, {2}, {0})];
   MPSImage *x = image(1, 1, 1, {3}), *before = blank(1, 1, 1), *after = blank(1, 1, 1);
   id<MTLCommandBuffer> cb = [queue() commandBuffer];
   [k encodeToCommandBuffer:cb sourceImage:x destinationImage:before];
@@ -155,14 +162,20 @@ const bool reload = add_test("convolution: weights reloaded from a state", [] {
 const bool pooling = add_test("pooling: windows, edges, gradients", [] {
   const V values = {-1, -2, -3, -4, -5, -6, -7, -8, -9};
   MPSImage* x = image(3, 3, 1, values);
-  MPSCNNPoolingMax* max = [[MPSCNNPoolingMax alloc] initWithDevice:device() kernelWidth:2 kernelHeight:2
-                                                   strideInPixelsX:2 strideInPixelsY:2];
+  MPSCNNPoolingMax* max = [[MPSCNNPoolingMax alloc] initWithDevice:device()
+                                                       kernelWidth:2
+                                                      kernelHeight:2
+                                                   strideInPixelsX:2
+                                                   strideInPixelsY:2];
   max.offset = {1, 1, 0};
   NEAR(forward(max, x, blank(2, 2, 1)), {-1, 0, 0, 0});  // edge zero takes part as 0
   max.edgeMode = MPSImageEdgeModeClamp;
   NEAR(forward(max, x, blank(2, 2, 1)), {-1, -3, -7, -9});
-  MPSCNNPoolingAverage* mean = [[MPSCNNPoolingAverage alloc] initWithDevice:device() kernelWidth:2
-                                   kernelHeight:2 strideInPixelsX:2 strideInPixelsY:2];
+  MPSCNNPoolingAverage* mean = [[MPSCNNPoolingAverage alloc] initWithDevice:device()
+                                                                kernelWidth:2
+                                                               kernelHeight:2
+                                                            strideInPixelsX:2
+                                                            strideInPixelsY:2];
   mean.offset = {1, 1, 0};
   NEAR(forward(mean, x, blank(2, 2, 1)), {-3, -9.f / 4, -15.f / 4, -9.f / 4});
   mean.edgeMode = MPSImageEdgeModeClamp;
@@ -172,14 +185,23 @@ const bool pooling = add_test("pooling: windows, edges, gradients", [] {
   for (bool average : {false, true}) {
     MPSCNNPooling* f = average ? mean : (MPSCNNPooling*)max;
     MPSCNNPoolingGradient* q =
-        average ? [[MPSCNNPoolingAverageGradient alloc] initWithDevice:device() kernelWidth:2 kernelHeight:2
-                                                       strideInPixelsX:2 strideInPixelsY:2]
+        average ? [[MPSCNNPoolingAverageGradient alloc] initWithDevice:device()
+                                                           kernelWidth:2
+                                                          kernelHeight:2
+                                                       strideInPixelsX:2
+                                                       strideInPixelsY:2]
                 : (MPSCNNPoolingGradient*)[[MPSCNNPoolingMaxGradient alloc] initWithDevice:device()
-                      kernelWidth:2 kernelHeight:2 strideInPixelsX:2 strideInPixelsY:2];
+                                                                               kernelWidth:2
+                                                                              kernelHeight:2
+                                                                           strideInPixelsX:2
+                                                                           strideInPixelsY:2];
     q.destinationImageAllocator = [MPSImage defaultAllocator];
     id<MTLCommandBuffer> cb = [queue() commandBuffer];
     MPSState* state = [f resultStateForSourceImage:x sourceStates:nil destinationImage:g];
-    [f encodeToCommandBuffer:cb sourceImage:x destinationState:state destinationImage:blank(2, 2, 1)];
+    [f encodeToCommandBuffer:cb
+                 sourceImage:x
+            destinationState:state
+            destinationImage:blank(2, 2, 1)];
     MPSImage* dx = [q encodeToCommandBuffer:cb sourceGradient:g sourceImage:x gradientState:state];
     if (average)
       NEAR(run_and_read(cb, dx), {1, 1, 4, 1, 1, 4, 6, 6, 16});
@@ -208,19 +230,32 @@ const bool neurons = add_test("neurons: values and derivatives", [] {
       {MPSCNNNeuronTypeELU, 1, 0, 0, {e1 - 1, 0, 2}, {e1, 1, 1}},
       {MPSCNNNeuronTypeReLUN, 0, 1, 0, {0, 0, 1}, {0, 1, 0}},
       {MPSCNNNeuronTypePower, 1, 2, 2, {1, 4, 16}, {2, 4, 8}},
-      {MPSCNNNeuronTypeExponential, 1, 0, 2, {0.5f, 1, 4}, {0.5f * 0.6931472f, 0.6931472f, 4 * 0.6931472f}},
+      {MPSCNNNeuronTypeExponential,
+       1,
+       0,
+       2,
+       {0.5f, 1, 4},
+       {0.5f * 0.6931472f, 0.6931472f, 4 * 0.6931472f}},
       {MPSCNNNeuronTypeLogarithm, 1, 2, -1, {0, 0.6931472f, 1.3862944f}, {1, 0.5f, 0.25f}},
   };
   MPSImage *x = image(1, 3, 1, {-1, 0, 2}), *g = image(1, 3, 1, {1, 1, 1});
   for (const Case& c : cases) {
-    MPSNNNeuronDescriptor* d = [MPSNNNeuronDescriptor cnnNeuronDescriptorWithType:c.type a:c.a b:c.b c:c.c];
+    MPSNNNeuronDescriptor* d = [MPSNNNeuronDescriptor cnnNeuronDescriptorWithType:c.type
+                                                                                a:c.a
+                                                                                b:c.b
+                                                                                c:c.c];
     MPSCNNNeuron* k = [[MPSCNNNeuron alloc] initWithDevice:device() neuronDescriptor:d];
-    MPSCNNNeuronGradient* q = [[MPSCNNNeuronGradient alloc] initWithDevice:device() neuronDescriptor:d];
+    MPSCNNNeuronGradient* q = [[MPSCNNNeuronGradient alloc] initWithDevice:device()
+                                                          neuronDescriptor:d];
     MPSImage *y = blank(1, 3, 1), *dx = blank(1, 3, 1);
     id<MTLCommandBuffer> cb = [queue() commandBuffer];
     MPSState* state = [k resultStateForSourceImage:x sourceStates:nil destinationImage:y];
     [k encodeToCommandBuffer:cb sourceImage:x destinationState:state destinationImage:y];
-    [q encodeToCommandBuffer:cb sourceGradient:g sourceImage:x gradientState:state destinationGradient:dx];
+    [q encodeToCommandBuffer:cb
+              sourceGradient:g
+                 sourceImage:x
+               gradientState:state
+         destinationGradient:dx];
     [y synchronizeOnCommandBuffer:cb];
     NEAR(run_and_read(cb, dx), c.d);
     NEAR(read(y), c.y);
@@ -267,15 +302,19 @@ const bool matrices = add_test("images to a matrix and back", [] {
   id<MTLBuffer> data = buffer(V(12, 0));
   MPSMatrix* m = [[MPSMatrix alloc]
       initWithBuffer:data
-          descriptor:[MPSMatrixDescriptor matrixDescriptorWithRows:2 columns:6 rowBytes:24
+          descriptor:[MPSMatrixDescriptor matrixDescriptorWithRows:2
+                                                           columns:6
+                                                          rowBytes:24
                                                           dataType:MPSDataTypeFloat32]];
   MPSImageBatch* x = @[ image(1, 2, 3, {1, 2, 3, 4, 5, 6}), image(1, 2, 3, {7, 8, 9, 10, 11, 12}) ];
   MPSImageBatch* y = @[ blank(1, 2, 3), blank(1, 2, 3) ];
   id<MTLCommandBuffer> cb = [queue() commandBuffer];
-  MPSImageCopyToMatrix* there = [[MPSImageCopyToMatrix alloc]
-      initWithDevice:device() dataLayout:MPSDataLayoutHeightxWidthxFeatureChannels];
-  MPSMatrixCopyToImage* back = [[MPSMatrixCopyToImage alloc]
-      initWithDevice:device() dataLayout:MPSDataLayoutFeatureChannelsxHeightxWidth];
+  MPSImageCopyToMatrix* there =
+      [[MPSImageCopyToMatrix alloc] initWithDevice:device()
+                                        dataLayout:MPSDataLayoutHeightxWidthxFeatureChannels];
+  MPSMatrixCopyToImage* back =
+      [[MPSMatrixCopyToImage alloc] initWithDevice:device()
+                                        dataLayout:MPSDataLayoutFeatureChannelsxHeightxWidth];
   [there encodeBatchToCommandBuffer:cb sourceImages:x destinationMatrix:m];
   [back encodeBatchToCommandBuffer:cb sourceMatrix:m destinationImages:y];
   synchronize(cb, data);

@@ -33,8 +33,9 @@ void near(const char* file, int line, const std::vector<float>& got, const std::
           float tolerance) {
   bool same = got.size() == want.size();
   for (size_t i = 0; same && i < got.size(); ++i)
-    same = std::isnan(want[i]) ? std::isnan(got[i])
-                               : std::fabs(got[i] - want[i]) <= tolerance * std::max(1.f, std::fabs(want[i]));
+    same = std::isnan(want[i])
+               ? std::isnan(got[i])
+               : std::fabs(got[i] - want[i]) <= tolerance * std::max(1.f, std::fabs(want[i]));
   if (same) return;
   std::string text = "got";
   for (float x : got) text += " " + std::to_string(x);
@@ -42,7 +43,8 @@ void near(const char* file, int line, const std::vector<float>& got, const std::
   for (float x : want) text += " " + std::to_string(x);
   fail(file, line, text);
 }
-void expect_violation(const char* file, int line, const char* text, const std::function<void()>& body) {
+void expect_violation(const char* file, int line, const char* text,
+                      const std::function<void()>& body) {
   @autoreleasepool {
     body();
   }
@@ -61,7 +63,8 @@ id<MTLCommandQueue> queue() {
 }
 static float from_half(uint16_t h) {
   const int e = (h >> 10) & 31, m = h & 1023;
-  const float v = e ? std::ldexp(static_cast<float>(m + 1024), e - 25) : std::ldexp(static_cast<float>(m), -24);
+  const float v =
+      e ? std::ldexp(static_cast<float>(m + 1024), e - 25) : std::ldexp(static_cast<float>(m), -24);
   return h & 0x8000 ? -v : v;
 }
 static MPSImageDescriptor* describe(long h, long w, long c, bool half) {
@@ -81,7 +84,8 @@ MPSImage* image(long h, long w, long c, const std::vector<float>& values, bool h
   return i;
 }
 MPSTemporaryImage* temporary(id<MTLCommandBuffer> cb, long h, long w, long c) {
-  return [MPSTemporaryImage temporaryImageWithCommandBuffer:cb imageDescriptor:describe(h, w, c, false)];
+  return [MPSTemporaryImage temporaryImageWithCommandBuffer:cb
+                                            imageDescriptor:describe(h, w, c, false)];
 }
 std::vector<float> read(MPSImage* i) {
   const size_t n = i.width * i.height * i.featureChannels;
@@ -133,21 +137,37 @@ void synchronize(id<MTLCommandBuffer> cb, id<MTLBuffer> b) {
   }
   return self;
 }
-- (MPSDataType)dataType { return MPSDataTypeFloat32; }
-- (MPSCNNConvolutionDescriptor*)descriptor { return _descriptor; }
-- (void*)weights { return _weights.data(); }
-- (float*)biasTerms { return _bias.empty() ? nullptr : _bias.data(); }
-- (BOOL)load { return _loaded = true; }
-- (void)purge { _loaded = false; }
-- (NSString*)label { return nil; }
-- (MPSDataType)kernelWeightsDataType { return _half ? MPSDataTypeFloat16 : MPSDataTypeFloat32; }
+- (MPSDataType)dataType {
+  return MPSDataTypeFloat32;
+}
+- (MPSCNNConvolutionDescriptor*)descriptor {
+  return _descriptor;
+}
+- (void*)weights {
+  return _weights.data();
+}
+- (float*)biasTerms {
+  return _bias.empty() ? nullptr : _bias.data();
+}
+- (BOOL)load {
+  return _loaded = true;
+}
+- (void)purge {
+  _loaded = false;
+}
+- (NSString*)label {
+  return nil;
+}
+- (MPSDataType)kernelWeightsDataType {
+  return _half ? MPSDataTypeFloat16 : MPSDataTypeFloat32;
+}
 - (id)copyWithZone:(NSZone*)zone {
   (void)zone;
   return self;
 }
 @end
-Source* source(long kh, long kw, long in, long out, std::vector<float> w, std::vector<float> b, long stride,
-               bool half) {
+Source* source(long kh, long kw, long in, long out, std::vector<float> w, std::vector<float> b,
+               long stride, bool half) {
   MPSCNNConvolutionDescriptor* d = [MPSCNNConvolutionDescriptor
       cnnConvolutionDescriptorWithKernelWidth:static_cast<NSUInteger>(kw)
                                  kernelHeight:static_cast<NSUInteger>(kh)

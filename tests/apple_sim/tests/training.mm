@@ -52,14 +52,29 @@ const bool loss = add_test("softmax cross-entropy and MSE, per image", [] {
   }
   return self;
 }
-- (NSUInteger)numberOfFeatureChannels { return 1; }
-- (float*)gamma { return _values; }
-- (float*)beta { return _values + 1; }
-- (float*)mean { return _values + 2; }
-- (float*)variance { return _values + 3; }
-- (BOOL)load { return YES; }
-- (void)purge {}
-- (NSString*)label { return nil; }
+- (NSUInteger)numberOfFeatureChannels {
+  return 1;
+}
+- (float*)gamma {
+  return _values;
+}
+- (float*)beta {
+  return _values + 1;
+}
+- (float*)mean {
+  return _values + 2;
+}
+- (float*)variance {
+  return _values + 3;
+}
+- (BOOL)load {
+  return YES;
+}
+- (void)purge {
+}
+- (NSString*)label {
+  return nil;
+}
 - (id)copyWithZone:(NSZone*)zone {
   (void)zone;
   return self;
@@ -67,8 +82,8 @@ const bool loss = add_test("softmax cross-entropy and MSE, per image", [] {
 @end
 
 namespace {
-// 4.4 over two images {0, 2} and {4, 6}: mean 3, biased variance 5, normalised {-3, -1, 1, 3}/sqrt 5.
-// g = {1, 0, 0, 0}: dbeta 1, dgamma -3/sqrt 5, dx = 2/sqrt 5 (g - 1/4 - hat dgamma/4).
+// 4.4 over two images {0, 2} and {4, 6}: mean 3, biased variance 5, normalised {-3, -1, 1,
+// 3}/sqrt 5. g = {1, 0, 0, 0}: dbeta 1, dgamma -3/sqrt 5, dx = 2/sqrt 5 (g - 1/4 - hat dgamma/4).
 const bool norm = add_test("batch normalisation: statistics over the batch, gradients", [] {
   MPSCNNBatchNormalization* bn =
       [[MPSCNNBatchNormalization alloc] initWithDevice:device() dataSource:[[Norm alloc] init]];
@@ -83,8 +98,10 @@ const bool norm = add_test("batch normalisation: statistics over the batch, grad
   MPSImageBatch* y = @[ blank(1, 2, 1), blank(1, 2, 1) ];
   MPSImageBatch* dx = @[ blank(1, 2, 1), blank(1, 2, 1) ];
   id<MTLCommandBuffer> cb = [queue() commandBuffer];
-  MPSCNNBatchNormalizationState* s = (MPSCNNBatchNormalizationState*)
-      [bn resultStateForSourceImage:x[0] sourceStates:nil destinationImage:y[0]];
+  MPSCNNBatchNormalizationState* s =
+      (MPSCNNBatchNormalizationState*)[bn resultStateForSourceImage:x[0]
+                                                       sourceStates:nil
+                                                   destinationImage:y[0]];
   [st encodeBatchToCommandBuffer:cb sourceImages:x batchNormalizationState:s];
   [bn encodeBatchToCommandBuffer:cb sourceImages:x batchNormalizationState:s destinationImages:y];
   [sg encodeBatchToCommandBuffer:cb sourceGradients:g sourceImages:x batchNormalizationState:s];
@@ -126,10 +143,16 @@ const bool dropout = add_test("dropout: one mask for forward and gradient, by se
                                                           maskStrideInPixels:MTLSizeMake(1, 1, 1)];
     MPSImage *x = image(1, 1, n, V(n, 3)), *y = blank(1, 1, n), *dx = blank(1, 1, n);
     id<MTLCommandBuffer> cb = [queue() commandBuffer];
-    MPSState* s = [k temporaryResultStateForCommandBuffer:cb sourceImage:x sourceStates:nil
+    MPSState* s = [k temporaryResultStateForCommandBuffer:cb
+                                              sourceImage:x
+                                             sourceStates:nil
                                          destinationImage:y];
     [k encodeToCommandBuffer:cb sourceImage:x destinationState:s destinationImage:y];
-    [q encodeToCommandBuffer:cb sourceGradient:x sourceImage:x gradientState:s destinationGradient:dx];
+    [q encodeToCommandBuffer:cb
+              sourceGradient:x
+                 sourceImage:x
+               gradientState:s
+         destinationGradient:dx];
     [y synchronizeOnCommandBuffer:cb];
     const V back = run_and_read(cb, dx);
     masks[pass] = read(y);
@@ -152,58 +175,59 @@ MPSVector* vector(id<MTLBuffer> b) {
 }
 // 6.2, first step from zero moments: m = 0.1 g, v = 0.001 g^2, lr_1 = lr sqrt(0.001)/0.1, so that
 // w -= lr_1 0.1 g / (sqrt(0.001) |g| + eps): eps = 0.5 shows that it is not bias-corrected.
-const bool adam = add_test("Adam's epsilon, SGD's momentum with the rate inside, clip then rescale", [] {
-  MPSNNOptimizerDescriptor* d =
-      [MPSNNOptimizerDescriptor optimizerDescriptorWithLearningRate:0.1f
-                                                    gradientRescale:1
-                                                 regularizationType:MPSNNRegularizationTypeNone
-                                                regularizationScale:0];
-  MPSNNOptimizerAdam* k = [[MPSNNOptimizerAdam alloc] initWithDevice:device()
-                                                               beta1:0.9
-                                                               beta2:0.999
-                                                             epsilon:0.5f
-                                                            timeStep:0
-                                                 optimizerDescriptor:d];
-  id<MTLBuffer> w = buffer({1}), g = buffer({2}), m = buffer({0}), v = buffer({0});
-  id<MTLCommandBuffer> cb = [queue() commandBuffer];
-  [k encodeToCommandBuffer:cb
-       inputGradientVector:vector(g)
-         inputValuesVector:vector(w)
-       inputMomentumVector:vector(m)
-       inputVelocityVector:vector(v)
-        resultValuesVector:vector(w)];
-  CHECK(k.timeStep == 1);
-  synchronize(cb, w);
-  [cb commit];
-  [cb waitUntilCompleted];
-  const float root = std::sqrt(0.001f);
-  NEAR(floats(w), {1 - 0.1f * root / 0.1f * 0.2f / (root * 2 + 0.5f)});
+const bool adam =
+    add_test("Adam's epsilon, SGD's momentum with the rate inside, clip then rescale", [] {
+      MPSNNOptimizerDescriptor* d =
+          [MPSNNOptimizerDescriptor optimizerDescriptorWithLearningRate:0.1f
+                                                        gradientRescale:1
+                                                     regularizationType:MPSNNRegularizationTypeNone
+                                                    regularizationScale:0];
+      MPSNNOptimizerAdam* k = [[MPSNNOptimizerAdam alloc] initWithDevice:device()
+                                                                   beta1:0.9
+                                                                   beta2:0.999
+                                                                 epsilon:0.5f
+                                                                timeStep:0
+                                                     optimizerDescriptor:d];
+      id<MTLBuffer> w = buffer({1}), g = buffer({2}), m = buffer({0}), v = buffer({0});
+      id<MTLCommandBuffer> cb = [queue() commandBuffer];
+      [k encodeToCommandBuffer:cb
+           inputGradientVector:vector(g)
+             inputValuesVector:vector(w)
+           inputMomentumVector:vector(m)
+           inputVelocityVector:vector(v)
+            resultValuesVector:vector(w)];
+      CHECK(k.timeStep == 1);
+      synchronize(cb, w);
+      [cb commit];
+      [cb waitUntilCompleted];
+      const float root = std::sqrt(0.001f);
+      NEAR(floats(w), {1 - 0.1f * root / 0.1f * 0.2f / (root * 2 + 0.5f)});
 
-  // 6.1: gradient 3 clipped to 1, times 2, plus 0.5 w: 2.5; m = 0.9 * 1 + 0.1 * 2.5.
-  d = [MPSNNOptimizerDescriptor optimizerDescriptorWithLearningRate:0.1f
-                                                    gradientRescale:2
-                                              applyGradientClipping:YES
-                                                    gradientClipMax:1
-                                                    gradientClipMin:-1
-                                                 regularizationType:MPSNNRegularizationTypeL2
-                                                regularizationScale:0.5f];
-  MPSNNOptimizerStochasticGradientDescent* sgd =
-      [[MPSNNOptimizerStochasticGradientDescent alloc] initWithDevice:device()
-                                                        momentumScale:0.9f
-                                                  useNesterovMomentum:NO
-                                                  optimizerDescriptor:d];
-  w = buffer({1});
-  g = buffer({3});
-  m = buffer({1});
-  cb = [queue() commandBuffer];
-  [sgd encodeToCommandBuffer:cb
-         inputGradientVector:vector(g)
-           inputValuesVector:vector(w)
-         inputMomentumVector:vector(m)
-          resultValuesVector:vector(w)];
-  synchronize(cb, w);
-  [cb commit];
-  [cb waitUntilCompleted];
-  NEAR(floats(w), {1 - 1.15f});
-});
+      // 6.1: gradient 3 clipped to 1, times 2, plus 0.5 w: 2.5; m = 0.9 * 1 + 0.1 * 2.5.
+      d = [MPSNNOptimizerDescriptor optimizerDescriptorWithLearningRate:0.1f
+                                                        gradientRescale:2
+                                                  applyGradientClipping:YES
+                                                        gradientClipMax:1
+                                                        gradientClipMin:-1
+                                                     regularizationType:MPSNNRegularizationTypeL2
+                                                    regularizationScale:0.5f];
+      MPSNNOptimizerStochasticGradientDescent* sgd =
+          [[MPSNNOptimizerStochasticGradientDescent alloc] initWithDevice:device()
+                                                            momentumScale:0.9f
+                                                      useNesterovMomentum:NO
+                                                      optimizerDescriptor:d];
+      w = buffer({1});
+      g = buffer({3});
+      m = buffer({1});
+      cb = [queue() commandBuffer];
+      [sgd encodeToCommandBuffer:cb
+             inputGradientVector:vector(g)
+               inputValuesVector:vector(w)
+             inputMomentumVector:vector(m)
+              resultValuesVector:vector(w)];
+      synchronize(cb, w);
+      [cb commit];
+      [cb waitUntilCompleted];
+      NEAR(floats(w), {1 - 1.15f});
+    });
 }  // namespace

@@ -1,12 +1,13 @@
-// The part of Foundation that this project uses, declared for the software stand-in (tests on Linux only).
+// The part of Foundation that this project uses, declared for the software stand-in (tests on Linux
+// only).
 #pragma once
 #include <math.h>
 #include <objc/objc.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <string.h>
 #include <stdlib.h>
+#include <string.h>
 
 typedef long NSInteger;
 typedef unsigned long NSUInteger;
@@ -14,14 +15,23 @@ typedef double NSTimeInterval;
 typedef double CFTimeInterval;
 typedef float vector_float2 __attribute__((ext_vector_type(2)));
 typedef struct _NSZone NSZone;
-typedef struct _NSRange { NSUInteger location, length; } NSRange;
-static inline NSRange NSMakeRange(NSUInteger l, NSUInteger n) { NSRange r = {l, n}; return r; }
+typedef struct _NSRange {
+  NSUInteger location, length;
+} NSRange;
+static inline NSRange NSMakeRange(NSUInteger l, NSUInteger n) {
+  NSRange r = {l, n};
+  return r;
+}
 enum { NSNotFound = 0x7fffffffffffffffL };
 #define NSIntegerMax 0x7fffffffffffffffL
 #define NSIntegerMin (-NSIntegerMax - 1L)
 #define NSUIntegerMax (~0ul)
-#define NS_ENUM(type, name) enum name : type name; enum name : type
-#define NS_OPTIONS(type, name) type name; enum : name  // as the SDK does it for C++: flags must combine with |
+#define NS_ENUM(type, name) \
+  enum name : type name;    \
+  enum name : type
+#define NS_OPTIONS(type, name) \
+  type name;                   \
+  enum : name  // as the SDK does it for C++: flags must combine with |
 #define NS_ASSUME_NONNULL_BEGIN _Pragma("clang assume_nonnull begin")
 #define NS_ASSUME_NONNULL_END _Pragma("clang assume_nonnull end")
 #define NS_UNAVAILABLE __attribute__((unavailable))
@@ -45,9 +55,9 @@ NS_ASSUME_NONNULL_BEGIN
 
 @protocol NSObject
 - (BOOL)isEqual:(nullable id)o;
-@property(readonly) NSUInteger hash;
+@property (readonly) NSUInteger hash;
 - (Class)class;
-@property(readonly, nullable) Class superclass;
+@property (readonly, nullable) Class superclass;
 - (instancetype)self;
 - (BOOL)isKindOfClass:(Class)c;
 - (BOOL)isMemberOfClass:(Class)c;
@@ -57,7 +67,7 @@ NS_ASSUME_NONNULL_BEGIN
 - (oneway void)release NS_AUTOMATED_REFCOUNT_UNAVAILABLE;
 - (instancetype)autorelease NS_AUTOMATED_REFCOUNT_UNAVAILABLE;
 - (NSUInteger)retainCount NS_AUTOMATED_REFCOUNT_UNAVAILABLE;
-@property(readonly, copy) NSString* description;
+@property (readonly, copy) NSString* description;
 @end
 @protocol NSCopying
 - (id)copyWithZone:(nullable NSZone*)zone;
@@ -71,14 +81,24 @@ NS_ASSUME_NONNULL_BEGIN
 - (nullable instancetype)initWithCoder:(NSCoder*)coder;
 @end
 @protocol NSSecureCoding <NSCoding>
-@property(class, readonly) BOOL supportsSecureCoding;
+@property (class, readonly) BOOL supportsSecureCoding;
 @end
-typedef struct { unsigned long state; id __unsafe_unretained _Nullable* _Nullable itemsPtr; unsigned long* _Nullable mutationsPtr; unsigned long extra[5]; } NSFastEnumerationState;
+typedef struct {
+  unsigned long state;
+  id __unsafe_unretained _Nullable* _Nullable itemsPtr;
+  unsigned long* _Nullable mutationsPtr;
+  unsigned long extra[5];
+} NSFastEnumerationState;
 @protocol NSFastEnumeration
-- (NSUInteger)countByEnumeratingWithState:(NSFastEnumerationState*)st objects:(id __unsafe_unretained _Nullable[_Nonnull])buf count:(NSUInteger)n;
+- (NSUInteger)countByEnumeratingWithState:(NSFastEnumerationState*)st
+                                  objects:(id __unsafe_unretained _Nullable[_Nonnull])buf
+                                    count:(NSUInteger)n;
 @end
 
-__attribute__((objc_root_class)) @interface NSObject <NSObject> { Class isa; }
+__attribute__((objc_root_class))
+@interface NSObject<NSObject> {
+  Class isa;
+}
 + (void)initialize;
 + (instancetype)alloc;
 + (instancetype)allocWithZone:(nullable NSZone*)z;
@@ -94,11 +114,12 @@ __attribute__((objc_root_class)) @interface NSObject <NSObject> { Class isa; }
 - (void)doesNotRecognizeSelector:(SEL)s;
 - (id)performSelector:(SEL)s;
 @end
-@interface Protocol : NSObject @end
+@interface Protocol : NSObject
+@end
 
 @interface NSString : NSObject <NSCopying>
-@property(readonly) NSUInteger length;
-@property(readonly, nullable) const char* UTF8String NS_RETURNS_INNER_POINTER;
+@property (readonly) NSUInteger length;
+@property (readonly, nullable) const char* UTF8String NS_RETURNS_INNER_POINTER;
 + (instancetype)string;
 + (nullable instancetype)stringWithUTF8String:(const char*)s;
 - (nullable instancetype)initWithUTF8String:(const char*)s;
@@ -106,9 +127,10 @@ __attribute__((objc_root_class)) @interface NSObject <NSObject> { Class isa; }
 - (instancetype)initWithFormat:(NSString*)f arguments:(va_list)ap;
 - (BOOL)isEqualToString:(NSString*)s;
 - (NSString*)stringByAppendingString:(NSString*)s;
-@property(readonly) int intValue;
+@property (readonly) int intValue;
 @end
-@interface NSValue : NSObject <NSCopying> @end
+@interface NSValue : NSObject <NSCopying>
+@end
 @interface NSNumber : NSValue
 + (NSNumber*)numberWithChar:(char)v;
 + (NSNumber*)numberWithInt:(int)v;
@@ -122,20 +144,21 @@ __attribute__((objc_root_class)) @interface NSObject <NSObject> { Class isa; }
 + (NSNumber*)numberWithBool:(BOOL)v;
 + (NSNumber*)numberWithInteger:(NSInteger)v;
 + (NSNumber*)numberWithUnsignedInteger:(NSUInteger)v;
-@property(readonly) int intValue;
-@property(readonly) float floatValue;
-@property(readonly) double doubleValue;
-@property(readonly) BOOL boolValue;
-@property(readonly) NSInteger integerValue;
-@property(readonly) NSUInteger unsignedIntegerValue;
-@property(readonly, copy) NSString* stringValue;
+@property (readonly) int intValue;
+@property (readonly) float floatValue;
+@property (readonly) double doubleValue;
+@property (readonly) BOOL boolValue;
+@property (readonly) NSInteger integerValue;
+@property (readonly) NSUInteger unsignedIntegerValue;
+@property (readonly, copy) NSString* stringValue;
 @end
-@interface NSArray<__covariant ObjectType> : NSObject <NSCopying, NSMutableCopying, NSFastEnumeration>
-@property(readonly) NSUInteger count;
+@interface NSArray<__covariant ObjectType>
+    : NSObject <NSCopying, NSMutableCopying, NSFastEnumeration>
+@property (readonly) NSUInteger count;
 - (ObjectType)objectAtIndex:(NSUInteger)i;
 - (ObjectType)objectAtIndexedSubscript:(NSUInteger)i;
-@property(readonly, nullable) ObjectType firstObject;
-@property(readonly, nullable) ObjectType lastObject;
+@property (readonly, nullable) ObjectType firstObject;
+@property (readonly, nullable) ObjectType lastObject;
 + (instancetype)array;
 + (instancetype)arrayWithObject:(ObjectType)o;
 + (instancetype)arrayWithObjects:(const ObjectType _Nonnull[_Nullable])o count:(NSUInteger)n;
@@ -144,7 +167,7 @@ __attribute__((objc_root_class)) @interface NSObject <NSObject> { Class isa; }
 - (instancetype)initWithArray:(NSArray<ObjectType>*)a;
 - (BOOL)containsObject:(ObjectType)o;
 @end
-@interface NSMutableArray<ObjectType> : NSArray<ObjectType>
+@interface NSMutableArray<ObjectType> : NSArray <ObjectType>
 + (instancetype)arrayWithCapacity:(NSUInteger)n;
 - (instancetype)initWithCapacity:(NSUInteger)n;
 - (void)addObject:(ObjectType)o;
@@ -155,18 +178,26 @@ __attribute__((objc_root_class)) @interface NSObject <NSObject> { Class isa; }
 - (void)removeLastObject;
 - (void)removeAllObjects;
 @end
-@interface NSDictionary<__covariant KeyType, __covariant ObjectType> : NSObject <NSCopying, NSFastEnumeration>
-@property(readonly) NSUInteger count;
+@interface NSDictionary<__covariant KeyType, __covariant ObjectType>
+    : NSObject <NSCopying, NSFastEnumeration>
+@property (readonly) NSUInteger count;
 - (nullable ObjectType)objectForKey:(KeyType)k;
 - (nullable ObjectType)objectForKeyedSubscript:(KeyType)k;
 + (instancetype)dictionary;
-+ (instancetype)dictionaryWithObjects:(const ObjectType _Nonnull[_Nullable])o forKeys:(const KeyType<NSCopying> _Nonnull[_Nullable])k count:(NSUInteger)n;
++ (instancetype)dictionaryWithObjects:(const ObjectType _Nonnull[_Nullable])o
+                              forKeys:(const KeyType<NSCopying> _Nonnull[_Nullable])k
+                                count:(NSUInteger)n;
 @end
 @interface NSData : NSObject <NSCopying>
-@property(readonly) NSUInteger length;
-@property(readonly) const void* bytes NS_RETURNS_INNER_POINTER;
+@property (readonly) NSUInteger length;
+@property (readonly) const void* bytes NS_RETURNS_INNER_POINTER;
 + (instancetype)dataWithBytes:(nullable const void*)b length:(NSUInteger)n;
 - (instancetype)initWithBytes:(nullable const void*)b length:(NSUInteger)n;
+@end
+@interface NSMutableData : NSData
++ (nullable instancetype)dataWithLength:(NSUInteger)n;
+- (nullable instancetype)initWithLength:(NSUInteger)n;
+@property (readonly) void* mutableBytes NS_RETURNS_INNER_POINTER;
 @end
 typedef NSString* NSErrorDomain;
 typedef NSString* NSErrorUserInfoKey;
@@ -175,17 +206,21 @@ extern NSErrorUserInfoKey const NSLocalizedDescriptionKey;
 extern NSExceptionName const NSInvalidArgumentException;
 extern NSExceptionName const NSRangeException;
 @interface NSError : NSObject <NSCopying>
-@property(readonly, copy) NSErrorDomain domain;
-@property(readonly) NSInteger code;
-@property(readonly, copy) NSDictionary<NSErrorUserInfoKey, id>* userInfo;
-@property(readonly, copy) NSString* localizedDescription;
-+ (instancetype)errorWithDomain:(NSErrorDomain)d code:(NSInteger)c userInfo:(nullable NSDictionary<NSErrorUserInfoKey, id>*)u;
+@property (readonly, copy) NSErrorDomain domain;
+@property (readonly) NSInteger code;
+@property (readonly, copy) NSDictionary<NSErrorUserInfoKey, id>* userInfo;
+@property (readonly, copy) NSString* localizedDescription;
++ (instancetype)errorWithDomain:(NSErrorDomain)d
+                           code:(NSInteger)c
+                       userInfo:(nullable NSDictionary<NSErrorUserInfoKey, id>*)u;
 @end
 @interface NSException : NSObject <NSCopying>
-@property(readonly, copy) NSExceptionName name;
-@property(readonly, copy, nullable) NSString* reason;
-@property(readonly, copy, nullable) NSDictionary* userInfo;
-+ (NSException*)exceptionWithName:(NSExceptionName)n reason:(nullable NSString*)r userInfo:(nullable NSDictionary*)u;
+@property (readonly, copy) NSExceptionName name;
+@property (readonly, copy, nullable) NSString* reason;
+@property (readonly, copy, nullable) NSDictionary* userInfo;
++ (NSException*)exceptionWithName:(NSExceptionName)n
+                           reason:(nullable NSString*)r
+                         userInfo:(nullable NSDictionary*)u;
 + (void)raise:(NSExceptionName)n format:(NSString*)f, ... NS_FORMAT_FUNCTION(2, 3);
 - (void)raise __attribute__((noreturn));
 @end

@@ -3,7 +3,9 @@
 #import <Metal/MTLResource.h>
 
 NS_ASSUME_NONNULL_BEGIN
-@protocol MTLDevice, MTLCommandQueue, MTLCommandBuffer, MTLBlitCommandEncoder, MTLComputeCommandEncoder, MTLComputePipelineState;
+@protocol MTLDevice
+, MTLCommandQueue, MTLCommandBuffer, MTLBlitCommandEncoder, MTLComputeCommandEncoder,
+    MTLComputePipelineState;
 typedef NS_ENUM(NSUInteger, MTLCommandBufferStatus) {
   MTLCommandBufferStatusNotEnqueued = 0,
   MTLCommandBufferStatusEnqueued = 1,
@@ -42,14 +44,14 @@ typedef NS_ENUM(NSInteger, MTLCommandEncoderErrorState) {
 };
 
 @interface MTLCommandBufferDescriptor : NSObject <NSCopying>
-@property(nonatomic, assign) BOOL retainedReferences;
-@property(nonatomic, assign) MTLCommandBufferErrorOption errorOptions;
+@property (nonatomic, assign) BOOL retainedReferences;
+@property (nonatomic, assign) MTLCommandBufferErrorOption errorOptions;
 @end
 
 @protocol MTLCommandBufferEncoderInfo <NSObject>
-@property(nonatomic, readonly) NSString* label;
-@property(nonatomic, readonly) NSArray<NSString*>* debugSignposts;
-@property(nonatomic, readonly) MTLCommandEncoderErrorState errorState;
+@property (nonatomic, readonly) NSString* label;
+@property (nonatomic, readonly) NSArray<NSString*>* debugSignposts;
+@property (nonatomic, readonly) MTLCommandEncoderErrorState errorState;
 @end
 
 typedef NS_ENUM(NSUInteger, MTLDispatchType) {
@@ -68,41 +70,43 @@ APPLE_SIM_EXTERN NSErrorUserInfoKey const MTLCommandBufferEncoderInfoErrorKey;
 typedef void (^MTLCommandBufferHandler)(id<MTLCommandBuffer>);
 
 @protocol MTLCommandQueue <NSObject>
-@property(copy) NSString* _Nullable label;
-@property(readonly) id<MTLDevice> device;
+@property (copy) NSString* _Nullable label;
+@property (readonly) id<MTLDevice> device;
 - (id<MTLCommandBuffer> _Nullable)commandBuffer;
-- (id<MTLCommandBuffer> _Nullable)commandBufferWithDescriptor:(MTLCommandBufferDescriptor*)descriptor;
+- (id<MTLCommandBuffer> _Nullable)commandBufferWithDescriptor:
+    (MTLCommandBufferDescriptor*)descriptor;
 - (id<MTLCommandBuffer> _Nullable)commandBufferWithUnretainedReferences;
 @end
 
 @protocol MTLCommandBuffer <NSObject>
-@property(readonly) id<MTLDevice> device;
-@property(readonly) id<MTLCommandQueue> commandQueue;
-@property(readonly) BOOL retainedReferences;
-@property(readonly) MTLCommandBufferErrorOption errorOptions;
-@property(copy) NSString* _Nullable label;
-@property(readonly) CFTimeInterval kernelStartTime;
-@property(readonly) CFTimeInterval kernelEndTime;
-@property(readonly) CFTimeInterval GPUStartTime;
-@property(readonly) CFTimeInterval GPUEndTime;
+@property (readonly) id<MTLDevice> device;
+@property (readonly) id<MTLCommandQueue> commandQueue;
+@property (readonly) BOOL retainedReferences;
+@property (readonly) MTLCommandBufferErrorOption errorOptions;
+@property (copy) NSString* _Nullable label;
+@property (readonly) CFTimeInterval kernelStartTime;
+@property (readonly) CFTimeInterval kernelEndTime;
+@property (readonly) CFTimeInterval GPUStartTime;
+@property (readonly) CFTimeInterval GPUEndTime;
 - (void)enqueue;
 - (void)commit;
 - (void)addScheduledHandler:(MTLCommandBufferHandler)block;
 - (void)waitUntilScheduled;
 - (void)addCompletedHandler:(MTLCommandBufferHandler)block;
 - (void)waitUntilCompleted;
-@property(readonly) MTLCommandBufferStatus status;
-@property(readonly) NSError* _Nullable error;
+@property (readonly) MTLCommandBufferStatus status;
+@property (readonly) NSError* _Nullable error;
 - (id<MTLBlitCommandEncoder> _Nullable)blitCommandEncoder;
 - (id<MTLComputeCommandEncoder> _Nullable)computeCommandEncoder;
-- (id<MTLComputeCommandEncoder> _Nullable)computeCommandEncoderWithDispatchType:(MTLDispatchType)dispatchType;
+- (id<MTLComputeCommandEncoder> _Nullable)computeCommandEncoderWithDispatchType:
+    (MTLDispatchType)dispatchType;
 - (void)pushDebugGroup:(NSString*)string;
 - (void)popDebugGroup;
 @end
 
 @protocol MTLCommandEncoder <NSObject>
-@property(readonly) id<MTLDevice> device;
-@property(copy) NSString* _Nullable label;
+@property (readonly) id<MTLDevice> device;
+@property (copy) NSString* _Nullable label;
 - (void)endEncoding;
 - (void)insertDebugSignpost:(NSString*)string;
 - (void)pushDebugGroup:(NSString*)string;
@@ -112,18 +116,26 @@ typedef void (^MTLCommandBufferHandler)(id<MTLCommandBuffer>);
 @protocol MTLBlitCommandEncoder <MTLCommandEncoder>
 - (void)synchronizeResource:(id<MTLResource>)resource;
 - (void)fillBuffer:(id<MTLBuffer>)buffer range:(NSRange)range value:(uint8_t)value;
-- (void)copyFromBuffer:(id<MTLBuffer>)sourceBuffer sourceOffset:(NSUInteger)sourceOffset toBuffer:(id<MTLBuffer>)destinationBuffer destinationOffset:(NSUInteger)destinationOffset size:(NSUInteger)size;
+- (void)copyFromBuffer:(id<MTLBuffer>)sourceBuffer
+          sourceOffset:(NSUInteger)sourceOffset
+              toBuffer:(id<MTLBuffer>)destinationBuffer
+     destinationOffset:(NSUInteger)destinationOffset
+                  size:(NSUInteger)size;
 @end
 
 @protocol MTLComputeCommandEncoder <MTLCommandEncoder>
-@property(readonly) MTLDispatchType dispatchType;
+@property (readonly) MTLDispatchType dispatchType;
 - (void)setComputePipelineState:(id<MTLComputePipelineState>)state;
 - (void)setBytes:(const void*)bytes length:(NSUInteger)length atIndex:(NSUInteger)index;
-- (void)setBuffer:(id<MTLBuffer> _Nullable)buffer offset:(NSUInteger)offset atIndex:(NSUInteger)index;
+- (void)setBuffer:(id<MTLBuffer> _Nullable)buffer
+           offset:(NSUInteger)offset
+          atIndex:(NSUInteger)index;
 - (void)setBufferOffset:(NSUInteger)offset atIndex:(NSUInteger)index;
 - (void)setThreadgroupMemoryLength:(NSUInteger)length atIndex:(NSUInteger)index;
-- (void)dispatchThreadgroups:(MTLSize)threadgroupsPerGrid threadsPerThreadgroup:(MTLSize)threadsPerThreadgroup;
-- (void)dispatchThreads:(MTLSize)threadsPerGrid threadsPerThreadgroup:(MTLSize)threadsPerThreadgroup;
+- (void)dispatchThreadgroups:(MTLSize)threadgroupsPerGrid
+       threadsPerThreadgroup:(MTLSize)threadsPerThreadgroup;
+- (void)dispatchThreads:(MTLSize)threadsPerGrid
+    threadsPerThreadgroup:(MTLSize)threadsPerThreadgroup;
 - (void)memoryBarrierWithScope:(MTLBarrierScope)scope;
 @end
 NS_ASSUME_NONNULL_END

@@ -40,38 +40,49 @@ typedef NS_ENUM(NSUInteger, MTLDeviceLocation) {
 typedef NSString* MTLDeviceNotificationName;
 
 @protocol MTLDevice <NSObject>
-@property(readonly) NSString* name;
-@property(readonly) uint64_t registryID;
-@property(readonly) MTLSize maxThreadsPerThreadgroup;
-@property(readonly, getter=isLowPower) BOOL lowPower;
-@property(readonly, getter=isHeadless) BOOL headless;
-@property(readonly, getter=isRemovable) BOOL removable;
-@property(readonly) BOOL hasUnifiedMemory;
-@property(readonly) uint64_t recommendedMaxWorkingSetSize;
-@property(readonly) MTLDeviceLocation location;
-@property(readonly) NSUInteger locationNumber;
-@property(readonly) uint64_t maxTransferRate;
-@property(readonly) NSUInteger currentAllocatedSize;
+@property (readonly) NSString* name;
+@property (readonly) uint64_t registryID;
+@property (readonly) MTLSize maxThreadsPerThreadgroup;
+@property (readonly, getter=isLowPower) BOOL lowPower;
+@property (readonly, getter=isHeadless) BOOL headless;
+@property (readonly, getter=isRemovable) BOOL removable;
+@property (readonly) BOOL hasUnifiedMemory;
+@property (readonly) uint64_t recommendedMaxWorkingSetSize;
+@property (readonly) MTLDeviceLocation location;
+@property (readonly) NSUInteger locationNumber;
+@property (readonly) uint64_t maxTransferRate;
+@property (readonly) NSUInteger currentAllocatedSize;
 - (id<MTLCommandQueue> _Nullable)newCommandQueue;
-- (id<MTLCommandQueue> _Nullable)newCommandQueueWithMaxCommandBufferCount:(NSUInteger)maxCommandBufferCount;
-- (id<MTLBuffer> _Nullable)newBufferWithLength:(NSUInteger)length options:(MTLResourceOptions)options;
-- (id<MTLBuffer> _Nullable)newBufferWithBytes:(const void*)pointer length:(NSUInteger)length options:(MTLResourceOptions)options;
+- (id<MTLCommandQueue> _Nullable)newCommandQueueWithMaxCommandBufferCount:
+    (NSUInteger)maxCommandBufferCount;
+- (id<MTLBuffer> _Nullable)newBufferWithLength:(NSUInteger)length
+                                       options:(MTLResourceOptions)options;
+- (id<MTLBuffer> _Nullable)newBufferWithBytes:(const void*)pointer
+                                       length:(NSUInteger)length
+                                      options:(MTLResourceOptions)options;
 - (id<MTLTexture> _Nullable)newTextureWithDescriptor:(MTLTextureDescriptor*)descriptor;
 - (id<MTLLibrary> _Nullable)newDefaultLibrary;
-- (id<MTLLibrary> _Nullable)newLibraryWithSource:(NSString*)source options:(MTLCompileOptions* _Nullable)options error:(NSError* _Nullable* _Nullable)error;
-- (id<MTLComputePipelineState> _Nullable)newComputePipelineStateWithFunction:(id<MTLFunction>)computeFunction error:(NSError* _Nullable* _Nullable)error;
+- (id<MTLLibrary> _Nullable)newLibraryWithSource:(NSString*)source
+                                         options:(MTLCompileOptions* _Nullable)options
+                                           error:(NSError* _Nullable* _Nullable)error;
+- (id<MTLComputePipelineState> _Nullable)
+    newComputePipelineStateWithFunction:(id<MTLFunction>)computeFunction
+                                  error:(NSError* _Nullable* _Nullable)error;
 - (BOOL)supportsFeatureSet:(MTLFeatureSet)featureSet;
 - (BOOL)supportsFamily:(MTLGPUFamily)gpuFamily;
-@property(readonly) NSUInteger maxThreadgroupMemoryLength;
-@property(readonly) NSUInteger maxBufferLength;
+@property (readonly) NSUInteger maxThreadgroupMemoryLength;
+@property (readonly) NSUInteger maxBufferLength;
 @end
 
 APPLE_SIM_EXTERN MTLDeviceNotificationName const MTLDeviceWasAddedNotification;
 APPLE_SIM_EXTERN MTLDeviceNotificationName const MTLDeviceRemovalRequestedNotification;
 APPLE_SIM_EXTERN MTLDeviceNotificationName const MTLDeviceWasRemovedNotification;
-typedef void (^MTLDeviceNotificationHandler)(id<MTLDevice> device, MTLDeviceNotificationName notifyName);
+typedef void (^MTLDeviceNotificationHandler)(id<MTLDevice> device,
+                                             MTLDeviceNotificationName notifyName);
 APPLE_SIM_EXTERN id<MTLDevice> _Nullable MTLCreateSystemDefaultDevice(void) NS_RETURNS_RETAINED;
 APPLE_SIM_EXTERN NSArray<id<MTLDevice>>* MTLCopyAllDevices(void) NS_RETURNS_RETAINED;
-APPLE_SIM_EXTERN NSArray<id<MTLDevice>>* MTLCopyAllDevicesWithObserver(id<NSObject> _Nullable __strong* _Nonnull observer, MTLDeviceNotificationHandler handler) NS_RETURNS_RETAINED;
+APPLE_SIM_EXTERN NSArray<id<MTLDevice>>* MTLCopyAllDevicesWithObserver(
+    id<NSObject> _Nullable __strong* _Nonnull observer,
+    MTLDeviceNotificationHandler handler) NS_RETURNS_RETAINED;
 APPLE_SIM_EXTERN void MTLRemoveDeviceObserver(id<NSObject> observer);
 NS_ASSUME_NONNULL_END

@@ -35,30 +35,30 @@ typedef NS_ENUM(NSUInteger, MTLLibraryError) {
 APPLE_SIM_EXTERN NSErrorDomain const MTLLibraryErrorDomain;
 
 @interface MTLCompileOptions : NSObject <NSCopying>
-@property(nonatomic, assign) BOOL fastMathEnabled;
-@property(nonatomic, assign) MTLLanguageVersion languageVersion;
-@property(nonatomic, assign) BOOL preserveInvariance;
+@property (nonatomic, assign) BOOL fastMathEnabled;
+@property (nonatomic, assign) MTLLanguageVersion languageVersion;
+@property (nonatomic, assign) BOOL preserveInvariance;
 @end
 
 @protocol MTLFunction <NSObject>
-@property(copy) NSString* _Nullable label;
-@property(readonly) id<MTLDevice> device;
-@property(readonly) MTLFunctionType functionType;
-@property(readonly) NSString* name;
+@property (copy) NSString* _Nullable label;
+@property (readonly) id<MTLDevice> device;
+@property (readonly) MTLFunctionType functionType;
+@property (readonly) NSString* name;
 @end
 
 @protocol MTLLibrary <NSObject>
-@property(copy) NSString* _Nullable label;
-@property(readonly) id<MTLDevice> device;
+@property (copy) NSString* _Nullable label;
+@property (readonly) id<MTLDevice> device;
 - (id<MTLFunction> _Nullable)newFunctionWithName:(NSString*)functionName;
-@property(readonly) NSArray<NSString*>* functionNames;
+@property (readonly) NSArray<NSString*>* functionNames;
 @end
 
 @protocol MTLComputePipelineState <NSObject>
-@property(readonly) NSString* _Nullable label;
-@property(readonly) id<MTLDevice> device;
-@property(readonly) NSUInteger maxTotalThreadsPerThreadgroup;
-@property(readonly) NSUInteger threadExecutionWidth;
-@property(readonly) NSUInteger staticThreadgroupMemoryLength;
+@property (readonly) NSString* _Nullable label;
+@property (readonly) id<MTLDevice> device;
+@property (readonly) NSUInteger maxTotalThreadsPerThreadgroup;
+@property (readonly) NSUInteger threadExecutionWidth;
+@property (readonly) NSUInteger staticThreadgroupMemoryLength;
 @end
 NS_ASSUME_NONNULL_END

@@ -3,14 +3,38 @@
 #import <Foundation/Foundation.h>
 
 NS_ASSUME_NONNULL_BEGIN
-typedef struct { NSUInteger width, height, depth; } MTLSize;
-typedef struct { NSUInteger x, y, z; } MTLOrigin;
-typedef struct { MTLOrigin origin; MTLSize size; } MTLRegion;
-static inline MTLSize MTLSizeMake(NSUInteger width, NSUInteger height, NSUInteger depth) { MTLSize s = {width, height, depth}; return s; }
-static inline MTLOrigin MTLOriginMake(NSUInteger x, NSUInteger y, NSUInteger z) { MTLOrigin o = {x, y, z}; return o; }
-static inline MTLRegion MTLRegionMake1D(NSUInteger x, NSUInteger width) { MTLRegion r = {{x, 0, 0}, {width, 1, 1}}; return r; }
-static inline MTLRegion MTLRegionMake2D(NSUInteger x, NSUInteger y, NSUInteger width, NSUInteger height) { MTLRegion r = {{x, y, 0}, {width, height, 1}}; return r; }
-static inline MTLRegion MTLRegionMake3D(NSUInteger x, NSUInteger y, NSUInteger z, NSUInteger width, NSUInteger height, NSUInteger depth) { MTLRegion r = {{x, y, z}, {width, height, depth}}; return r; }
+typedef struct {
+  NSUInteger width, height, depth;
+} MTLSize;
+typedef struct {
+  NSUInteger x, y, z;
+} MTLOrigin;
+typedef struct {
+  MTLOrigin origin;
+  MTLSize size;
+} MTLRegion;
+static inline MTLSize MTLSizeMake(NSUInteger width, NSUInteger height, NSUInteger depth) {
+  MTLSize s = {width, height, depth};
+  return s;
+}
+static inline MTLOrigin MTLOriginMake(NSUInteger x, NSUInteger y, NSUInteger z) {
+  MTLOrigin o = {x, y, z};
+  return o;
+}
+static inline MTLRegion MTLRegionMake1D(NSUInteger x, NSUInteger width) {
+  MTLRegion r = {{x, 0, 0}, {width, 1, 1}};
+  return r;
+}
+static inline MTLRegion MTLRegionMake2D(NSUInteger x, NSUInteger y, NSUInteger width,
+                                        NSUInteger height) {
+  MTLRegion r = {{x, y, 0}, {width, height, 1}};
+  return r;
+}
+static inline MTLRegion MTLRegionMake3D(NSUInteger x, NSUInteger y, NSUInteger z, NSUInteger width,
+                                        NSUInteger height, NSUInteger depth) {
+  MTLRegion r = {{x, y, z}, {width, height, depth}};
+  return r;
+}
 typedef NS_ENUM(NSUInteger, MTLStorageMode) {
   MTLStorageModeShared = 0,
   MTLStorageModeManaged = 1,

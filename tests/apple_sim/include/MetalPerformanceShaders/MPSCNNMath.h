@@ -10,16 +10,24 @@ NS_ASSUME_NONNULL_BEGIN
 typedef NSArray<MPSCNNArithmeticGradientState*> MPSCNNArithmeticGradientStateBatch;
 
 @interface MPSCNNArithmetic : MPSCNNBinaryKernel
-@property(nonatomic, assign) float primaryScale;
-@property(nonatomic, assign) float secondaryScale;
-@property(nonatomic, assign) float bias;
-@property(nonatomic, assign) NSUInteger primaryStrideInFeatureChannels;
-@property(nonatomic, assign) NSUInteger secondaryStrideInFeatureChannels;
-@property(nonatomic, assign) float minimumValue;
-@property(nonatomic, assign) float maximumValue;
+@property (nonatomic, assign) float primaryScale;
+@property (nonatomic, assign) float secondaryScale;
+@property (nonatomic, assign) float bias;
+@property (nonatomic, assign) NSUInteger primaryStrideInFeatureChannels;
+@property (nonatomic, assign) NSUInteger secondaryStrideInFeatureChannels;
+@property (nonatomic, assign) float minimumValue;
+@property (nonatomic, assign) float maximumValue;
 - (instancetype)initWithDevice:(id<MTLDevice>)device NS_UNAVAILABLE;
-- (void)encodeToCommandBuffer:(id<MTLCommandBuffer>)commandBuffer primaryImage:(MPSImage*)primaryImage secondaryImage:(MPSImage*)secondaryImage destinationState:(MPSCNNArithmeticGradientState*)destinationState destinationImage:(MPSImage*)destinationImage;
-- (void)encodeBatchToCommandBuffer:(id<MTLCommandBuffer>)commandBuffer primaryImages:(MPSImageBatch*)primaryImages secondaryImages:(MPSImageBatch*)secondaryImages destinationStates:(MPSCNNArithmeticGradientStateBatch*)destinationStates destinationImages:(MPSImageBatch*)destinationImages;
+- (void)encodeToCommandBuffer:(id<MTLCommandBuffer>)commandBuffer
+                 primaryImage:(MPSImage*)primaryImage
+               secondaryImage:(MPSImage*)secondaryImage
+             destinationState:(MPSCNNArithmeticGradientState*)destinationState
+             destinationImage:(MPSImage*)destinationImage;
+- (void)encodeBatchToCommandBuffer:(id<MTLCommandBuffer>)commandBuffer
+                     primaryImages:(MPSImageBatch*)primaryImages
+                   secondaryImages:(MPSImageBatch*)secondaryImages
+                 destinationStates:(MPSCNNArithmeticGradientStateBatch*)destinationStates
+                 destinationImages:(MPSImageBatch*)destinationImages;
 @end
 
 @interface MPSCNNAdd : MPSCNNArithmetic
@@ -39,32 +47,36 @@ typedef NSArray<MPSCNNArithmeticGradientState*> MPSCNNArithmeticGradientStateBat
 @end
 
 @interface MPSCNNArithmeticGradient : MPSCNNGradientKernel
-@property(nonatomic, assign) float primaryScale;
-@property(nonatomic, assign) float secondaryScale;
-@property(nonatomic, assign) float bias;
-@property(nonatomic, assign) NSUInteger secondaryStrideInFeatureChannels;
-@property(nonatomic, assign) float minimumValue;
-@property(nonatomic, assign) float maximumValue;
-@property(nonatomic, readonly) BOOL isSecondarySourceFilter;
+@property (nonatomic, assign) float primaryScale;
+@property (nonatomic, assign) float secondaryScale;
+@property (nonatomic, assign) float bias;
+@property (nonatomic, assign) NSUInteger secondaryStrideInFeatureChannels;
+@property (nonatomic, assign) float minimumValue;
+@property (nonatomic, assign) float maximumValue;
+@property (nonatomic, readonly) BOOL isSecondarySourceFilter;
 - (instancetype)initWithDevice:(id<MTLDevice>)device NS_UNAVAILABLE;
-- (instancetype)initWithDevice:(id<MTLDevice>)device isSecondarySourceFilter:(BOOL)isSecondarySourceFilter NS_UNAVAILABLE;
+- (instancetype)initWithDevice:(id<MTLDevice>)device
+       isSecondarySourceFilter:(BOOL)isSecondarySourceFilter NS_UNAVAILABLE;
 @end
 
 @interface MPSCNNAddGradient : MPSCNNArithmeticGradient
-- (instancetype)initWithDevice:(id<MTLDevice>)device isSecondarySourceFilter:(BOOL)isSecondarySourceFilter NS_DESIGNATED_INITIALIZER;
+- (instancetype)initWithDevice:(id<MTLDevice>)device
+       isSecondarySourceFilter:(BOOL)isSecondarySourceFilter NS_DESIGNATED_INITIALIZER;
 @end
 
 @interface MPSCNNSubtractGradient : MPSCNNArithmeticGradient
-- (instancetype)initWithDevice:(id<MTLDevice>)device isSecondarySourceFilter:(BOOL)isSecondarySourceFilter NS_DESIGNATED_INITIALIZER;
+- (instancetype)initWithDevice:(id<MTLDevice>)device
+       isSecondarySourceFilter:(BOOL)isSecondarySourceFilter NS_DESIGNATED_INITIALIZER;
 @end
 
 @interface MPSCNNMultiplyGradient : MPSCNNArithmeticGradient
-- (instancetype)initWithDevice:(id<MTLDevice>)device isSecondarySourceFilter:(BOOL)isSecondarySourceFilter NS_DESIGNATED_INITIALIZER;
+- (instancetype)initWithDevice:(id<MTLDevice>)device
+       isSecondarySourceFilter:(BOOL)isSecondarySourceFilter NS_DESIGNATED_INITIALIZER;
 @end
 
 @interface MPSNNReduceUnary : MPSCNNKernel
-@property(nonatomic, assign) MTLRegion clipRectSource;
-@property(nonatomic, assign) MPSOffset offset;
+@property (nonatomic, assign) MTLRegion clipRectSource;
+@property (nonatomic, assign) MPSOffset offset;
 - (instancetype)initWithDevice:(id<MTLDevice>)device NS_UNAVAILABLE;
 @end
 
@@ -113,7 +125,7 @@ typedef NSArray<MPSCNNArithmeticGradientState*> MPSCNNArithmeticGradientStateBat
 @end
 
 @interface MPSNNReduceFeatureChannelsSum : MPSNNReduceUnary
-@property(nonatomic, assign) float weight;
+@property (nonatomic, assign) float weight;
 - (instancetype)initWithDevice:(id<MTLDevice>)device NS_DESIGNATED_INITIALIZER;
 @end
 
@@ -123,10 +135,30 @@ typedef NSArray<MPSCNNArithmeticGradientState*> MPSCNNArithmeticGradientStateBat
 
 @interface MPSNNReshape : MPSCNNKernel
 - (instancetype)initWithDevice:(id<MTLDevice>)device NS_DESIGNATED_INITIALIZER;
-- (MPSImage*)encodeToCommandBuffer:(id<MTLCommandBuffer>)commandBuffer sourceImage:(MPSImage*)sourceImage reshapedWidth:(NSUInteger)reshapedWidth reshapedHeight:(NSUInteger)reshapedHeight reshapedFeatureChannels:(NSUInteger)reshapedFeatureChannels;
-- (MPSImage*)encodeToCommandBuffer:(id<MTLCommandBuffer>)commandBuffer sourceImage:(MPSImage*)sourceImage destinationState:(MPSState* _Nullable* _Nonnull)outState destinationStateIsTemporary:(BOOL)isTemporary reshapedWidth:(NSUInteger)reshapedWidth reshapedHeight:(NSUInteger)reshapedHeight reshapedFeatureChannels:(NSUInteger)reshapedFeatureChannels;
-- (MPSImageBatch*)encodeBatchToCommandBuffer:(id<MTLCommandBuffer>)commandBuffer sourceImages:(MPSImageBatch*)sourceImages reshapedWidth:(NSUInteger)reshapedWidth reshapedHeight:(NSUInteger)reshapedHeight reshapedFeatureChannels:(NSUInteger)reshapedFeatureChannels;
-- (MPSImageBatch*)encodeBatchToCommandBuffer:(id<MTLCommandBuffer>)commandBuffer sourceImages:(MPSImageBatch*)sourceImages destinationStates:(MPSStateBatch* _Nullable* _Nonnull)outStates destinationStateIsTemporary:(BOOL)isTemporary reshapedWidth:(NSUInteger)reshapedWidth reshapedHeight:(NSUInteger)reshapedHeight reshapedFeatureChannels:(NSUInteger)reshapedFeatureChannels;
+- (MPSImage*)encodeToCommandBuffer:(id<MTLCommandBuffer>)commandBuffer
+                       sourceImage:(MPSImage*)sourceImage
+                     reshapedWidth:(NSUInteger)reshapedWidth
+                    reshapedHeight:(NSUInteger)reshapedHeight
+           reshapedFeatureChannels:(NSUInteger)reshapedFeatureChannels;
+- (MPSImage*)encodeToCommandBuffer:(id<MTLCommandBuffer>)commandBuffer
+                       sourceImage:(MPSImage*)sourceImage
+                  destinationState:(MPSState* _Nullable* _Nonnull)outState
+       destinationStateIsTemporary:(BOOL)isTemporary
+                     reshapedWidth:(NSUInteger)reshapedWidth
+                    reshapedHeight:(NSUInteger)reshapedHeight
+           reshapedFeatureChannels:(NSUInteger)reshapedFeatureChannels;
+- (MPSImageBatch*)encodeBatchToCommandBuffer:(id<MTLCommandBuffer>)commandBuffer
+                                sourceImages:(MPSImageBatch*)sourceImages
+                               reshapedWidth:(NSUInteger)reshapedWidth
+                              reshapedHeight:(NSUInteger)reshapedHeight
+                     reshapedFeatureChannels:(NSUInteger)reshapedFeatureChannels;
+- (MPSImageBatch*)encodeBatchToCommandBuffer:(id<MTLCommandBuffer>)commandBuffer
+                                sourceImages:(MPSImageBatch*)sourceImages
+                           destinationStates:(MPSStateBatch* _Nullable* _Nonnull)outStates
+                 destinationStateIsTemporary:(BOOL)isTemporary
+                               reshapedWidth:(NSUInteger)reshapedWidth
+                              reshapedHeight:(NSUInteger)reshapedHeight
+                     reshapedFeatureChannels:(NSUInteger)reshapedFeatureChannels;
 @end
 
 @interface MPSNNReshapeGradient : MPSCNNGradientKernel

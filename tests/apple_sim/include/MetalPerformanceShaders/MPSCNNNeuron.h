@@ -4,21 +4,23 @@
 
 NS_ASSUME_NONNULL_BEGIN
 @interface MPSCNNNeuron : MPSCNNKernel
-@property(nonatomic, readonly) float a;
-@property(nonatomic, readonly) float b;
-@property(nonatomic, readonly) float c;
-@property(nonatomic, retain, readonly) NSData* _Nullable data;
+@property (nonatomic, readonly) float a;
+@property (nonatomic, readonly) float b;
+@property (nonatomic, readonly) float c;
+@property (nonatomic, retain, readonly) NSData* _Nullable data;
 - (instancetype)initWithDevice:(id<MTLDevice>)device NS_UNAVAILABLE;
-- (instancetype)initWithDevice:(id<MTLDevice>)device neuronDescriptor:(MPSNNNeuronDescriptor*)neuronDescriptor NS_DESIGNATED_INITIALIZER;
+- (instancetype)initWithDevice:(id<MTLDevice>)device
+              neuronDescriptor:(MPSNNNeuronDescriptor*)neuronDescriptor NS_DESIGNATED_INITIALIZER;
 @end
 
 @interface MPSCNNNeuronGradient : MPSCNNGradientKernel
-@property(nonatomic, readonly) float a;
-@property(nonatomic, readonly) float b;
-@property(nonatomic, readonly) float c;
-@property(nonatomic, retain, readonly) NSData* _Nullable data;
+@property (nonatomic, readonly) float a;
+@property (nonatomic, readonly) float b;
+@property (nonatomic, readonly) float c;
+@property (nonatomic, retain, readonly) NSData* _Nullable data;
 - (instancetype)initWithDevice:(id<MTLDevice>)device NS_UNAVAILABLE;
-- (instancetype)initWithDevice:(id<MTLDevice>)device neuronDescriptor:(MPSNNNeuronDescriptor*)neuronDescriptor NS_DESIGNATED_INITIALIZER;
+- (instancetype)initWithDevice:(id<MTLDevice>)device
+              neuronDescriptor:(MPSNNNeuronDescriptor*)neuronDescriptor NS_DESIGNATED_INITIALIZER;
 @end
 
 @interface MPSCNNDropoutGradientState : MPSNNGradientState
@@ -29,23 +31,43 @@ NS_ASSUME_NONNULL_BEGIN
 typedef NSArray<MPSCNNDropoutGradientState*> MPSCNNDropoutGradientStateBatch;
 
 @interface MPSCNNDropout : MPSCNNKernel
-@property(nonatomic, readonly) float keepProbability;
-@property(nonatomic, readonly) NSUInteger seed;
-@property(nonatomic, readonly) MTLSize maskStrideInPixels;
+@property (nonatomic, readonly) float keepProbability;
+@property (nonatomic, readonly) NSUInteger seed;
+@property (nonatomic, readonly) MTLSize maskStrideInPixels;
 - (instancetype)initWithDevice:(id<MTLDevice>)device NS_UNAVAILABLE;
-- (instancetype)initWithDevice:(id<MTLDevice>)device keepProbability:(float)keepProbability seed:(NSUInteger)seed maskStrideInPixels:(MTLSize)maskStrideInPixels NS_DESIGNATED_INITIALIZER;
-- (MPSCNNDropoutGradientState* _Nullable)resultStateForSourceImage:(MPSImage*)sourceImage sourceStates:(NSArray<MPSState*>* _Nullable)sourceStates destinationImage:(MPSImage*)destinationImage;
-- (MPSCNNDropoutGradientState* _Nullable)resultStateBatchForSourceImage:(MPSImageBatch*)sourceImage sourceStates:(NSArray<MPSStateBatch*>* _Nullable)sourceStates destinationImage:(MPSImageBatch*)destinationImage;
-- (MPSCNNDropoutGradientState* _Nullable)temporaryResultStateForCommandBuffer:(id<MTLCommandBuffer>)commandBuffer sourceImage:(MPSImage*)sourceImage sourceStates:(NSArray<MPSState*>* _Nullable)sourceStates destinationImage:(MPSImage*)destinationImage;
-- (MPSCNNDropoutGradientStateBatch* _Nullable)temporaryResultStateBatchForCommandBuffer:(id<MTLCommandBuffer>)commandBuffer sourceImage:(MPSImageBatch*)sourceImage sourceStates:(NSArray<MPSStateBatch*>* _Nullable)sourceStates destinationImage:(MPSImageBatch*)destinationImage;
+- (instancetype)initWithDevice:(id<MTLDevice>)device
+               keepProbability:(float)keepProbability
+                          seed:(NSUInteger)seed
+            maskStrideInPixels:(MTLSize)maskStrideInPixels NS_DESIGNATED_INITIALIZER;
+- (MPSCNNDropoutGradientState* _Nullable)
+    resultStateForSourceImage:(MPSImage*)sourceImage
+                 sourceStates:(NSArray<MPSState*>* _Nullable)sourceStates
+             destinationImage:(MPSImage*)destinationImage;
+- (MPSCNNDropoutGradientState* _Nullable)
+    resultStateBatchForSourceImage:(MPSImageBatch*)sourceImage
+                      sourceStates:(NSArray<MPSStateBatch*>* _Nullable)sourceStates
+                  destinationImage:(MPSImageBatch*)destinationImage;
+- (MPSCNNDropoutGradientState* _Nullable)
+    temporaryResultStateForCommandBuffer:(id<MTLCommandBuffer>)commandBuffer
+                             sourceImage:(MPSImage*)sourceImage
+                            sourceStates:(NSArray<MPSState*>* _Nullable)sourceStates
+                        destinationImage:(MPSImage*)destinationImage;
+- (MPSCNNDropoutGradientStateBatch* _Nullable)
+    temporaryResultStateBatchForCommandBuffer:(id<MTLCommandBuffer>)commandBuffer
+                                  sourceImage:(MPSImageBatch*)sourceImage
+                                 sourceStates:(NSArray<MPSStateBatch*>* _Nullable)sourceStates
+                             destinationImage:(MPSImageBatch*)destinationImage;
 @end
 
 @interface MPSCNNDropoutGradient : MPSCNNGradientKernel
-@property(nonatomic, readonly) float keepProbability;
-@property(nonatomic, readonly) NSUInteger seed;
-@property(nonatomic, readonly) MTLSize maskStrideInPixels;
+@property (nonatomic, readonly) float keepProbability;
+@property (nonatomic, readonly) NSUInteger seed;
+@property (nonatomic, readonly) MTLSize maskStrideInPixels;
 - (instancetype)initWithDevice:(id<MTLDevice>)device NS_UNAVAILABLE;
-- (instancetype)initWithDevice:(id<MTLDevice>)device keepProbability:(float)keepProbability seed:(NSUInteger)seed maskStrideInPixels:(MTLSize)maskStrideInPixels NS_DESIGNATED_INITIALIZER;
+- (instancetype)initWithDevice:(id<MTLDevice>)device
+               keepProbability:(float)keepProbability
+                          seed:(NSUInteger)seed
+            maskStrideInPixels:(MTLSize)maskStrideInPixels NS_DESIGNATED_INITIALIZER;
 @end
 
 @interface MPSCNNSoftMax : MPSCNNKernel

@@ -73,24 +73,33 @@ typedef NS_ENUM(NSUInteger, MPSStateResourceType) {
 
 typedef NSUInteger MPSDeviceOptions;
 
-typedef struct { NSInteger x, y, z; } MPSOffset;
-typedef struct { double x, y, z; } MPSOrigin;
-typedef struct { NSUInteger featureChannelOffset, numberOfFeatureChannelsToReadWrite; } MPSImageReadWriteParams;
-typedef struct { NSUInteger x, y, channel; } MPSImageCoordinate;
+typedef struct {
+  NSInteger x, y, z;
+} MPSOffset;
+typedef struct {
+  double x, y, z;
+} MPSOrigin;
+typedef struct {
+  NSUInteger featureChannelOffset, numberOfFeatureChannelsToReadWrite;
+} MPSImageReadWriteParams;
+typedef struct {
+  NSUInteger x, y, channel;
+} MPSImageCoordinate;
 APPLE_SIM_EXTERN const MTLRegion MPSRectNoClip;
 
 APPLE_SIM_EXTERN BOOL MPSSupportsMTLDevice(id<MTLDevice> _Nullable device);
 
 APPLE_SIM_EXTERN id<MTLDevice> _Nullable MPSGetPreferredDevice(MPSDeviceOptions options);
 
-APPLE_SIM_EXTERN void MPSHintTemporaryMemoryHighWaterMark(id<MTLCommandBuffer> cmdBuf, NSUInteger bytes);
+APPLE_SIM_EXTERN void MPSHintTemporaryMemoryHighWaterMark(id<MTLCommandBuffer> cmdBuf,
+                                                          NSUInteger bytes);
 
 APPLE_SIM_EXTERN void MPSSetHeapCacheDuration(id<MTLCommandBuffer> cmdBuf, double seconds);
 
 @interface MPSKernel : NSObject <NSCopying>
-@property(nonatomic, assign) MPSKernelOptions options;
-@property(nonatomic, retain, readonly) id<MTLDevice> device;
-@property(copy) NSString* _Nullable label;
+@property (nonatomic, assign) MPSKernelOptions options;
+@property (nonatomic, retain, readonly) id<MTLDevice> device;
+@property (copy) NSString* _Nullable label;
 - (instancetype)initWithDevice:(id<MTLDevice>)device NS_DESIGNATED_INITIALIZER;
 - (instancetype)copyWithZone:(NSZone* _Nullable)zone device:(id<MTLDevice> _Nullable)device;
 @end

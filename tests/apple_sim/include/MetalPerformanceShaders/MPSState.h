@@ -13,31 +13,41 @@ NS_ASSUME_NONNULL_BEGIN
 @end
 
 @interface MPSState : NSObject
-+ (instancetype)temporaryStateWithCommandBuffer:(id<MTLCommandBuffer>)cmdBuf bufferSize:(size_t)bufferSize;
-+ (instancetype)temporaryStateWithCommandBuffer:(id<MTLCommandBuffer>)cmdBuf textureDescriptor:(MTLTextureDescriptor*)descriptor;
++ (instancetype)temporaryStateWithCommandBuffer:(id<MTLCommandBuffer>)cmdBuf
+                                     bufferSize:(size_t)bufferSize;
++ (instancetype)temporaryStateWithCommandBuffer:(id<MTLCommandBuffer>)cmdBuf
+                              textureDescriptor:(MTLTextureDescriptor*)descriptor;
 + (instancetype)temporaryStateWithCommandBuffer:(id<MTLCommandBuffer>)cmdBuf;
 - (instancetype)initWithDevice:(id<MTLDevice>)device bufferSize:(size_t)bufferSize;
-- (instancetype)initWithDevice:(id<MTLDevice>)device textureDescriptor:(MTLTextureDescriptor*)descriptor;
+- (instancetype)initWithDevice:(id<MTLDevice>)device
+             textureDescriptor:(MTLTextureDescriptor*)descriptor;
 - (instancetype)initWithResource:(id<MTLResource> _Nullable)resource;
 - (instancetype)init NS_UNAVAILABLE;
-- (instancetype)initWithDevice:(id<MTLDevice>)device resourceList:(MPSStateResourceList*)resourceList;
-+ (instancetype)temporaryStateWithCommandBuffer:(id<MTLCommandBuffer>)commandBuffer resourceList:(MPSStateResourceList*)resourceList;
+- (instancetype)initWithDevice:(id<MTLDevice>)device
+                  resourceList:(MPSStateResourceList*)resourceList;
++ (instancetype)temporaryStateWithCommandBuffer:(id<MTLCommandBuffer>)commandBuffer
+                                   resourceList:(MPSStateResourceList*)resourceList;
 - (instancetype)initWithResources:(NSArray<id<MTLResource>>* _Nullable)resources;
-@property(nonatomic, readonly) NSUInteger resourceCount;
+@property (nonatomic, readonly) NSUInteger resourceCount;
 - (id<MTLResource> _Nullable)resourceAtIndex:(NSUInteger)index allocateMemory:(BOOL)allocateMemory;
-@property(nonatomic, assign) NSUInteger readCount;
-@property(nonatomic, readonly) BOOL isTemporary;
-@property(copy) NSString* _Nullable label;
+@property (nonatomic, assign) NSUInteger readCount;
+@property (nonatomic, readonly) BOOL isTemporary;
+@property (copy) NSString* _Nullable label;
 - (NSUInteger)bufferSizeAtIndex:(NSUInteger)index;
 - (MPSStateResourceType)resourceTypeAtIndex:(NSUInteger)index;
 - (void)synchronizeOnCommandBuffer:(id<MTLCommandBuffer>)commandBuffer;
 - (NSUInteger)resourceSize;
-- (MPSImageDescriptor*)destinationImageDescriptorForSourceImages:(NSArray<MPSImage*>*)sourceImages sourceStates:(NSArray<MPSState*>* _Nullable)sourceStates forKernel:(MPSKernel*)kernel suggestedDescriptor:(MPSImageDescriptor*)inDescriptor;
+- (MPSImageDescriptor*)destinationImageDescriptorForSourceImages:(NSArray<MPSImage*>*)sourceImages
+                                                    sourceStates:
+                                                        (NSArray<MPSState*>* _Nullable)sourceStates
+                                                       forKernel:(MPSKernel*)kernel
+                                             suggestedDescriptor:(MPSImageDescriptor*)inDescriptor;
 @end
 
 typedef NSArray<MPSState*> MPSStateBatch;
 
-APPLE_SIM_EXTERN NSUInteger MPSStateBatchIncrementReadCount(MPSStateBatch* _Nullable batch, NSInteger amount);
+APPLE_SIM_EXTERN NSUInteger MPSStateBatchIncrementReadCount(MPSStateBatch* _Nullable batch,
+                                                            NSInteger amount);
 
 APPLE_SIM_EXTERN void MPSStateBatchSynchronize(MPSStateBatch* batch, id<MTLCommandBuffer> cmdBuf);
 
@@ -56,7 +66,7 @@ typedef NSArray<MPSNNGradientState*> MPSNNGradientStateBatch;
 typedef NSArray<MPSNNBinaryGradientState*> MPSNNBinaryGradientStateBatch;
 
 @protocol MPSImageSizeEncodingState <NSObject>
-@property(nonatomic, readonly) NSUInteger sourceWidth;
-@property(nonatomic, readonly) NSUInteger sourceHeight;
+@property (nonatomic, readonly) NSUInteger sourceWidth;
+@property (nonatomic, readonly) NSUInteger sourceHeight;
 @end
 NS_ASSUME_NONNULL_END

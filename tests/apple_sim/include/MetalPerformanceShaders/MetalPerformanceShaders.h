@@ -1,4 +1,5 @@
-// The part of Metal Performance Shaders that the backend may use, declared for the software stand-in.
+// The part of Metal Performance Shaders that the backend may use, declared for the software
+// stand-in.
 #pragma once
 #import <MetalPerformanceShaders/MPSCNNBatchNormalization.h>
 #import <MetalPerformanceShaders/MPSCNNConvolution.h>
