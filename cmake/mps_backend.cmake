@@ -46,11 +46,7 @@ else()
 endif()
 
 # The kernels are compiled by Metal when a device is first used, from source in the binary.
-set_property(
-    DIRECTORY
-    APPEND
-    PROPERTY CMAKE_CONFIGURE_DEPENDS ${mps_kernels}
-)
+set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS ${mps_kernels})
 set(MPSNN_KERNEL_SOURCE "")
 foreach(file IN LISTS mps_kernels)
     file(READ "${file}" text)
@@ -60,7 +56,10 @@ set(kernel_source "${CMAKE_CURRENT_BINARY_DIR}/mps_kernel_source.cpp")
 configure_file(cmake/mps_kernel_source.cpp.in "${kernel_source}" @ONLY)
 
 file(GLOB mps_sources CONFIGURE_DEPENDS src/backend/mps/*.mm)
-set_source_files_properties(${mps_sources} PROPERTIES COMPILE_OPTIONS -fobjc-arc)
+set_source_files_properties(
+    ${mps_sources}
+    PROPERTIES COMPILE_OPTIONS -fobjc-arc
+)
 target_sources(mpsnn_core PRIVATE ${mps_sources} "${kernel_source}")
 target_compile_definitions(mpsnn_core PRIVATE MPSNN_HAS_MPS)
 target_link_libraries(mpsnn_core PUBLIC apple::frameworks)

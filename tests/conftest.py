@@ -1,4 +1,4 @@
-"""After each test on the stand-in for Apple's frameworks: nothing may have broken their contract."""
+"""After each test on the stand-in for Apple's frameworks: their contract was kept."""
 
 from __future__ import annotations
 

@@ -1,5 +1,7 @@
-"""The mps device: parity, faults, leaks, counts. On the stand-in (see tests/apple.py) and, where the
-stand-in is not asked, on a Mac."""
+"""The mps device: parity, faults, leaks, counts.
+
+On the stand-in (see tests/apple.py) and, where the stand-in is not asked, on a Mac.
+"""
 
 from __future__ import annotations
 

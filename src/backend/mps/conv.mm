@@ -74,10 +74,10 @@
 }
 - (id)copyWithZone:(NSZone*)zone {
   return [[MpsnnWeights allocWithZone:zone] initWithDescriptor:_descriptor
-                                                               count:_count
-                                                                bias:_bias
-                                                                half:_half
-                                                               label:_label];
+                                                         count:_count
+                                                          bias:_bias
+                                                          half:_half
+                                                         label:_label];
 }
 @end
 
@@ -109,16 +109,15 @@ class Weights {
     if (s.groups > 1 && !depthwise_ && !wide_)
       descriptor_.groups = static_cast<NSUInteger>(s.groups);
     const std::string precision = b.attrs().text("accumulator", "");
-    half_accumulator_ = b.half() && (precision == "float16" ||
-                                     (precision.empty() && b.plan().half_accumulator));
+    half_accumulator_ =
+        b.half() && (precision == "float16" || (precision.empty() && b.plan().half_accumulator));
     biased_ = b.node().gradient ? b.node().nx > 2 && b.node().gx(2) != kNone : bias_ != kNone;
     count_ = out_ * s.kh * s.kw * (wide_ ? in_ : part_in);
-    source_ = [[MpsnnWeights alloc]
-        initWithDescriptor:descriptor_
-                     count:static_cast<NSUInteger>(count_)
-                      bias:biased_ ? static_cast<NSUInteger>(out_) : 0
-                      half:b.half()
-                     label:@(b.layer().c_str())];
+    source_ = [[MpsnnWeights alloc] initWithDescriptor:descriptor_
+                                                 count:static_cast<NSUInteger>(count_)
+                                                  bias:biased_ ? static_cast<NSUInteger>(out_) : 0
+                                                  half:b.half()
+                                                 label:@(b.layer().c_str())];
     if (wide_) spread_ = b.gpu().buffer(static_cast<std::size_t>(count_) * 4, Use::gpu);
   }
 
@@ -159,12 +158,12 @@ class Weights {
     }
     // A gradient kernel does not read the bias; that there is one is what counts.
     const Buffer terms = bias_ != kNone ? e.buffer(bias_) : from;
-    return [[MPSCNNConvolutionWeightsAndBiasesState alloc]
-                  initWithWeights:from.buffer
-                    weightsOffset:from.offset
-                           biases:biased_ ? terms.buffer : nil
-                     biasesOffset:biased_ ? terms.offset : 0
-        cnnConvolutionDescriptor:descriptor_];
+    return
+        [[MPSCNNConvolutionWeightsAndBiasesState alloc] initWithWeights:from.buffer
+                                                          weightsOffset:from.offset
+                                                                 biases:biased_ ? terms.buffer : nil
+                                                           biasesOffset:biased_ ? terms.offset : 0
+                                               cnnConvolutionDescriptor:descriptor_];
   }
 
  private:
@@ -190,7 +189,11 @@ MPSOffset offset_of(const ConvSpec& s) {
 class Convolution final : public Operation {
  public:
   Convolution(Builder& b, const ConvSpec& spec)
-      : spec_(spec), weights_(b, spec), x_(b.node().x(0)), y_(b.node().y(0)), dtype_(b.plan().dtype) {
+      : spec_(spec),
+        weights_(b, spec),
+        x_(b.node().x(0)),
+        y_(b.node().y(0)),
+        dtype_(b.plan().dtype) {
     trained_ = b.has_gradient();
     index_ = b.forward();
     const auto kind = ir::parse_neuron(b.attrs().text("neuron", "none"));
@@ -215,8 +218,7 @@ class Convolution final : public Operation {
     if (MPSCNNConvolutionWeightsAndBiasesState* state = weights_.fresh(e))
       [kernel_ reloadWeightsAndBiasesWithCommandBuffer:e.commands() state:state];
     MPSImageBatch* x = e.read(x_, spec_.x);
-    MPSImageBatch* y =
-        neuron_ == nil ? e.write(y_, spec_.y) : e.temporary(spec_.y, dtype_, 1);
+    MPSImageBatch* y = neuron_ == nil ? e.write(y_, spec_.y) : e.temporary(spec_.y, dtype_, 1);
     if (trained_) {
       MPSStateBatch* states = e.make_states(kernel_, x, y);
       [kernel_ encodeBatchToCommandBuffer:e.commands()
@@ -294,11 +296,9 @@ class ConvolutionGradient final : public Operation {
         [kernel_ reloadWeightsAndBiasesWithCommandBuffer:e.commands() state:state];
     MPSImageBatch* gradients = fused_ ? inner_gradients(e) : e.read(gy_, spec_.y);
     MPSImageBatch* sources = e.read(x_, spec_.x);
-    MPSImageBatch* to =
-        gx_ != kNone ? e.write(gx_, spec_.x) : e.temporary(spec_.x, dtype_, 0);
+    MPSImageBatch* to = gx_ != kNone ? e.write(gx_, spec_.x) : e.temporary(spec_.x, dtype_, 0);
     MPSStateBatch* states = e.take_states(forward_);
-    MPSCNNConvolutionGradientState* state =
-        static_cast<MPSCNNConvolutionGradientState*>(states[0]);
+    MPSCNNConvolutionGradientState* state = static_cast<MPSCNNConvolutionGradientState*>(states[0]);
     if (weighs_) state.readCount += 1;
     [kernel_ encodeBatchToCommandBuffer:e.commands()
                         sourceGradients:gradients
@@ -316,8 +316,7 @@ class ConvolutionGradient final : public Operation {
         e.copy(from, e.buffer(gw_), static_cast<std::size_t>(weights_.own_count()) * 4);
     }
     if (gb_ != kNone)
-      e.copy({state.gradientForBiases, 0}, e.buffer(gb_),
-             static_cast<std::size_t>(spec_.y.c) * 4);
+      e.copy({state.gradientForBiases, 0}, e.buffer(gb_), static_cast<std::size_t>(spec_.y.c) * 4);
     state.readCount -= 1;
   }
 

@@ -1,6 +1,7 @@
 // Dropout on MPSCNNDropout, whose random stream is its own: masks differ from the other devices'.
-// Whether a kernel draws anew at each encode is not documented, so each step makes its kernels, with
-// a seed of (graph's seed, layer, step): a mask depends on these alone, and a resumed run repeats.
+// Whether a kernel draws anew at each encode is not documented, so each step makes its kernels,
+// with a seed of (graph's seed, layer, step): a mask depends on these alone, and a resumed run
+// repeats.
 #import <Foundation/Foundation.h>
 #import <Metal/Metal.h>
 #import <MetalPerformanceShaders/MetalPerformanceShaders.h>

@@ -84,8 +84,7 @@ std::size_t Builder::scratch(std::size_t bytes) {
 
 Dense Builder::dense(ValueId id) {
   const auto elements = static_cast<std::size_t>(count(value(id).shape));
-  return {id, scratch(elements * 4),
-          value(id).dtype == DType::float16 ? scratch(elements * 2) : 0};
+  return {id, scratch(elements * 4), value(id).dtype == DType::float16 ? scratch(elements * 2) : 0};
 }
 
 Encoding::Encoding(Executable& executable, int slot, const runtime::StepScalars& scalars)
@@ -160,7 +159,8 @@ void Encoding::results() {
     if (executable_.in_images_[r])
       to_buffer(live_[r], executable_.home_[r], value.dtype, to);
     else
-      copy(buffer(id), to, static_cast<std::size_t>(mpsnn::count(value.shape)) * size_of(value.dtype));
+      copy(buffer(id), to,
+           static_cast<std::size_t>(mpsnn::count(value.shape)) * size_of(value.dtype));
   }
   end();
   close();
@@ -174,9 +174,8 @@ void Encoding::results() {
 ImagesRef Encoding::make_images(const Geometry& g, DType dtype) {
   close();
   MPSImageDescriptor* descriptor = [MPSImageDescriptor
-      imageDescriptorWithChannelFormat:dtype == DType::float16
-                                           ? MPSImageFeatureChannelFormatFloat16
-                                           : MPSImageFeatureChannelFormatFloat32
+      imageDescriptorWithChannelFormat:dtype == DType::float16 ? MPSImageFeatureChannelFormatFloat16
+                                                               : MPSImageFeatureChannelFormatFloat32
                                  width:static_cast<NSUInteger>(g.w)
                                 height:static_cast<NSUInteger>(g.h)
                        featureChannels:static_cast<NSUInteger>(g.c)];
@@ -263,9 +262,7 @@ Buffer Encoding::buffer(ValueId id) {
   return executable_.buffers_[r];
 }
 
-DeviceStorage* Encoding::storage(ValueId id) {
-  return executable_.storages_[executable_.root(id)];
-}
+DeviceStorage* Encoding::storage(ValueId id) { return executable_.storages_[executable_.root(id)]; }
 
 Buffer Encoding::scratch(std::size_t place) { return {executable_.scratch_, place}; }
 
@@ -289,8 +286,7 @@ Buffer Encoding::load(const Dense& dense) {
     to_buffer(live_[r], executable_.home_[r], value.dtype, from);
   }
   const Buffer to = scratch(dense.floats);
-  if (half)
-    run(gpu().pipeline("half_to_float"), {from, to}, CountParams{elements}, elements);
+  if (half) run(gpu().pipeline("half_to_float"), {from, to}, CountParams{elements}, elements);
   return to;
 }
 
@@ -361,8 +357,7 @@ void Encoding::dispatch(PipelineRef kernel, std::initializer_list<Buffer> buffer
   }
   [compute_ setComputePipelineState:kernel];
   NSUInteger index = 0;
-  for (const Buffer& b : buffers)
-    [compute_ setBuffer:b.buffer offset:b.offset atIndex:index++];
+  for (const Buffer& b : buffers) [compute_ setBuffer:b.buffer offset:b.offset atIndex:index++];
   [compute_ setBytes:parameters length:bytes atIndex:index];
   const NSUInteger width =
       std::min<NSUInteger>(static_cast<NSUInteger>(threads), kernel.maxTotalThreadsPerThreadgroup);

@@ -24,9 +24,7 @@ namespace mpsnn::backend::mps {
 struct Geometry {
   int64_t n = 1, h = 1, w = 1, c = 1;
   int64_t count() const { return n * h * w * c; }
-  bool operator==(const Geometry& o) const {
-    return n == o.n && h == o.h && w == o.w && c == o.c;
-  }
+  bool operator==(const Geometry& o) const { return n == o.n && h == o.h && w == o.w && c == o.c; }
 };
 Geometry geometry_of(const Shape& shape);
 
@@ -110,7 +108,7 @@ class Encoding {
   void keep_states(int forward, StatesRef states);
   StatesRef take_states(int forward);  // DeviceError if there are none
 
-  Buffer buffer(ValueId id);  // of a value that lives in one
+  Buffer buffer(ValueId id);           // of a value that lives in one
   DeviceStorage* storage(ValueId id);  // of a persistent value, else nullptr
   Buffer scratch(std::size_t place);
   Buffer load(const Dense& dense);    // for reading

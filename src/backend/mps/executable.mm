@@ -128,8 +128,8 @@ void Executable::place_values() {
     }
     if (node.op == Op::batch_norm && !node.gradient)
       for (const ValueId v : node.states) in_buffer(v);
-    if (node.gradient && (node.op == Op::conv2d || node.op == Op::linear ||
-                          node.op == Op::batch_norm))
+    if (node.gradient &&
+        (node.op == Op::conv2d || node.op == Op::linear || node.op == Op::batch_norm))
       for (std::size_t i = 1; i < node.outputs.size(); ++i) in_buffer(node.outputs[i]);
     if (node.op == Op::add && !node.gradient)  // of gradients of one parameter
       for (const ValueId v : node.inputs)
@@ -244,11 +244,11 @@ void Executable::encode(int slot, const runtime::StepScalars& scalars,
       waiting->done(error);  // the executable may be gone after this
     }];
     if (!reported_ && log::enabled(log::Level::debug))
-      log::write(log::Level::debug,
-                 "mps: a step of " + std::to_string(p.nodes.size()) + " nodes: " +
-                     std::to_string(e.encodes_) + " encodes, " + std::to_string(e.conversions_) +
-                     " conversions between images and buffers, " + std::to_string(e.copies_) +
-                     " copies of buffers, 0 waits");
+      log::write(log::Level::debug, "mps: a step of " + std::to_string(p.nodes.size()) +
+                                        " nodes: " + std::to_string(e.encodes_) + " encodes, " +
+                                        std::to_string(e.conversions_) +
+                                        " conversions between images and buffers, " +
+                                        std::to_string(e.copies_) + " copies of buffers, 0 waits");
     reported_ = true;
     gpu_.commit(e.commands_);
   });
@@ -282,11 +282,10 @@ std::size_t Executable::planned_bytes() const {
     if (root(static_cast<ValueId>(v)) != v || p.lifetimes[v].first < 0) continue;
     const Geometry& g = home_[v];  // channels in fours
     const auto elements = static_cast<std::size_t>(g.n * g.h * g.w * ((g.c + 3) / 4 * 4));
-    blocks.push_back({elements * size_of(p.values[v].dtype), p.lifetimes[v].first,
-                      p.lifetimes[v].last, 0});
+    blocks.push_back(
+        {elements * size_of(p.values[v].dtype), p.lifetimes[v].first, p.lifetimes[v].last, 0});
   }
-  return runtime::assign_offsets(blocks) + arena_bytes_ + scratch_bytes_ +
-         kSlots * input_bytes_;
+  return runtime::assign_offsets(blocks) + arena_bytes_ + scratch_bytes_ + kSlots * input_bytes_;
 }
 
 std::string Executable::detail(int node) const {

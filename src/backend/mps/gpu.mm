@@ -65,9 +65,7 @@ Gpu::Gpu(const Device& wanted) {
     MTLCompileOptions* options = [MTLCompileOptions new];
     options.fastMathEnabled = NO;  // NaN and infinity keep their meaning
     NSError* error = nil;
-    library_ = [device_ newLibraryWithSource:text(kKernelSource)
-                                     options:options
-                                       error:&error];
+    library_ = [device_ newLibraryWithSource:text(kKernelSource) options:options error:&error];
     if (library_ == nil) throw DeviceError("kernels do not compile: " + described(error));
     to_matrix_ =
         [[MPSImageCopyToMatrix alloc] initWithDevice:device_
@@ -84,9 +82,8 @@ BufferRef Gpu::buffer(std::size_t bytes, Use use) {
     options = unified_ ? MTLResourceStorageModeShared : MTLResourceStorageModeManaged;
   if (use == Use::lasting && unified_) options = MTLResourceStorageModeShared;
   const std::size_t length = bytes == 0 ? 16 : (bytes + 15) / 16 * 16;
-  id<MTLBuffer> made = length > device_.maxBufferLength
-                           ? nil
-                           : [device_ newBufferWithLength:length options:options];
+  id<MTLBuffer> made =
+      length > device_.maxBufferLength ? nil : [device_ newBufferWithLength:length options:options];
   if (made == nil)
     throw OutOfMemoryError("no memory for a buffer of " + std::to_string(bytes) + " bytes on " +
                            device_.name.UTF8String);

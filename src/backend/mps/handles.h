@@ -4,25 +4,25 @@
 #pragma once
 
 #ifdef __OBJC__
-#define MPSNN_PROTOCOL(Name, Alias)          \
-  @protocol Name;                            \
-  namespace mpsnn::backend::mps {            \
-  using Alias = id<Name>;                    \
+#define MPSNN_PROTOCOL(Name, Alias) \
+  @protocol Name;                   \
+  namespace mpsnn::backend::mps {   \
+  using Alias = id<Name>;           \
   }
-#define MPSNN_CLASS(Name, Alias)             \
-  @class Name;                               \
-  namespace mpsnn::backend::mps {            \
-  using Alias = Name*;                       \
+#define MPSNN_CLASS(Name, Alias)  \
+  @class Name;                    \
+  namespace mpsnn::backend::mps { \
+  using Alias = Name*;            \
   }
-#define MPSNN_ARRAY(Name, Alias)             \
-  @class Name;                               \
-  namespace mpsnn::backend::mps {            \
-  using Alias = NSArray<Name*>*;             \
+#define MPSNN_ARRAY(Name, Alias)  \
+  @class Name;                    \
+  namespace mpsnn::backend::mps { \
+  using Alias = NSArray<Name*>*;  \
   }
 #else
-#define MPSNN_HANDLE(Alias)         \
-  namespace mpsnn::backend::mps {   \
-  using Alias = void*;              \
+#define MPSNN_HANDLE(Alias)       \
+  namespace mpsnn::backend::mps { \
+  using Alias = void*;            \
   }
 #define MPSNN_PROTOCOL(Name, Alias) MPSNN_HANDLE(Alias)
 #define MPSNN_CLASS(Name, Alias) MPSNN_HANDLE(Alias)

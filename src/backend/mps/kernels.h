@@ -1,11 +1,10 @@
-// What the kernels of kernels.metal take beside their buffers. In the common subset of Metal and C++:
-// the file is compiled with the backend and, in front of kernels.metal, with the kernels.
+// What the kernels of kernels.metal take beside their buffers. In the common subset of Metal and
+// C++: the file is compiled with the backend and, in front of kernels.metal, with the kernels.
 #pragma once
 
 struct CountParams {
   int count;
 };
-
 
 struct LossParams {
   int images, positions, classes;  // mse: positions * classes elements an image

@@ -43,8 +43,8 @@ kernel void rows_from(device const float* whole [[buffer(0)]], device float* par
 
 // Weights (out, taps, in / groups) as (out, taps, in), zero outside of an output's group; and the
 // other way for their gradient.
-kernel void spread_groups(device const float* weight [[buffer(0)]], device float* wide [[buffer(1)]],
-                          constant GroupParams& p [[buffer(2)]],
+kernel void spread_groups(device const float* weight [[buffer(0)]],
+                          device float* wide [[buffer(1)]], constant GroupParams& p [[buffer(2)]],
                           uint id [[thread_position_in_grid]]) {
   if (id >= uint(p.out * p.taps * p.in)) return;
   const int i = int(id), part = p.in / p.groups;
@@ -53,8 +53,8 @@ kernel void spread_groups(device const float* weight [[buffer(0)]], device float
   wide[i] = inside >= 0 && inside < part ? weight[(o * p.taps + tap) * part + inside] : 0.0f;
 }
 
-kernel void gather_groups(device const float* wide [[buffer(0)]], device float* weight [[buffer(1)]],
-                          constant GroupParams& p [[buffer(2)]],
+kernel void gather_groups(device const float* wide [[buffer(0)]],
+                          device float* weight [[buffer(1)]], constant GroupParams& p [[buffer(2)]],
                           uint id [[thread_position_in_grid]]) {
   const int part = p.in / p.groups;
   if (id >= uint(p.out * p.taps * part)) return;
@@ -106,7 +106,8 @@ kernel void max_pool(device const float* x [[buffer(0)]], device float* y [[buff
 
 // One thread a pixel of the image, over all windows that may hold it.
 kernel void max_pool_gradient(device const float* gradient [[buffer(0)]],
-                              device const int* winner [[buffer(1)]], device float* to [[buffer(2)]],
+                              device const int* winner [[buffer(1)]],
+                              device float* to [[buffer(2)]],
                               constant WindowParams& p [[buffer(3)]],
                               uint id [[thread_position_in_grid]]) {
   if (id >= uint(p.n * p.h * p.w * p.c)) return;
@@ -182,8 +183,7 @@ kernel void index_labels(device const int* target [[buffer(0)]],
 kernel void value_weights(device const float* image_weight [[buffer(0)]],
                           device const float* seed [[buffer(1)]],
                           device const float* total [[buffer(2)]],
-                          device float* weights [[buffer(3)]],
-                          constant LossParams& p [[buffer(4)]],
+                          device float* weights [[buffer(3)]], constant LossParams& p [[buffer(4)]],
                           uint id [[thread_position_in_grid]]) {
   const int size = p.positions * p.classes;
   if (id >= uint(p.images * size)) return;
@@ -236,14 +236,11 @@ kernel void loss_values(device const float* image_loss [[buffer(0)]],
 
 // Softmax cross-entropy whose coefficients do not sum to a weight: soft labels, or smoothing with
 // class weights. MPS's gradient is then not the loss's. One thread an image, or a position.
-kernel void cross_entropy(device const float* x [[buffer(0)]],
-                          device const float* soft [[buffer(1)]],
-                          device const int* target [[buffer(2)]],
-                          device const float* class_weight [[buffer(3)]],
-                          device const float* image_weight [[buffer(4)]],
-                          device float* image_loss [[buffer(5)]],
-                          constant LossParams& p [[buffer(6)]],
-                          uint id [[thread_position_in_grid]]) {
+kernel void cross_entropy(
+    device const float* x [[buffer(0)]], device const float* soft [[buffer(1)]],
+    device const int* target [[buffer(2)]], device const float* class_weight [[buffer(3)]],
+    device const float* image_weight [[buffer(4)]], device float* image_loss [[buffer(5)]],
+    constant LossParams& p [[buffer(6)]], uint id [[thread_position_in_grid]]) {
   if (id >= uint(p.images)) return;
   float loss = 0.0f;
   for (int i = 0; i < p.positions; ++i) {
@@ -265,16 +262,12 @@ kernel void cross_entropy(device const float* x [[buffer(0)]],
   image_loss[id] = p.image_weighted != 0 ? loss * image_weight[id] : loss;
 }
 
-kernel void cross_entropy_gradient(device const float* x [[buffer(0)]],
-                                   device const float* soft [[buffer(1)]],
-                                   device const int* target [[buffer(2)]],
-                                   device const float* class_weight [[buffer(3)]],
-                                   device const float* image_weight [[buffer(4)]],
-                                   device const float* seed [[buffer(5)]],
-                                   device const float* weights [[buffer(6)]],
-                                   device float* to [[buffer(7)]],
-                                   constant LossParams& p [[buffer(8)]],
-                                   uint id [[thread_position_in_grid]]) {
+kernel void cross_entropy_gradient(
+    device const float* x [[buffer(0)]], device const float* soft [[buffer(1)]],
+    device const int* target [[buffer(2)]], device const float* class_weight [[buffer(3)]],
+    device const float* image_weight [[buffer(4)]], device const float* seed [[buffer(5)]],
+    device const float* weights [[buffer(6)]], device float* to [[buffer(7)]],
+    constant LossParams& p [[buffer(8)]], uint id [[thread_position_in_grid]]) {
   if (id >= uint(p.images * p.positions)) return;
   const int at = int(id), label = p.soft != 0 ? 0 : target[at];
   float factor = seed[0];
@@ -316,11 +309,9 @@ kernel void find_non_finite(device const uint* gradients [[buffer(0)]],
 
 kernel void decide(device const int* found [[buffer(0)]], device const uint* losses [[buffer(1)]],
                    device const float* weights [[buffer(2)]], device int* counters [[buffer(3)]],
-                   device float* loss_scale [[buffer(4)]],
-                   device float* weight_total [[buffer(5)]],
+                   device float* loss_scale [[buffer(4)]], device float* weight_total [[buffer(5)]],
                    device UpdateControlBlock* control [[buffer(6)]],
-                   constant DecideParams& p [[buffer(7)]],
-                   uint id [[thread_position_in_grid]]) {
+                   constant DecideParams& p [[buffer(7)]], uint id [[thread_position_in_grid]]) {
   if (id != 0u) return;
   device UpdateControlBlock& c = control[0];
   const float scale = loss_scale[0];
@@ -334,8 +325,7 @@ kernel void decide(device const int* found [[buffer(0)]], device const uint* los
   if (c.blocked != 0) return;
   bool finite = true;
   for (int i = 0; i < p.partials; ++i) finite = finite && found[i] == 0;
-  for (int i = 0; i < p.losses; ++i)
-    finite = finite && (losses[i] & 0x7f800000u) != 0x7f800000u;
+  for (int i = 0; i < p.losses; ++i) finite = finite && (losses[i] & 0x7f800000u) != 0x7f800000u;
   if (!finite && p.check_finite != 0) {
     if (p.dynamic != 0 && scale > 1.0f) {
       loss_scale[0] = scale / 2.0f;
@@ -351,8 +341,7 @@ kernel void decide(device const int* found [[buffer(0)]], device const uint* los
   c.factor = 1.0f / scale;
   if (p.accumulate < 2) return;
   c.first = counters[3] == 0 ? 1 : 0;
-  if (p.has_weights != 0)
-    weight_total[0] = (c.first != 0 ? 0.0f : weight_total[0]) + weights[0];
+  if (p.has_weights != 0) weight_total[0] = (c.first != 0 ? 0.0f : weight_total[0]) + weights[0];
   counters[3] = counters[3] + 1;
   if (counters[3] < p.accumulate)
     c.ready = 0;
@@ -365,8 +354,7 @@ kernel void decide(device const int* found [[buffer(0)]], device const uint* los
 // Adds one item's gradient to its sum, and leaves the sum in the vector.
 kernel void accumulate(device float* gradients [[buffer(0)]], device float* sums [[buffer(1)]],
                        device const UpdateControlBlock* control [[buffer(2)]],
-                       constant CountParams& p [[buffer(3)]],
-                       uint id [[thread_position_in_grid]]) {
+                       constant CountParams& p [[buffer(3)]], uint id [[thread_position_in_grid]]) {
   if (id >= uint(p.count) || control[0].accepted == 0) return;
   sums[id] = (control[0].first != 0 ? 0.0f : sums[id]) + gradients[id] / control[0].scale;
   gradients[id] = sums[id];
@@ -389,8 +377,7 @@ kernel void square_sums(device const float* gradients [[buffer(0)]],
 kernel void conclude(device const float* sums [[buffer(0)]], device int* counters [[buffer(1)]],
                      device float* loss_scale [[buffer(2)]],
                      device UpdateControlBlock* control [[buffer(3)]],
-                     constant DecideParams& p [[buffer(4)]],
-                     uint id [[thread_position_in_grid]]) {
+                     constant DecideParams& p [[buffer(4)]], uint id [[thread_position_in_grid]]) {
   if (id != 0u) return;
   device UpdateControlBlock& c = control[0];
   if (c.accepted == 0 || c.ready == 0) return;
@@ -426,15 +413,13 @@ inline float prepared(float gradient, float weight, float factor, float shrink, 
 kernel void apply_sgd(device const float* gradients [[buffer(0)]],
                       device float* weights [[buffer(1)]], device float* momentum [[buffer(2)]],
                       device const UpdateControlBlock* control [[buffer(3)]],
-                      constant ApplyParams& p [[buffer(4)]],
-                      uint id [[thread_position_in_grid]]) {
+                      constant ApplyParams& p [[buffer(4)]], uint id [[thread_position_in_grid]]) {
   if (id >= uint(p.count) || control[0].accepted == 0 || control[0].ready == 0) return;
   const float w = weights[id];
   float g = prepared(gradients[id], w, control[0].factor, control[0].shrink, p.clip_value,
                      p.weight_decay);
   if (p.momentum != 0.0f) {
-    const float b =
-        control[0].step == 1 ? g : p.momentum * momentum[id] + p.undamped * g;
+    const float b = control[0].step == 1 ? g : p.momentum * momentum[id] + p.undamped * g;
     momentum[id] = b;
     g = p.nesterov != 0 ? g + p.momentum * b : b;
   }
@@ -445,8 +430,7 @@ kernel void apply_adam(device const float* gradients [[buffer(0)]],
                        device float* weights [[buffer(1)]], device float* first [[buffer(2)]],
                        device float* second [[buffer(3)]],
                        device const UpdateControlBlock* control [[buffer(4)]],
-                       constant ApplyParams& p [[buffer(5)]],
-                       uint id [[thread_position_in_grid]]) {
+                       constant ApplyParams& p [[buffer(5)]], uint id [[thread_position_in_grid]]) {
   if (id >= uint(p.count) || control[0].accepted == 0 || control[0].ready == 0) return;
   float w = weights[id];
   const float g = prepared(gradients[id], w, control[0].factor, control[0].shrink, p.clip_value,

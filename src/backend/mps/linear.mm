@@ -1,8 +1,8 @@
-// linear as a convolution whose kernel is the whole image: of 1 x 1 for rows and sequences, of h x w
-// behind a flatten, whose weight (out, h * w * c) is in the order of a convolution's already. Chosen
-// over MPSCNNFullyConnected, which treats each image by itself and has a gradient class of its own
-// for the same arithmetic, and over matrix products, which would take activations out of images and
-// back around every dense layer.
+// linear as a convolution whose kernel is the whole image: of 1 x 1 for rows and sequences, of h x
+// w behind a flatten, whose weight (out, h * w * c) is in the order of a convolution's already.
+// Chosen over MPSCNNFullyConnected, which treats each image by itself and has a gradient class of
+// its own for the same arithmetic, and over matrix products, which would take activations out of
+// images and back around every dense layer.
 #import <Foundation/Foundation.h>
 #import <Metal/Metal.h>
 #import <MetalPerformanceShaders/MetalPerformanceShaders.h>

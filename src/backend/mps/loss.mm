@@ -1,8 +1,9 @@
 // softmax_cross_entropy and mse on MPSCNNLoss. One encode gives both the loss of each image and its
 // gradient, so the forward node keeps the one and the gradient node the other; every factor (image,
-// class, loss scale, 1 / sum of weights) is in the weights image, never in MPS's reduction, of which
-// it is not documented what it does to gradients. Where the labels of a position do not sum to its
-// weight (soft labels, smoothing with class weights) MPS's gradient is not the loss's: own kernels.
+// class, loss scale, 1 / sum of weights) is in the weights image, never in MPS's reduction, of
+// which it is not documented what it does to gradients. Where the labels of a position do not sum
+// to its weight (soft labels, smoothing with class weights) MPS's gradient is not the loss's: own
+// kernels.
 #import <Foundation/Foundation.h>
 #import <Metal/Metal.h>
 #import <MetalPerformanceShaders/MetalPerformanceShaders.h>
@@ -109,24 +110,22 @@ class Loss final : public Operation {
     descriptor.numberOfClasses = static_cast<NSUInteger>(images_.c);
     kernel_ = [[MPSCNNLoss alloc] initWithDevice:gpu_.device() lossDescriptor:descriptor];
     label(kernel_, b.layer());
-    MPSImageDescriptor* image = [MPSImageDescriptor
-        imageDescriptorWithChannelFormat:MPSImageFeatureChannelFormatFloat32
-                                   width:static_cast<NSUInteger>(images_.w)
-                                  height:static_cast<NSUInteger>(images_.h)
-                         featureChannels:static_cast<NSUInteger>(images_.c)];
+    MPSImageDescriptor* image =
+        [MPSImageDescriptor imageDescriptorWithChannelFormat:MPSImageFeatureChannelFormatFloat32
+                                                       width:static_cast<NSUInteger>(images_.w)
+                                                      height:static_cast<NSUInteger>(images_.h)
+                                             featureChannels:static_cast<NSUInteger>(images_.c)];
     image.storageMode = MTLStorageModePrivate;
     NSMutableArray<MPSImage*>*labels = [NSMutableArray<MPSImage*> array],
-                             *weights = [NSMutableArray<MPSImage*> array],
-                             *losses = [NSMutableArray<MPSImage*> array];
+    *weights = [NSMutableArray<MPSImage*> array], *losses = [NSMutableArray<MPSImage*> array];
     NSMutableArray<MPSCNNLossLabels*>* objects = [NSMutableArray<MPSCNNLossLabels*> array];
     for (int64_t n = 0; n < images_.n; ++n) {
       MPSImage* own = [[MPSImage alloc] initWithDevice:gpu_.device() imageDescriptor:image];
       MPSImage* weight = [[MPSImage alloc] initWithDevice:gpu_.device() imageDescriptor:image];
-      MPSCNNLossLabels* object =
-          [[MPSCNNLossLabels alloc] initWithDevice:gpu_.device()
-                                     lossImageSize:MTLSizeMake(1, 1, 1)
-                                       labelsImage:own
-                                      weightsImage:weight];
+      MPSCNNLossLabels* object = [[MPSCNNLossLabels alloc] initWithDevice:gpu_.device()
+                                                            lossImageSize:MTLSizeMake(1, 1, 1)
+                                                              labelsImage:own
+                                                             weightsImage:weight];
       [labels addObject:own];
       [weights addObject:weight];
       [objects addObject:object];
@@ -165,8 +164,7 @@ class Loss final : public Operation {
     e.to_images(weights, images_, DType::float32, weights_);
     MPSImageBatch* x = e.read(node_.x(0), images_);
     MPSImageBatch* gradients =
-        gradient_ ? e.write(node_.gx(0), images_)
-                  : e.temporary(images_, e.plan().dtype, 0);
+        gradient_ ? e.write(node_.gx(0), images_) : e.temporary(images_, e.plan().dtype, 0);
     [kernel_ encodeBatchToCommandBuffer:e.commands()
                            sourceImages:x
                                  labels:objects_

@@ -33,8 +33,7 @@ const Shape& images_behind(const ir::Plan& plan, ValueId id) {
 
 std::string too_large(const Shape& shape) {
   const Geometry g = geometry_of(shape);
-  if (g.c > kMaxChannels)
-    return "images have at most 8192 channels, got " + std::to_string(g.c);
+  if (g.c > kMaxChannels) return "images have at most 8192 channels, got " + std::to_string(g.c);
   if (g.h > kMaxSide || g.w > kMaxSide)
     return "images have at most 16384 pixels a side, got " + std::to_string(std::max(g.h, g.w));
   if (g.count() > INT32_MAX)
@@ -164,8 +163,7 @@ std::vector<Device> enumerate_mps() {
     for (id<MTLDevice> device in MTLCopyAllDevices())
       if (MPSSupportsMTLDevice(device)) [usable addObject:device];
     std::vector<std::pair<int, NSUInteger>> order;
-    for (NSUInteger i = 0; i < usable.count; ++i)
-      order.emplace_back(mps::preference(usable[i]), i);
+    for (NSUInteger i = 0; i < usable.count; ++i) order.emplace_back(mps::preference(usable[i]), i);
     std::sort(order.begin(), order.end());
     for (const auto& [rank, i] : order) {
       id<MTLDevice> metal = usable[i];

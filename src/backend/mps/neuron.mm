@@ -31,9 +31,7 @@ NeuronRef describe(ir::Neuron kind, double a) {
   return [MPSNNNeuronDescriptor cnnNeuronDescriptorWithType:MPSCNNNeuronTypeNone a:0 b:0 c:0];
 }
 
-void label(AnyKernelRef kernel, const std::string& layer) {
-  kernel.label = @(layer.c_str());
-}
+void label(AnyKernelRef kernel, const std::string& layer) { kernel.label = @(layer.c_str()); }
 
 namespace {
 

@@ -1,6 +1,6 @@
 // batch_norm on MPS's four kernels, which share one state of the step. Scale, shift and running
-// statistics are read from their parameters' buffers. With fixed statistics, whose gradient MPS does
-// not have, the gradient is our own.
+// statistics are read from their parameters' buffers. With fixed statistics, whose gradient MPS
+// does not have, the gradient is our own.
 #import <Foundation/Foundation.h>
 #import <Metal/Metal.h>
 #import <MetalPerformanceShaders/MetalPerformanceShaders.h>
@@ -20,7 +20,9 @@
   NSString* _label;
   std::vector<float> _zeros;
 }
-- (instancetype)initWithChannels:(NSUInteger)channels epsilon:(float)epsilon label:(NSString*)label {
+- (instancetype)initWithChannels:(NSUInteger)channels
+                         epsilon:(float)epsilon
+                           label:(NSString*)label {
   if ((self = [super init])) {
     _channels = channels;
     _epsilon = epsilon;
@@ -57,9 +59,7 @@
   return _epsilon;
 }
 - (id)copyWithZone:(NSZone*)zone {
-  return [[MpsnnNorm allocWithZone:zone] initWithChannels:_channels
-                                                        epsilon:_epsilon
-                                                          label:_label];
+  return [[MpsnnNorm allocWithZone:zone] initWithChannels:_channels epsilon:_epsilon label:_label];
 }
 @end
 
@@ -75,10 +75,10 @@ class BatchNorm final : public Operation {
         training_(b.attrs().flag("training")),
         trained_(training_ && b.has_gradient()),
         bytes_(static_cast<std::size_t>(images_.c) * 4) {
-    MpsnnNorm* source = [[MpsnnNorm alloc]
-        initWithChannels:static_cast<NSUInteger>(images_.c)
-                 epsilon:static_cast<float>(b.attrs().number("epsilon"))
-                   label:@(b.layer().c_str())];
+    MpsnnNorm* source =
+        [[MpsnnNorm alloc] initWithChannels:static_cast<NSUInteger>(images_.c)
+                                    epsilon:static_cast<float>(b.attrs().number("epsilon"))
+                                      label:@(b.layer().c_str())];
     kernel_ = [[MPSCNNBatchNormalization alloc] initWithDevice:b.gpu().device() dataSource:source];
     kernel_.epsilon = static_cast<float>(b.attrs().number("epsilon"));
     label(kernel_, b.layer());
@@ -166,9 +166,9 @@ class BatchNormGradient final : public Operation {
         forward_(b.forward()),
         dtype_(b.plan().dtype),
         bytes_(static_cast<std::size_t>(images_.c) * 4) {
-    statistics_ = [[MPSCNNBatchNormalizationStatisticsGradient alloc]
-               initWithDevice:b.gpu().device()
-        fusedNeuronDescriptor:nil];
+    statistics_ =
+        [[MPSCNNBatchNormalizationStatisticsGradient alloc] initWithDevice:b.gpu().device()
+                                                     fusedNeuronDescriptor:nil];
     kernel_ = [[MPSCNNBatchNormalizationGradient alloc] initWithDevice:b.gpu().device()
                                                  fusedNeuronDescriptor:nil];
     label(statistics_, b.layer());
@@ -211,9 +211,7 @@ class BatchNormGradient final : public Operation {
 class FixedNormGradient final : public Operation {
  public:
   explicit FixedNormGradient(Builder& b)
-      : node_(b.node()),
-        x_(b.dense(node_.x(0))),
-        gy_(b.dense(node_.gy(0))) {
+      : node_(b.node()), x_(b.dense(node_.x(0))), gy_(b.dense(node_.gy(0))) {
     const Geometry g = geometry_of(b.y_shape());
     parameters_ = {static_cast<int>(g.n * g.h * g.w), static_cast<int>(g.c),
                    static_cast<float>(b.attrs().number("epsilon"))};

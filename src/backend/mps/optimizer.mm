@@ -19,14 +19,10 @@ constexpr int kPartials = 256;  // of a sum over all gradients; a fixed order, s
 
 class Update final : public UpdateOperation {
  public:
-  Update(Gpu& gpu, const ir::Plan& plan, Buffer gradients,
-         int64_t count)
-      : gpu_(gpu),
-        plan_(plan),
-        update_(*plan.update),
-        gradients_(gradients),
-        count_(count) {
-    const int partials = static_cast<int>(std::min<int64_t>(kPartials, std::max<int64_t>(count, 1)));
+  Update(Gpu& gpu, const ir::Plan& plan, Buffer gradients, int64_t count)
+      : gpu_(gpu), plan_(plan), update_(*plan.update), gradients_(gradients), count_(count) {
+    const int partials =
+        static_cast<int>(std::min<int64_t>(kPartials, std::max<int64_t>(count, 1)));
     partial_ = {static_cast<int>(count), partials,
                 update_.clip_value ? static_cast<float>(*update_.clip_value) : -1.0f};
     decide_.partials = count == 0 ? 0 : partials;
@@ -56,8 +52,9 @@ class Update final : public UpdateOperation {
           decide_, 1);
     if (update_.accumulate > 1)
       for (const ir::UpdateItem& item : update_.items)
-        e.run(gpu_.pipeline("accumulate"), {e.buffer(item.gradient), e.buffer(item.accumulator),
-              control_}, CountParams{size(item)}, size(item));
+        e.run(gpu_.pipeline("accumulate"),
+              {e.buffer(item.gradient), e.buffer(item.accumulator), control_},
+              CountParams{size(item)}, size(item));
     if (update_.clip_norm && count_ != 0)
       e.run(gpu_.pipeline("square_sums"), {gradients_, control_, sums_}, partial_,
             partial_.partials);
@@ -109,13 +106,11 @@ class Update final : public UpdateOperation {
     const Buffer gradient = e.buffer(item.gradient), parameter = e.buffer(item.parameter);
     // Moments that this configuration lacks are never touched; the parameter stands in for them.
     std::size_t next = 0;
-    const auto moment = [&](bool has) {
-      return has ? e.buffer(item.moments[next++]) : parameter;
-    };
+    const auto moment = [&](bool has) { return has ? e.buffer(item.moments[next++]) : parameter; };
     switch (update_.kind) {
       case OptimizerKind::sgd:
-        e.run(gpu_.pipeline("apply_sgd"), {gradient, parameter, moment(h.momentum != 0), control_}, p,
-              p.count);
+        e.run(gpu_.pipeline("apply_sgd"), {gradient, parameter, moment(h.momentum != 0), control_},
+              p, p.count);
         break;
       case OptimizerKind::adam:
       case OptimizerKind::adamw: {
@@ -127,8 +122,8 @@ class Update final : public UpdateOperation {
       case OptimizerKind::rmsprop: {
         const Buffer square = moment(true), momentum = moment(h.momentum != 0),
                      mean = moment(h.centered);
-        e.run(gpu_.pipeline("apply_rmsprop"), {gradient, parameter, square, momentum, mean, control_},
-              p, p.count);
+        e.run(gpu_.pipeline("apply_rmsprop"),
+              {gradient, parameter, square, momentum, mean, control_}, p, p.count);
         break;
       }
     }
@@ -146,7 +141,8 @@ class Update final : public UpdateOperation {
 
 }  // namespace
 
-std::unique_ptr<UpdateOperation> make_update(Gpu& gpu, const ir::Plan& plan, Buffer gradients, int64_t count) {
+std::unique_ptr<UpdateOperation> make_update(Gpu& gpu, const ir::Plan& plan, Buffer gradients,
+                                             int64_t count) {
   return std::make_unique<Update>(gpu, plan, gradients, count);
 }
 

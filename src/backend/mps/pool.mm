@@ -13,7 +13,9 @@ namespace {
 
 struct Window {
   explicit Window(Builder& b)
-      : x(geometry_of(b.x_shape(0))), y(geometry_of(b.y_shape())), maximum(b.node().op == Op::max_pool2d) {
+      : x(geometry_of(b.x_shape(0))),
+        y(geometry_of(b.y_shape())),
+        maximum(b.node().op == Op::max_pool2d) {
     const auto &k = b.attrs().integers("kernel"), &s = b.attrs().integers("stride"),
                &p = b.attrs().integers("pads"), &d = b.attrs().integers("dilation");
     kh = k[0], kw = k[1], sh = s[0], sw = s[1], top = p[0], left = p[1], dh = d[0], dw = d[1];
@@ -64,10 +66,10 @@ class Pool final : public Operation {
         y_(b.node().y(0)),
         forward_(b.forward()),
         trained_(b.has_gradient()) {
-    kernel_ = window_.maximum
-                  ? make_kernel<MPSCNNPoolingMax, MPSCNNDilatedPoolingMax>(window_, b.gpu().device())
-                  : make_kernel<MPSCNNPoolingAverage, MPSCNNDilatedPoolingMax>(window_,
-                                                                               b.gpu().device());
+    kernel_ =
+        window_.maximum
+            ? make_kernel<MPSCNNPoolingMax, MPSCNNDilatedPoolingMax>(window_, b.gpu().device())
+            : make_kernel<MPSCNNPoolingAverage, MPSCNNDilatedPoolingMax>(window_, b.gpu().device());
     label(kernel_, b.layer());
     kernel_.offset = window_.offset();
     kernel_.edgeMode = window_.edge();
@@ -117,8 +119,8 @@ class PoolGradient final : public Operation {
     kernel_.primaryOffset = {0, 0, 0};
     kernel_.secondaryOffset = window_.offset();
     kernel_.primaryEdgeMode = kernel_.secondaryEdgeMode = window_.edge();
-    kernel_.sourceSize = MTLSizeMake(static_cast<NSUInteger>(window_.y.w),
-                                     static_cast<NSUInteger>(window_.y.h), 1);
+    kernel_.sourceSize =
+        MTLSizeMake(static_cast<NSUInteger>(window_.y.w), static_cast<NSUInteger>(window_.y.h), 1);
   }
   void encode(Encoding& e) override {
     MPSImageBatch* gy = e.read(gy_, window_.y);
@@ -156,7 +158,9 @@ class PoolGradient final : public Operation {
 class OwnPool final : public Operation {
  public:
   explicit OwnPool(Builder& b)
-      : parameters_(Window(b).parameters()), gradient_(b.node().gradient), x_(b.dense(b.node().x(0))) {
+      : parameters_(Window(b).parameters()),
+        gradient_(b.node().gradient),
+        x_(b.dense(b.node().x(0))) {
     const Window w(b);
     outputs_ = w.y.count();
     inputs_ = w.x.count();
@@ -178,7 +182,8 @@ class OwnPool final : public Operation {
       return;
     }
     const Buffer gy = e.load(gy_);
-    e.run(e.gpu().pipeline("max_pool_gradient"), {gy, winners, e.target(gx_)}, parameters_, inputs_);
+    e.run(e.gpu().pipeline("max_pool_gradient"), {gy, winners, e.target(gx_)}, parameters_,
+          inputs_);
     e.store(gx_);
   }
   std::string detail() const override { return "own kernel"; }
