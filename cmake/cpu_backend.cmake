@@ -14,6 +14,7 @@ function(mpsnn_kernels isa)
         gemm
         pool
         norm
+        winograd
         optimizer
         table
     )
@@ -30,6 +31,8 @@ function(mpsnn_kernels isa)
             -fno-math-errno
             -fno-trapping-math
             -ffp-contract=fast
+            # clang does not know GCC's ivdep and checks for overlap at run time instead.
+            $<$<CXX_COMPILER_ID:Clang,AppleClang>:-Wno-unknown-pragmas>
             ${ARGN}
     )
     target_sources(mpsnn_core PRIVATE $<TARGET_OBJECTS:mpsnn_kernels_${isa}>)

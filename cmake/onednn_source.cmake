@@ -1,5 +1,5 @@
 # oneDNN from a source tree, linked statically and trimmed to the primitives that src/backend/cpu
-# makes. Its threads are OpenMP's where the compiler has it, else it runs sequentially.
+# makes. Its threads are those of src/core/threads, so that no OpenMP runtime is shared with anyone.
 get_filename_component(
     MPSNN_ONEDNN_SOURCE
     "${MPSNN_ONEDNN_SOURCE}"
@@ -13,18 +13,7 @@ if(NOT EXISTS "${MPSNN_ONEDNN_SOURCE}/include/oneapi/dnnl/dnnl.hpp")
     )
 endif()
 
-find_package(OpenMP QUIET COMPONENTS CXX)
-if(OpenMP_CXX_FOUND)
-    set(DNNL_CPU_RUNTIME "OMP" CACHE STRING "oneDNN's threads" FORCE)
-else()
-    set(DNNL_CPU_RUNTIME "SEQ" CACHE STRING "oneDNN's threads" FORCE)
-endif()
-set(ONEDNN_CPU_RUNTIME
-    "${DNNL_CPU_RUNTIME}"
-    CACHE STRING
-    "oneDNN's threads"
-    FORCE
-)
+set(ONEDNN_CPU_RUNTIME "THREADPOOL" CACHE STRING "oneDNN's threads" FORCE)
 set(ONEDNN_LIBRARY_TYPE
     "STATIC"
     CACHE STRING
@@ -33,7 +22,7 @@ set(ONEDNN_LIBRARY_TYPE
 )
 set(ONEDNN_ENABLE_WORKLOAD "TRAINING" CACHE STRING "forward and backward" FORCE)
 set(ONEDNN_ENABLE_PRIMITIVE
-    "BATCH_NORMALIZATION;CONVOLUTION;ELTWISE;INNER_PRODUCT;MATMUL;POOLING;REORDER;SOFTMAX"
+    "CONVOLUTION;MATMUL;REORDER"
     CACHE STRING
     "what src/backend/cpu makes"
     FORCE

@@ -1,10 +1,10 @@
 """Imports the compiled module, finding oneDNN's library where its run path does not lead to it.
 
-The run path of ``_core`` covers virtual environments, ``--user`` and ``--target`` installations. In
-other layouts (two ``site-packages`` on one path, an overlay) the list of files that pip keeps of
-the
+The run path of ``_core`` covers virtual environments and ``--user`` installations. In other
+layouts (two ``site-packages`` on one path, an overlay) the list of files that pip keeps of the
 oneDNN package tells where the library is. It is loaded privately: made global, its symbols would
-replace those of other copies of oneDNN in the process, such as PyTorch's.
+replace those of other copies of oneDNN in the process, such as PyTorch's. Wheels with a static
+oneDNN need none of this.
 """
 
 import ctypes
@@ -39,7 +39,7 @@ def _load_core() -> ModuleType:
         if not _load_onednn():
             raise ImportError(
                 f"{_LIBRARY} not found; it comes with the package {_PACKAGE}: "
-                f"pip install {_PACKAGE}"
+                f"pip install {_PACKAGE} (pip's --target leaves the library out)"
             ) from error
     return import_module("mpsnn._core")
 

@@ -49,7 +49,10 @@ class Builder {
     copy_graph();
     elide_identities(plan_);
     elide_dead(plan_, forward_roots());
-    if (optimize_) fuse(plan_, forward_roots(), backend_);
+    if (optimize_) {
+      sink(plan_, forward_roots());
+      fuse(plan_, forward_roots(), backend_);
+    }
     check_support(/*gradient=*/false);
     differentiate();
     check_support(/*gradient=*/true);

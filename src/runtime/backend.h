@@ -66,7 +66,9 @@ class Executable {
   virtual std::string detail(int node) const = 0;  // the kernel chosen, for summary()
 };
 
-enum class Pattern : uint8_t { neuron_epilogue };  // convolution or dense followed by a neuron
+enum class Pattern : uint8_t {
+  neuron_epilogue  // convolution, dense or max-pooling followed by a neuron
+};
 
 class Backend {
  public:

@@ -105,6 +105,9 @@ conv("1x1", (2, 5, 6, 3), 4, (1, 1))
 conv("3x3-same", (2, 7, 6, 4), 8, (3, 3), pads=(1, 1, 1, 1))
 conv("5x5-one-channel", (3, 12, 12, 1), 32, (5, 5), pads=(2, 2, 2, 2))
 conv("5x5-wide", (2, 14, 14, 32), 64, (5, 5), pads=(2, 2, 2, 2))
+conv("3x3-wide", (3, 19, 18, 16), 48, (3, 3), pads=(1, 1, 1, 1))
+conv("3x3-wide-asymmetric", (1, 34, 33, 32), 16, (3, 3), pads=(0, 2, 1, 0), bias=False)
+conv("5x5-wide-valid", (2, 17, 18, 16), 32, (5, 5))
 conv("odd-channels", (2, 9, 8, 5), 7, (3, 2), pads=(1, 0, 1, 1))
 conv("stride", (2, 11, 10, 3), 5, (3, 3), stride=(2, 3), pads=(1, 1, 1, 1))
 conv("asymmetric", (1, 8, 9, 3), 4, (4, 3), pads=(0, 2, 3, 1))
@@ -123,6 +126,7 @@ for shape, out in (
     ((1, 7), 1),
     ((33, 130), 17),
     ((5, 1200), 6),
+    ((8, 600), 512),
     ((3, 4, 6), 5),
     ((2, 3, 3, 8), 4),
 ):
@@ -198,6 +202,21 @@ for name, image, kernel, stride, pads, dilation in (
         [("x", image)],
         max_oracle(kernel, stride, pads, dilation),
         attrs={"kernel": kernel, "stride": stride, "pads": pads, "dilation": dilation},
+        distinct=True,
+    )
+    case(
+        f"max_pool2d-{name}+relu",
+        "max_pool2d",
+        [("x", image)],
+        (lambda pool: lambda x: F.relu(pool(x)))(max_oracle(kernel, stride, pads, dilation)),
+        attrs={
+            "kernel": kernel,
+            "stride": stride,
+            "pads": pads,
+            "dilation": dilation,
+            "neuron": "relu",
+            "neuron_a": 0.0,
+        },
         distinct=True,
     )
     if dilation == (1, 1):

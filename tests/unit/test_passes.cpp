@@ -80,6 +80,39 @@ TEST_CASE("fuse: a neuron joins the only producer of its input") {
   CHECK(kept.nodes.size() == 2);
 }
 
+TEST_CASE("sink: a ReLU moves behind the max-pooling that alone reads it, and fuses into it") {
+  const auto pooled = [](Small& s, std::vector<int64_t> dilation) {
+    return s.graph.add("max_pool2d", {s.relu},
+                       attrs({{"kernel", std::vector<int64_t>{2, 2}},
+                              {"stride", std::vector<int64_t>{2, 2}},
+                              {"dilation", std::move(dilation)}}),
+                       "MaxPool2d p")[0];
+  };
+  Small s;
+  const ValueId y = pooled(s, {1, 1});
+  ir::Plan plan = plan_of(s.graph, true), kept = plan;
+  compile::sink(plan, {y});
+  REQUIRE(plan.nodes.size() == 3);
+  CHECK(plan.nodes[1].op == Op::max_pool2d);
+  CHECK(plan.nodes[1].inputs[0] == s.conv);
+  CHECK(plan.nodes[2].op == Op::neuron);
+  CHECK(plan.nodes[2].inputs[0] == plan.nodes[1].outputs[0]);
+  CHECK(plan.nodes[2].outputs[0] == y);
+  CHECK(plan.values[static_cast<std::size_t>(plan.nodes[1].outputs[0])].shape == Shape{2, 2, 2, 4});
+  compile::fuse(plan, {y}, reference());
+  REQUIRE(plan.nodes.size() == 2);
+  CHECK(plan.nodes[1].attrs.text("neuron") == "relu");
+
+  compile::sink(kept, {y, s.relu});  // somebody asked for the ReLU's own output
+  CHECK(kept.nodes[1].op == Op::neuron);
+
+  Small wide;
+  const ValueId z = pooled(wide, {2, 2});  // a window may lie in the padding as a whole
+  ir::Plan dilated = plan_of(wide.graph, true);
+  compile::sink(dilated, {z});
+  CHECK(dilated.nodes[1].op == Op::neuron);
+}
+
 TEST_CASE("fuse: a slope that the output does not tell stays apart in training") {
   Small s;
   const ValueId y = s.graph.add(

@@ -1,6 +1,11 @@
-// conv2d by oneDNN. Weights keep their canonical layout between steps and are packed into the
-// primitive's own each step: they are small beside the images.
+// conv2d by oneDNN, or by Winograd's algorithm where it applies. Weights keep their canonical
+// layout between steps and are packed into the primitive's own each step: they are small beside the
+// images.
+#include <optional>
+#include <utility>
+
 #include "backend/cpu/onednn.h"
+#include "backend/cpu/winograd.h"
 #include "mpsnn/layouts.h"
 
 namespace mpsnn::backend::cpu {
@@ -55,32 +60,43 @@ class Forward final : public runtime::Kernel {
  public:
   Forward(Builder& b, const Node& node)
       : epilogue_(node.attrs), y_(b.out(node.y(0))), elements_(count(b.shape(node.y(0)))) {
+    const Shape &x = b.shape(node.x(0)), &w = b.shape(node.x(1)), &y = b.shape(node.y(0));
     const bool with_bias = node.nx > 2 && node.x(2) != kNone;
-    const Convolution c(node, b.shape(node.x(0)), b.shape(node.x(1)), b.shape(node.y(0)));
-    const auto descriptor = c.forward(with_bias);
+    const runtime::Ref source = b.in(node.x(0)),
+                       bias = with_bias ? b.in(node.x(2)) : runtime::Ref();
     runtime::Ref weight = b.weight(node.x(1));
+    if (winograd_applies(node, x, w, y)) {
+      winograd_.emplace(b, node, x, w, y, /*gradient=*/false, source, weight, bias, y_);
+      return;
+    }
+    const Convolution c(node, x, w, y);
+    const auto descriptor = c.forward(with_bias);
     if (descriptor.weights_desc() != c.canonical) {
       const runtime::Ref packed = b.scratch(descriptor.weights_desc().get_size());
       pack_ = reorder(b, c.canonical, weight, descriptor.weights_desc(), packed);
       weight = packed;
     }
     main_ = Primitive::make(b, descriptor, dnnl::convolution_forward(descriptor));
-    main_.bind(DNNL_ARG_SRC, c.source, b.in(node.x(0)));
+    main_.bind(DNNL_ARG_SRC, c.source, source);
     main_.bind(DNNL_ARG_WEIGHTS, descriptor.weights_desc(), weight);
-    if (with_bias) main_.bind(DNNL_ARG_BIAS, c.bias, b.in(node.x(2)));
+    if (with_bias) main_.bind(DNNL_ARG_BIAS, c.bias, bias);
     main_.bind(DNNL_ARG_DST, c.target, y_);
   }
   void run(const runtime::StepContext&) override {
+    if (winograd_) winograd_->run();
     if (pack_) pack_.run();
-    main_.run();
+    if (main_) main_.run();
     epilogue_.apply(y_.get<float>(), elements_);
   }
-  std::string detail() const override { return "oneDNN " + main_.name(); }
+  std::string detail() const override {
+    return winograd_ ? std::string("Winograd ") + select().name : "oneDNN " + main_.name();
+  }
 
  private:
   Epilogue epilogue_;
   runtime::Ref y_;
   int64_t elements_;
+  std::optional<Winograd> winograd_;
   Primitive pack_, main_;
 };
 
@@ -92,42 +108,21 @@ class Gradient final : public runtime::Kernel {
         y_(b.in(node.y(0))),
         channels_(b.shape(node.gy(0)).back()),
         elements_(count(b.shape(node.gy(0)))) {
-    const Convolution c(node, b.shape(node.x(0)), b.shape(node.x(1)), b.shape(node.gy(0)));
-    const auto hint = c.forward(false);
+    const Shape &x = b.shape(node.x(0)), &w = b.shape(node.x(1)), &y = b.shape(node.gy(0));
     gz_ = epilogue_ ? b.workspace(static_cast<std::size_t>(elements_)) : gy_;
-    if (node.gx(0) != kNone) {
-      const dnnl::convolution_backward_data::primitive_desc d(
-          engine(), dnnl::algorithm::convolution_direct, c.source, c.packed, c.target, c.stride,
-          c.dilation, c.before, c.after, hint, user_scratchpad());
-      runtime::Ref weight = b.weight(node.x(1));
-      if (d.weights_desc() != c.canonical) {
-        const runtime::Ref packed = b.scratch(d.weights_desc().get_size());
-        pack_ = reorder(b, c.canonical, weight, d.weights_desc(), packed);
-        weight = packed;
-      }
-      data_ = Primitive::make(b, d, dnnl::convolution_backward_data(d));
-      data_.bind(DNNL_ARG_DIFF_DST, c.target, gz_);
-      data_.bind(DNNL_ARG_WEIGHTS, d.weights_desc(), weight);
-      data_.bind(DNNL_ARG_DIFF_SRC, c.source, b.out(node.gx(0)));
+    bool bias_left = node.nx > 2 && node.gx(2) != kNone;
+    if (winograd_applies(node, x, w, y)) {
+      if (node.gx(0) != kNone)
+        winograd_data_.emplace(b, node, x, w, y, /*gradient=*/true, gz_, b.weight(node.x(1)),
+                               runtime::Ref(), b.out(node.gx(0)));
+      if (node.gx(1) != kNone)
+        winograd_weights_.emplace(b, node, x, w, y, b.in(node.x(0)), gz_, b.out(node.gx(1)));
+    } else {
+      const Convolution c(node, x, w, y);
+      if (node.gx(0) != kNone) make_data(b, node, c);
+      if (node.gx(1) != kNone) make_weights(b, node, c, std::exchange(bias_left, false));
     }
-    const bool with_bias = node.nx > 2 && node.gx(2) != kNone;
-    if (node.gx(1) != kNone) {
-      const dnnl::convolution_backward_weights::primitive_desc d(
-          engine(), dnnl::algorithm::convolution_direct, c.source, c.packed,
-          with_bias ? c.bias : memory::desc(), c.target, c.stride, c.dilation, c.before, c.after,
-          hint, user_scratchpad());
-      const runtime::Ref gw = b.out(node.gx(1));
-      runtime::Ref target = gw;
-      if (d.diff_weights_desc() != c.canonical) {
-        target = b.scratch(d.diff_weights_desc().get_size());
-        unpack_ = reorder(b, d.diff_weights_desc(), target, c.canonical, gw);
-      }
-      weights_ = Primitive::make(b, d, dnnl::convolution_backward_weights(d));
-      weights_.bind(DNNL_ARG_SRC, c.source, b.in(node.x(0)));
-      weights_.bind(DNNL_ARG_DIFF_DST, c.target, gz_);
-      weights_.bind(DNNL_ARG_DIFF_WEIGHTS, d.diff_weights_desc(), target);
-      if (with_bias) weights_.bind(DNNL_ARG_DIFF_BIAS, c.bias, b.out(node.gx(2)));
-    } else if (with_bias) {
+    if (bias_left) {
       gb_ = b.out(node.gx(2));
       partial_ = b.workspace(bias_gradient_floats(channels_));
     }
@@ -135,22 +130,61 @@ class Gradient final : public runtime::Kernel {
   void run(const runtime::StepContext&) override {
     if (epilogue_)
       epilogue_.gradient(gy_.get<float>(), y_.get<float>(), gz_.get<float>(), elements_);
+    if (winograd_weights_) winograd_weights_->run();
     if (weights_) weights_.run();
     if (unpack_) unpack_.run();
     if (gb_)
       bias_gradient(gz_.get<float>(), elements_ / channels_, channels_, partial_.get<float>(),
                     gb_.get<float>());
+    if (winograd_data_) winograd_data_->run();
     if (pack_) pack_.run();
     if (data_) data_.run();
   }
   std::string detail() const override {
-    return "oneDNN " + (data_ ? data_.name() : std::string("no data")) + " / " + weights_.name();
+    if (winograd_data_ || winograd_weights_) return std::string("Winograd ") + select().name;
+    return "oneDNN " + (data_ ? data_.name() : std::string("no data")) + " / " +
+           (weights_ ? weights_.name() : std::string("no weights"));
   }
 
  private:
+  void make_data(Builder& b, const Node& node, const Convolution& c) {
+    const dnnl::convolution_backward_data::primitive_desc d(
+        engine(), dnnl::algorithm::convolution_direct, c.source, c.packed, c.target, c.stride,
+        c.dilation, c.before, c.after, c.forward(false), user_scratchpad());
+    runtime::Ref weight = b.weight(node.x(1));
+    if (d.weights_desc() != c.canonical) {
+      const runtime::Ref packed = b.scratch(d.weights_desc().get_size());
+      pack_ = reorder(b, c.canonical, weight, d.weights_desc(), packed);
+      weight = packed;
+    }
+    data_ = Primitive::make(b, d, dnnl::convolution_backward_data(d));
+    data_.bind(DNNL_ARG_DIFF_DST, c.target, gz_);
+    data_.bind(DNNL_ARG_WEIGHTS, d.weights_desc(), weight);
+    data_.bind(DNNL_ARG_DIFF_SRC, c.source, b.out(node.gx(0)));
+  }
+  void make_weights(Builder& b, const Node& node, const Convolution& c, bool with_bias) {
+    const dnnl::convolution_backward_weights::primitive_desc d(
+        engine(), dnnl::algorithm::convolution_direct, c.source, c.packed,
+        with_bias ? c.bias : memory::desc(), c.target, c.stride, c.dilation, c.before, c.after,
+        c.forward(false), user_scratchpad());
+    const runtime::Ref gw = b.out(node.gx(1));
+    runtime::Ref target = gw;
+    if (d.diff_weights_desc() != c.canonical) {
+      target = b.scratch(d.diff_weights_desc().get_size());
+      unpack_ = reorder(b, d.diff_weights_desc(), target, c.canonical, gw);
+    }
+    weights_ = Primitive::make(b, d, dnnl::convolution_backward_weights(d));
+    weights_.bind(DNNL_ARG_SRC, c.source, b.in(node.x(0)));
+    weights_.bind(DNNL_ARG_DIFF_DST, c.target, gz_);
+    weights_.bind(DNNL_ARG_DIFF_WEIGHTS, d.diff_weights_desc(), target);
+    if (with_bias) weights_.bind(DNNL_ARG_DIFF_BIAS, c.bias, b.out(node.gx(2)));
+  }
+
   Epilogue epilogue_;
   runtime::Ref gy_, y_, gz_, gb_, partial_;
   int64_t channels_, elements_;
+  std::optional<Winograd> winograd_data_;
+  std::optional<WinogradWeights> winograd_weights_;
   Primitive pack_, data_, weights_, unpack_;
 };
 

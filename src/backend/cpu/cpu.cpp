@@ -64,7 +64,7 @@ class CpuBackend final : public runtime::Backend {
           reads.y = 0;
         break;
       case Op::max_pool2d:
-        reads = {0, 0, 1};
+        reads = {0, node.attrs.has("neuron") ? 1u : 0u, 1};
         break;
       case Op::batch_norm:
         reads.y = 0;
@@ -96,6 +96,7 @@ class CpuBackend final : public runtime::Backend {
                                                    runtime::Executable* host) override {
     const bool small = is_small(*plan);
     if (small) threads::set_team(1);
+    announce_team();
     return std::make_unique<runtime::LinearExecutable>(
         std::move(plan), storage, host,
         [small](runtime::KernelBuilder& base, const Node& node) {

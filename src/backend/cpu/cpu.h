@@ -73,7 +73,7 @@ void pointwise(int64_t n, F f) {
   threads::parallel_for(n, 16384, f);
 }
 
-// The neuron fused into conv2d and linear, from the node's attributes.
+// The neuron fused into a convolution, dense or max-pooling node, from the node's attributes.
 struct Epilogue {
   explicit Epilogue(const Attrs& attrs)
       : kind(static_cast<int>(ir::parse_neuron(attrs.text("neuron", "none")))),

@@ -1,5 +1,7 @@
 // linear: oneDNN's matmul on the canonical layouts as they are (packed ones were no faster in all);
-// our own gemm in small plans, where a call into oneDNN costs more than the product.
+// our own gemm in small plans, where a call into oneDNN costs more than the product. Few rows by
+// many outputs are computed as the transposed product, so that oneDNN packs the rows and not the
+// weights.
 #include <algorithm>
 
 #include "backend/cpu/onednn.h"
@@ -42,9 +44,13 @@ class Forward final : public runtime::Kernel {
         w_(b.weight(node.x(1))),
         bias_(node.nx > 2 ? b.in(node.x(2)) : runtime::Ref()),
         y_(b.out(node.y(0))) {
+    wide_ = !b.small() && size_.rows * 4 <= size_.out;
     if (b.small()) {
       turned_ = b.workspace(static_cast<std::size_t>(size_.in * size_.out));
       pack_ = b.workspace(static_cast<std::size_t>(size_.in) * kPackLanes);
+    } else if (wide_) {
+      turned_ = b.workspace(static_cast<std::size_t>(size_.rows * size_.out));
+      main_ = product(b, size_.out, size_.rows, size_.in, Tag::ab, w_, Tag::ba, x_, {}, turned_);
     } else {
       main_ = product(b, size_.rows, size_.out, size_.in, Tag::ab, x_, Tag::ba, w_, bias_, y_);
     }
@@ -53,10 +59,12 @@ class Forward final : public runtime::Kernel {
     auto* y = y_.get<float>();
     if (main_) {
       main_.run();
+      if (wide_) turn();
     } else {
-      select().transpose(w_.get<float>(), size_.out, size_.in, turned_.get<float>());
+      select().transpose(w_.get<float>(), size_.in, size_.out, size_.in, turned_.get<float>(),
+                         size_.out);
       select().gemm(size_.rows, size_.out, size_.in, x_.get<float>(), size_.in, 1,
-                    turned_.get<float>(), size_.out, bias_.get<float>(), y, size_.out,
+                    turned_.get<float>(), size_.out, bias_.get<float>(), false, y, size_.out,
                     pack_.get<float>());
     }
     epilogue_.apply(y, size_.rows * size_.out);
@@ -64,8 +72,20 @@ class Forward final : public runtime::Kernel {
   std::string detail() const override { return main_ ? "oneDNN " + main_.name() : "small gemm"; }
 
  private:
+  void turn() {
+    const auto *from = turned_.get<float>(), *bias = bias_.get<float>();
+    auto* y = y_.get<float>();
+    threads::parallel_for(size_.rows, 1 + 16384 / size_.out, [&](int64_t begin, int64_t end) {
+      select().transpose(from + begin, size_.rows, size_.out, end - begin, y + begin * size_.out,
+                         size_.out);
+      for (int64_t row = begin; bias != nullptr && row < end; ++row)
+        select().add(y + row * size_.out, bias, y + row * size_.out, size_.out);
+    });
+  }
+
   Sizes size_;
   Epilogue epilogue_;
+  bool wide_ = false;
   runtime::Ref x_, w_, bias_, y_, turned_, pack_;
   Primitive main_;
 };
@@ -108,10 +128,10 @@ class Gradient final : public runtime::Kernel {
     auto* pack = pack_.get<float>();
     if (gw_)
       select().gemm(size_.out, size_.in, size_.rows, g, 1, size_.out, x_.get<float>(), size_.in,
-                    nullptr, gw_.get<float>(), size_.in, pack);
+                    nullptr, false, gw_.get<float>(), size_.in, pack);
     if (gx_)
       select().gemm(size_.rows, size_.in, size_.out, g, size_.out, 1, w_.get<float>(), size_.in,
-                    nullptr, gx_.get<float>(), size_.in, pack);
+                    nullptr, false, gx_.get<float>(), size_.in, pack);
   }
   std::string detail() const override {
     return small_ ? "small gemm" : "oneDNN " + (weights_ ? weights_.name() : data_.name());

@@ -13,6 +13,7 @@ namespace mpsnn::backend::cpu {
 
 dnnl::engine& engine();
 dnnl::stream& stream();
+void announce_team();  // before primitives are made: they are cut for the caller's team
 std::string onednn_version();
 dnnl::primitive_attr user_scratchpad();
 

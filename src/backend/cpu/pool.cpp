@@ -14,29 +14,42 @@ PoolShape pool_shape(const Attrs& attrs, const Shape& image, const Shape& out) {
 }  // namespace
 
 KernelPtr make_max_pool2d(Builder& b, const Node& node) {
+  const Epilogue epilogue(node.attrs);
   if (!node.gradient) {
     const Shape &image = b.shape(node.x(0)), &out = b.shape(node.y(0));
     const PoolShape p = pool_shape(node.attrs, image, out);
     const auto x = b.in(node.x(0)), y = b.out(node.y(0)), winner = b.raw(node.state(0));
-    const int64_t rows = out[0] * p.oh, grain = 1 + 16384 / (p.ow * p.c);
+    const int64_t rows = out[0] * p.oh, row = p.ow * p.c, grain = 1 + 16384 / row;
     return kernel([=](const runtime::StepContext&) {
       threads::parallel_for(rows, grain, [&](int64_t begin, int64_t end) {
-        for (int64_t r = begin; r < end; ++r)
-          select().max_pool(p, x.get<float>() + r / p.oh * p.h * p.w * p.c, r % p.oh,
-                            y.get<float>() + r * p.ow * p.c,
-                            winner.get<int32_t>() + r * p.ow * p.c);
+        for (int64_t r = begin; r < end; ++r) {
+          auto* to = y.get<float>() + r * row;
+          select().max_pool(p, x.get<float>() + r / p.oh * p.h * p.w * p.c, r % p.oh, to,
+                            winner.get<int32_t>() + r * row);
+          if (epilogue) select().neuron(epilogue.kind, epilogue.a, to, to, row);
+        }
       });
     });
   }
   const Shape &image = b.shape(node.gx(0)), &out = b.shape(node.gy(0));
   const PoolShape p = pool_shape(node.attrs, image, out);
-  const auto gy = b.in(node.gy(0)), gx = b.out(node.gx(0)), winner = b.raw(node.state(0));
+  const auto gy = b.in(node.gy(0)), y = b.in(node.y(0)), gx = b.out(node.gx(0)),
+             winner = b.raw(node.state(0));
   const int64_t images = out[0], size = p.h * p.w * p.c, pooled = p.oh * p.ow * p.c;
+  const auto inner = epilogue ? b.workspace(static_cast<std::size_t>(count(out))) : gy;
   return kernel([=](const runtime::StepContext&) {
     threads::parallel_for(images, 1 + 16384 / size, [&](int64_t begin, int64_t end) {
-      for (int64_t n = begin; n < end; ++n)
-        select().max_pool_gradient(p, gy.get<float>() + n * pooled,
-                                   winner.get<int32_t>() + n * pooled, gx.get<float>() + n * size);
+      for (int64_t n = begin; n < end; ++n) {
+        const auto* g = gy.get<float>() + n * pooled;
+        if (epilogue) {
+          auto* turned = inner.get<float>() + begin * pooled;  // one image, which stays in cache
+          select().neuron_gradient(epilogue.kind, epilogue.a, g, nullptr,
+                                   y.get<float>() + n * pooled, turned, pooled);
+          g = turned;
+        }
+        select().max_pool_gradient(p, g, winner.get<int32_t>() + n * pooled,
+                                   gx.get<float>() + n * size);
+      }
     });
   });
 }

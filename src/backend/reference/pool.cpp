@@ -39,6 +39,7 @@ struct Window {
 
 void max_pool2d(Call& c) {
   const Window g(c, c.x_shape(0), c.y_shape());
+  const Epilogue epilogue(c.attrs());
   const double* x = c.x(0);
   double* y = c.y(0);
   auto* winner = c.raw_state<int32_t>(0);
@@ -49,16 +50,19 @@ void max_pool2d(Call& c) {
       const double v = x[g.at(b, pixel, ch)];
       if (best < 0 || v > value || (v != v && value == value)) value = v, best = pixel;
     });
-    y[at] = value;
+    y[at] = epilogue.apply(value);
     winner[at] = static_cast<int32_t>(best);
   });
 }
 
 void max_pool2d_gradient(Call& c) {
   const Window g(c, c.x_shape(0), c.y_shape());
+  const Epilogue epilogue(c.attrs());
+  const double *gy = c.gy(0), *y = c.y(0);
   const auto* winner = c.raw_state<int32_t>(0);
   g.outputs([&](int64_t at, int64_t b, int64_t ch, int64_t, int64_t) {
-    if (winner[at] >= 0) c.gx(0)[g.at(b, winner[at], ch)] += c.gy(0)[at];
+    const double d = y == nullptr ? gy[at] : gy[at] * epilogue.slope(y[at]);
+    if (winner[at] >= 0) c.gx(0)[g.at(b, winner[at], ch)] += d;
   });
 }
 

@@ -82,7 +82,7 @@ class ReferenceBackend final : public runtime::Backend {
           reads.y = 0;
         break;
       case Op::max_pool2d:
-        reads = {0, 0, 1};
+        reads = {0, node.attrs.has("neuron") ? 1u : 0u, 1};
         break;
       case Op::batch_norm:
         reads.y = 0;

@@ -116,7 +116,7 @@ std::unique_ptr<runtime::UpdateKernel> make_update(runtime::KernelBuilder& build
 double load_as_double(const void* at, DType dtype, int64_t i);
 void store_double(void* at, DType dtype, int64_t i, double value);
 
-// The fused epilogue of conv2d and linear.
+// The fused epilogue of conv2d, linear and max_pool2d.
 struct Epilogue {
   explicit Epilogue(const Attrs& attrs)
       : kind(ir::parse_neuron(attrs.text("neuron", "none"))), a(attrs.number("neuron_a", 0.0)) {}

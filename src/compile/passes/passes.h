@@ -10,8 +10,14 @@
 
 namespace mpsnn::compile {
 
-// Convolution or dense + neuron become one node, where nothing else reads the value between and the
-// backend has the epilogue. Before autodiff, so that the gradient is fused by the same stroke.
+// A ReLU before a max-pooling moves behind it, where nothing else reads the value between: the same
+// numbers, ties and NaN included, from a fraction of the work, and the image before the ReLU need
+// not be kept for its gradient.
+void sink(ir::Plan& plan, const std::vector<ValueId>& kept);
+
+// Convolution, dense or max-pooling + neuron become one node, where nothing else reads the value
+// between and the backend has the epilogue. Before autodiff, so that the gradient is fused by the
+// same stroke.
 void fuse(ir::Plan& plan, const std::vector<ValueId>& kept, const runtime::Backend& backend);
 
 // Removes dropout outside training, and nodes that nothing in `kept` depends on.

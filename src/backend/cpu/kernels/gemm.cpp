@@ -18,72 +18,79 @@ inline void tile(int64_t depth, const float* a, int64_t ar, int64_t aj, const fl
   }
 }
 
-template <int kRows, int kVecs>
+// `cols` of the vectors are there, all of them unless kPart.
+template <int kRows, int kVecs, bool kPart>
 void block(int64_t depth, const float* a, int64_t ar, int64_t aj, const float* b, int64_t ldb,
-           const float* bias, float* c, int64_t ldc, int64_t cols) {
+           const float* bias, bool add, float* c, int64_t ldc, int64_t cols) {
   Vec acc[kRows][kVecs];
   for (int v = 0; v < kVecs; ++v) {
     Vec start = {};
     if (bias != nullptr) {
-      if (cols >= (v + 1) * kLanes)
-        start = load(bias + v * kLanes);
-      else
+      if (kPart)
         for (int64_t k = v * kLanes; k < cols; ++k) start[k - v * kLanes] = bias[k];
+      else
+        start = load(bias + v * kLanes);
     }
     for (int r = 0; r < kRows; ++r) acc[r][v] = start;
   }
   tile<kRows, kVecs>(depth, a, ar, aj, b, ldb, acc);
-  for (int r = 0; r < kRows; ++r)
-    for (int v = 0; v < kVecs; ++v) {
-      if (cols >= (v + 1) * kLanes) {
-        store(c + r * ldc + v * kLanes, acc[r][v]);
-      } else {
-        float out[kLanes];
-        store(out, acc[r][v]);
-        for (int64_t k = 0; k < cols - v * kLanes; ++k) c[r * ldc + v * kLanes + k] = out[k];
+  if (kPart) {
+    for (int r = 0; r < kRows; ++r)
+      for (int64_t k = 0; k < cols; ++k) {
+        float* to = c + r * ldc + k;
+        *to = (add ? *to : 0.0f) + acc[r][k / kLanes][k % kLanes];
       }
-    }
+  } else if (add) {
+    for (int r = 0; r < kRows; ++r)
+      for (int v = 0; v < kVecs; ++v)
+        store(c + r * ldc + v * kLanes, load(c + r * ldc + v * kLanes) + acc[r][v]);
+  } else {
+    for (int r = 0; r < kRows; ++r)
+      for (int v = 0; v < kVecs; ++v) store(c + r * ldc + v * kLanes, acc[r][v]);
+  }
 }
 
-template <int kVecs>
+template <int kVecs, bool kPart>
 void panel(int64_t rows, int64_t depth, const float* a, int64_t ar, int64_t aj, const float* b,
-           int64_t ldb, const float* bias, float* c, int64_t ldc, int64_t cols) {
+           int64_t ldb, const float* bias, bool add, float* c, int64_t ldc, int64_t cols) {
   constexpr int kRows = kLanes == 16 ? 8 : 4;
   int64_t r = 0;
   for (; r + kRows <= rows; r += kRows)
-    block<kRows, kVecs>(depth, a + r * ar, ar, aj, b, ldb, bias, c + r * ldc, ldc, cols);
+    block<kRows, kVecs, kPart>(depth, a + r * ar, ar, aj, b, ldb, bias, add, c + r * ldc, ldc,
+                               cols);
   for (; r + 2 <= rows; r += 2)
-    block<2, kVecs>(depth, a + r * ar, ar, aj, b, ldb, bias, c + r * ldc, ldc, cols);
+    block<2, kVecs, kPart>(depth, a + r * ar, ar, aj, b, ldb, bias, add, c + r * ldc, ldc, cols);
   for (; r < rows; ++r)
-    block<1, kVecs>(depth, a + r * ar, ar, aj, b, ldb, bias, c + r * ldc, ldc, cols);
+    block<1, kVecs, kPart>(depth, a + r * ar, ar, aj, b, ldb, bias, add, c + r * ldc, ldc, cols);
 }
 
 }  // namespace
 
 void gemm(int64_t rows, int64_t cols, int64_t depth, const float* a, int64_t ar, int64_t aj,
-          const float* b, int64_t ldb, const float* bias, float* c, int64_t ldc, float* pack) {
+          const float* b, int64_t ldb, const float* bias, bool add, float* c, int64_t ldc,
+          float* pack) {
   int64_t k = 0;
   const auto at = [&](int64_t column) { return bias == nullptr ? nullptr : bias + column; };
   for (; k + 2 * kLanes <= cols; k += 2 * kLanes)
-    panel<2>(rows, depth, a, ar, aj, b + k, ldb, at(k), c + k, ldc, 2 * kLanes);
+    panel<2, false>(rows, depth, a, ar, aj, b + k, ldb, at(k), add, c + k, ldc, 2 * kLanes);
   for (; k + kLanes <= cols; k += kLanes)
-    panel<1>(rows, depth, a, ar, aj, b + k, ldb, at(k), c + k, ldc, kLanes);
+    panel<1, false>(rows, depth, a, ar, aj, b + k, ldb, at(k), add, c + k, ldc, kLanes);
   if (k == cols) return;
   const int64_t left = cols - k;
   for (int64_t j = 0; j < depth; ++j)
     for (int64_t i = 0; i < kLanes; ++i)
       pack[j * kLanes + i] = i < left ? b[j * ldb + k + i] : 0.0f;
-  panel<1>(rows, depth, a, ar, aj, pack, kLanes, at(k), c + k, ldc, left);
+  panel<1, true>(rows, depth, a, ar, aj, pack, kLanes, at(k), add, c + k, ldc, left);
 }
 
-void transpose(const float* x, int64_t rows, int64_t cols, float* y) {
+void transpose(const float* x, int64_t ldx, int64_t rows, int64_t cols, float* y, int64_t ldy) {
   constexpr int64_t kTile = 16;
   for (int64_t r0 = 0; r0 < rows; r0 += kTile)
     for (int64_t c0 = 0; c0 < cols; c0 += kTile) {
       const int64_t r1 = r0 + kTile < rows ? r0 + kTile : rows,
                     c1 = c0 + kTile < cols ? c0 + kTile : cols;
       for (int64_t c = c0; c < c1; ++c)
-        for (int64_t r = r0; r < r1; ++r) y[c * rows + r] = x[r * cols + c];
+        for (int64_t r = r0; r < r1; ++r) y[c * ldy + r] = x[r * ldx + c];
     }
 }
 

@@ -18,8 +18,14 @@ void from_bfloat(const uint16_t*, float*, int64_t);
 void to_bfloat(const float*, uint16_t*, int64_t);
 void column_sums(const float*, int64_t, int64_t, float*);
 void gemm(int64_t, int64_t, int64_t, const float*, int64_t, int64_t, const float*, int64_t,
-          const float*, float*, int64_t, float*);
-void transpose(const float*, int64_t, int64_t, float*);
+          const float*, bool, float*, int64_t, float*);
+void transpose(const float*, int64_t, int64_t, int64_t, float*, int64_t);
+void winograd_taps(int, const WinogradTaps&, int64_t, int64_t, int64_t, int64_t, float*);
+void winograd_taps_gradient(int, const float*, int64_t, int64_t, int64_t, int64_t, int64_t, float*);
+void winograd(const WinogradShape&, const float*, const float*, const float*, float*, int64_t,
+              int64_t, float*);
+void winograd_gradient(const WinogradShape&, const float*, const float*, float*, int64_t, int64_t,
+                       float*);
 void max_pool(const PoolShape&, const float*, int64_t, float*, int32_t*);
 void max_pool_gradient(const PoolShape&, const float*, const int32_t*, float*);
 void avg_pool(const PoolShape&, const float*, int64_t, bool, float*);

@@ -54,11 +54,25 @@ void max_pool(const PoolShape& p, const float* x, int64_t i, float* y, int32_t* 
 }
 
 void max_pool_gradient(const PoolShape& p, const float* gy, const int32_t* winner, float* gx) {
-  std::memset(gx, 0, static_cast<std::size_t>(p.h * p.w * p.c) * sizeof(float));
-  for (int64_t o = 0; o < p.oh * p.ow; ++o)
-    for (int64_t k = 0; k < p.c; ++k) {
-      const int32_t at = winner[o * p.c + k];
-      if (at >= 0) gx[at * p.c + k] += gy[o * p.c + k];
+  // Windows that tile the image exactly write each pixel once.
+  const bool tiles = p.kh == p.sh && p.kw == p.sw && p.dh == 1 && p.dw == 1 && p.top == 0 &&
+                     p.left == 0 && p.oh * p.sh == p.h && p.ow * p.sw == p.w;
+  if (!tiles) std::memset(gx, 0, static_cast<std::size_t>(p.h * p.w * p.c) * sizeof(float));
+  for (int64_t i = 0; i < p.oh; ++i)
+    for (int64_t j = 0; j < p.ow; ++j) {
+      const float* from = gy + (i * p.ow + j) * p.c;
+      const int32_t* won = winner + (i * p.ow + j) * p.c;
+      pixels(p, i, j, [&](int64_t pixel) {
+        float* to = gx + pixel * p.c;
+        const auto index = static_cast<int32_t>(pixel);
+        if (tiles) {
+#pragma GCC ivdep
+          for (int64_t k = 0; k < p.c; ++k) to[k] = won[k] == index ? from[k] : 0.0f;
+        } else {
+#pragma GCC ivdep
+          for (int64_t k = 0; k < p.c; ++k) to[k] += won[k] == index ? from[k] : 0.0f;
+        }
+      });
     }
 }
 

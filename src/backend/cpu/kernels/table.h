@@ -12,6 +12,16 @@ struct PoolShape {
   int64_t h, w, c, oh, ow, kh, kw, sh, sw, top, left, dh, dw;
 };
 
+// A convolution of stride 1: an image of h x w x c to oh x ow x k by r x r taps, r = 3 or 5.
+struct WinogradShape {
+  int64_t n, h, w, c, oh, ow, k, r, top, left;
+};
+// Where the taps are: at[i * row + j * column + c * source + k].
+struct WinogradTaps {
+  const float* at;
+  int64_t row, column, source;
+};
+
 struct AdamStep {
   float lr_over_correction, beta1, beta2, epsilon, root_correction2, decay, keep;  // keep: AdamW
 };
@@ -47,10 +57,24 @@ struct KernelTable {
   // rows x c: sums[c] += sum over rows.
   void (*column_sums)(const float* x, int64_t rows, int64_t c, float* sums);
 
-  // C (rows x cols) = A B + bias; A(r, j) = a[r * ar + j * aj], B row-major. `pack`: depth * 16.
+  // C (rows x cols) = A B + bias [+ C]; A(r, j) = a[r * ar + j * aj], B row-major. `pack`: depth *
+  // 16, unless cols is a multiple of 16.
   void (*gemm)(int64_t rows, int64_t cols, int64_t depth, const float* a, int64_t ar, int64_t aj,
-               const float* b, int64_t ldb, const float* bias, float* c, int64_t ldc, float* pack);
-  void (*transpose)(const float* x, int64_t rows, int64_t cols, float* y);
+               const float* b, int64_t ldb, const float* bias, bool add, float* c, int64_t ldc,
+               float* pack);
+  void (*transpose)(const float* x, int64_t ldx, int64_t rows, int64_t cols, float* y, int64_t ldy);
+
+  // c and k are multiples of 16. Taps go to u (36, c, k), source channels begin..end of them; back
+  // from the sum of `parts` such arrays to gw (r, r, c, k). Tiles first..first+tiles of the image
+  // batch go to y, or are added to gu; `scratch`: 36 * tiles * (c + k).
+  void (*winograd_taps)(int r, const WinogradTaps& w, int64_t begin, int64_t end, int64_t c,
+                        int64_t k, float* u);
+  void (*winograd_taps_gradient)(int r, const float* gu, int64_t parts, int64_t begin, int64_t end,
+                                 int64_t c, int64_t k, float* gw);
+  void (*winograd)(const WinogradShape& s, const float* x, const float* u, const float* bias,
+                   float* y, int64_t first, int64_t tiles, float* scratch);
+  void (*winograd_gradient)(const WinogradShape& s, const float* x, const float* gy, float* gu,
+                            int64_t first, int64_t tiles, float* scratch);
 
   // One row of output pixels (image plane given, row i).
   void (*max_pool)(const PoolShape& p, const float* x, int64_t i, float* y, int32_t* winner);

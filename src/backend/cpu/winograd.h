@@ -1,0 +1,40 @@
+// Convolutions by Winograd's algorithm (kernels/winograd.cpp): 2.8 to 4 times fewer multiplications
+// than the sum itself, which oneDNN computes.
+#pragma once
+
+#include "backend/cpu/cpu.h"
+
+namespace mpsnn::backend::cpu {
+
+// Where it applies and pays: float32 arithmetic, stride 1, 3 x 3 or 5 x 5, enough channels to fill
+// vectors and few enough that rounding stays below 1e-5 of the largest result.
+bool winograd_applies(const Node& node, const Shape& x, const Shape& weight, const Shape& y);
+
+// y from x; as the gradient by the source, x from y with the taps turned around.
+class Winograd {
+ public:
+  Winograd(Builder& b, const Node& node, const Shape& x, const Shape& weight, const Shape& y,
+           bool gradient, runtime::Ref from, runtime::Ref taps, runtime::Ref bias, runtime::Ref to);
+  void run();
+
+ private:
+  WinogradShape shape_;
+  bool gradient_;
+  int64_t total_, block_;
+  runtime::Ref from_, taps_, bias_, to_, turned_, transformed_, scratch_;
+};
+
+// The gradient by the weights.
+class WinogradWeights {
+ public:
+  WinogradWeights(Builder& b, const Node& node, const Shape& x, const Shape& weight, const Shape& y,
+                  runtime::Ref source, runtime::Ref gradient, runtime::Ref to);
+  void run();
+
+ private:
+  WinogradShape shape_;
+  int64_t total_, block_, parts_;
+  runtime::Ref source_, gradient_, to_, sums_, turned_, scratch_;
+};
+
+}  // namespace mpsnn::backend::cpu

@@ -1,0 +1,39 @@
+#include "compile/passes/passes.h"
+#include "ir/neuron.h"
+
+namespace mpsnn::compile {
+
+void sink(ir::Plan& plan, const std::vector<ValueId>& kept) {
+  std::vector<int> reads(plan.values.size(), 0), producer(plan.values.size(), -1);
+  for (std::size_t i = 0; i < plan.nodes.size(); ++i) {
+    for (const ValueId v : plan.nodes[i].inputs)
+      if (v != kNone) ++reads[static_cast<std::size_t>(v)];
+    for (const ValueId v : plan.nodes[i].outputs)
+      producer[static_cast<std::size_t>(v)] = static_cast<int>(i);
+  }
+  for (const ValueId v : kept) ++reads[static_cast<std::size_t>(v)];
+
+  for (Node& pool : plan.nodes) {
+    // Dilated windows can lie in the padding as a whole: their maximum is -inf, not a neuron's
+    // value.
+    if (pool.op != Op::max_pool2d || pool.attrs.integers("dilation") != std::vector<int64_t>{1, 1})
+      continue;
+    const auto between = static_cast<std::size_t>(pool.x(0));
+    const int first = producer[between];
+    if (first < 0 || reads[between] != 1) continue;
+    Node& neuron = plan.nodes[static_cast<std::size_t>(first)];
+    if (neuron.op != Op::neuron || neuron.attrs.text("kind") != ir::name_of(ir::Neuron::relu))
+      continue;
+    plan.notes.push_back("moved [" + neuron.layer + "] behind [" + pool.layer + "]");
+    const auto pooled = static_cast<ValueId>(plan.values.size());
+    Value value = plan.values[static_cast<std::size_t>(pool.outputs[0])];
+    plan.values.push_back(std::move(value));
+    pool.inputs[0] = neuron.inputs[0];
+    neuron.inputs[0] = pooled;
+    neuron.outputs[0] = pool.outputs[0];
+    pool.outputs[0] = pooled;
+    std::swap(neuron, pool);
+  }
+}
+
+}  // namespace mpsnn::compile
