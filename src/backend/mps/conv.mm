@@ -256,12 +256,12 @@ class ConvolutionGradient final : public Operation {
       : spec_(spec),
         weights_(b, spec),
         x_(b.node().x(0)),
-        gy_(b.node().gy(0)),
         gx_(b.node().gx(0)),
         gw_(b.node().gx(1)),
         gb_(b.node().nx > 2 ? b.node().gx(2) : kNone),
         forward_(b.forward()),
-        dtype_(b.plan().dtype) {
+        dtype_(b.plan().dtype),
+        epilogue_(b, spec.y) {
     kernel_ = [[MPSCNNConvolutionGradient alloc] initWithDevice:b.gpu().device()
                                                         weights:weights_.source()];
     label(kernel_, b.layer());
@@ -279,22 +279,13 @@ class ConvolutionGradient final : public Operation {
     if (gx_ != kNone) option |= MPSCNNConvolutionGradientOptionGradientWithData;
     if (weighs_) option |= MPSCNNConvolutionGradientOptionGradientWithWeightsAndBias;
     kernel_.gradientOption = static_cast<MPSCNNConvolutionGradientOption>(option);
-    const auto kind = ir::parse_neuron(b.attrs().text("neuron", "none"));
-    if (kind == ir::Neuron::none) return;
-    neuron_ = {static_cast<int>(spec.y.count()), static_cast<int>(kind),
-               static_cast<float>(b.attrs().number("neuron_a", 0.0))};
-    fused_ = true;
-    from_y_ = b.dense(b.node().y(0));
-    from_gy_ = b.dense(gy_);
-    inner_ = b.scratch(static_cast<std::size_t>(spec.y.count()) * 4);
-    if (b.half()) inner_half_ = b.scratch(static_cast<std::size_t>(spec.y.count()) * 2);
   }
 
   void encode(Encoding& e) override {
     if (gx_ != kNone)
       if (MPSCNNConvolutionWeightsAndBiasesState* state = weights_.fresh(e))
         [kernel_ reloadWeightsAndBiasesWithCommandBuffer:e.commands() state:state];
-    MPSImageBatch* gradients = fused_ ? inner_gradients(e) : e.read(gy_, spec_.y);
+    MPSImageBatch* gradients = epilogue_.gradients(e);
     MPSImageBatch* sources = e.read(x_, spec_.x);
     MPSImageBatch* to = gx_ != kNone ? e.write(gx_, spec_.x) : e.temporary(spec_.x, dtype_, 0);
     MPSStateBatch* states = e.take_states(forward_);
@@ -323,32 +314,14 @@ class ConvolutionGradient final : public Operation {
   std::string detail() const override { return weights_.detail() + "Gradient"; }
 
  private:
-  // The gradient before a fused neuron, from the neuron's output.
-  MPSImageBatch* inner_gradients(Encoding& e) {
-    const Buffer y = e.load(from_y_), gy = e.load(from_gy_);
-    Buffer inner = e.scratch(inner_);
-    e.run(e.gpu().pipeline("neuron_gradient_of_output"), {y, gy, inner}, neuron_, neuron_.count);
-    if (dtype_ == DType::float16) {
-      const Buffer half = e.scratch(inner_half_);
-      e.run(e.gpu().pipeline("float_to_half"), {inner, half}, CountParams{neuron_.count},
-            neuron_.count);
-      inner = half;
-    }
-    MPSImageBatch* images = e.temporary(spec_.y, dtype_, 1);
-    e.to_images(inner, spec_.y, dtype_, images);
-    return images;
-  }
-
   ConvSpec spec_;
   Weights weights_;
-  ValueId x_, gy_, gx_, gw_, gb_;
+  ValueId x_, gx_, gw_, gb_;
   int forward_;
   DType dtype_;
-  bool weighs_ = false, fused_ = false;
+  bool weighs_ = false;
   MPSCNNConvolutionGradient* kernel_;
-  NeuronParams neuron_{};
-  Dense from_y_, from_gy_;
-  std::size_t inner_ = 0, inner_half_ = 0;
+  EpilogueGradient epilogue_;
 };
 
 }  // namespace

@@ -209,7 +209,25 @@ class Executable final : public runtime::Executable {
 
 std::unique_ptr<Operation> make_operation(Builder& builder);  // by the op, in mps.mm
 
-NeuronRef describe(ir::Neuron kind, double a);  // in neuron.mm
+// A neuron in the attributes of another op, of which the compiler makes none in training here: the
+// gradient before it comes from the output, by our own kernel. In neuron.mm.
+class EpilogueGradient {
+ public:
+  EpilogueGradient(Builder& builder, const Geometry& y);
+  ImagesRef gradients(Encoding& e) const;  // of the op's own output, for one read
+
+ private:
+  ValueId gy_;
+  Geometry y_;
+  DType dtype_;
+  bool present_;
+  int kind_;
+  float a_;
+  Dense from_y_, from_gy_;
+  std::size_t inner_ = 0, inner_half_ = 0;
+};
+
+NeuronRef describe(ir::Neuron kind, double a);
 void label(AnyKernelRef kernel, const std::string& layer);
 std::unique_ptr<UpdateOperation> make_update(Gpu& gpu, const ir::Plan& plan, Buffer gradients,
                                              int64_t count);

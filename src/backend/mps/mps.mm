@@ -50,6 +50,9 @@ class MpsBackend final : public runtime::Backend {
   Support supports(const ir::Plan& plan, const Node& node) const override {
     if (plan.dtype != DType::float32 && plan.dtype != DType::float16)
       return {false, std::string("Metal Performance Shaders has no ") + name_of(plan.dtype)};
+    if (node.op == Op::max_pool2d && node.attrs.has("neuron") &&
+        node.attrs.integers("dilation") != std::vector<int64_t>{1, 1})
+      return {false, "a neuron behind a dilated maximum is a node of its own"};
     if (node.gradient || node.op == Op::flatten) return {};  // as large as the forward node's
     for (std::size_t i = 0; i < node.inputs.size(); ++i) {
       const bool image = i == 0 || node.op == Op::add || node.op == Op::concat;
@@ -76,7 +79,7 @@ class MpsBackend final : public runtime::Backend {
         reads.y = 0;
         break;
       case Op::max_pool2d:
-        reads = {1, 0, 0};
+        reads = {0b1, node.attrs.has("neuron") ? 0b1u : 0, 0};
         break;
       case Op::batch_norm:
         // Batch statistics are in the state of the forward kernel.
@@ -92,8 +95,8 @@ class MpsBackend final : public runtime::Backend {
   }
 
   // MPS fuses a neuron into a convolution, and does not differentiate what it fused.
-  bool fuses(runtime::Pattern, const Node&, const Node&, bool training) const override {
-    return !training;
+  bool fuses(runtime::Pattern, const Node& node, const Node&, bool training) const override {
+    return !training && node.op != Op::max_pool2d;
   }
   bool can_alias(const ir::Plan&, const Node&) const override { return true; }
   std::size_t state_bytes(const ir::Plan&, const Node&, int) const override {

@@ -5,6 +5,7 @@
 #import <MetalPerformanceShaders/MetalPerformanceShaders.h>
 
 #include "backend/mps/executable.h"
+#include "backend/mps/kernels.h"
 
 namespace mpsnn::backend::mps {
 
@@ -32,6 +33,35 @@ NeuronRef describe(ir::Neuron kind, double a) {
 }
 
 void label(AnyKernelRef kernel, const std::string& layer) { kernel.label = @(layer.c_str()); }
+
+EpilogueGradient::EpilogueGradient(Builder& b, const Geometry& y)
+    : gy_(b.node().gy(0)), y_(y), dtype_(b.plan().dtype) {
+  const auto kind = ir::parse_neuron(b.attrs().text("neuron", "none"));
+  present_ = kind != ir::Neuron::none;
+  kind_ = static_cast<int>(kind);
+  a_ = static_cast<float>(b.attrs().number("neuron_a", 0.0));
+  if (!present_) return;
+  from_y_ = b.dense(b.node().y(0));
+  from_gy_ = b.dense(gy_);
+  inner_ = b.scratch(static_cast<std::size_t>(y.count()) * 4);
+  if (b.half()) inner_half_ = b.scratch(static_cast<std::size_t>(y.count()) * 2);
+}
+
+ImagesRef EpilogueGradient::gradients(Encoding& e) const {
+  if (!present_) return e.read(gy_, y_);
+  const Buffer y = e.load(from_y_), gy = e.load(from_gy_);
+  Buffer inner = e.scratch(inner_);
+  const NeuronParams p{static_cast<int>(y_.count()), kind_, a_};
+  e.run(e.gpu().pipeline("neuron_gradient_of_output"), {y, gy, inner}, p, p.count);
+  if (dtype_ == DType::float16) {
+    const Buffer half = e.scratch(inner_half_);
+    e.run(e.gpu().pipeline("float_to_half"), {inner, half}, CountParams{p.count}, p.count);
+    inner = half;
+  }
+  ImagesRef images = e.temporary(y_, dtype_, 1);
+  e.to_images(inner, y_, dtype_, images);
+  return images;
+}
 
 namespace {
 

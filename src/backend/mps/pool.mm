@@ -65,7 +65,8 @@ class Pool final : public Operation {
         x_(b.node().x(0)),
         y_(b.node().y(0)),
         forward_(b.forward()),
-        trained_(b.has_gradient()) {
+        trained_(b.has_gradient()),
+        dtype_(b.plan().dtype) {
     kernel_ =
         window_.maximum
             ? make_kernel<MPSCNNPoolingMax, MPSCNNDilatedPoolingMax>(window_, b.gpu().device())
@@ -73,19 +74,30 @@ class Pool final : public Operation {
     label(kernel_, b.layer());
     kernel_.offset = window_.offset();
     kernel_.edgeMode = window_.edge();
+    const auto kind = ir::parse_neuron(b.attrs().text("neuron", "none"));
+    if (kind == ir::Neuron::none) return;
+    neuron_ =
+        [[MPSCNNNeuron alloc] initWithDevice:b.gpu().device()
+                            neuronDescriptor:describe(kind, b.attrs().number("neuron_a", 0.0))];
+    label(neuron_, b.layer());
   }
   void encode(Encoding& e) override {
-    MPSImageBatch *x = e.read(x_, window_.x), *y = e.write(y_, window_.y);
+    MPSImageBatch* x = e.read(x_, window_.x);
+    MPSImageBatch* y = neuron_ == nil ? e.write(y_, window_.y) : e.temporary(window_.y, dtype_, 1);
     if (!trained_) {
       [kernel_ encodeBatchToCommandBuffer:e.commands() sourceImages:x destinationImages:y];
-      return;
+    } else {
+      MPSStateBatch* states = e.make_states(kernel_, x, y);
+      [kernel_ encodeBatchToCommandBuffer:e.commands()
+                             sourceImages:x
+                        destinationStates:states
+                        destinationImages:y];
+      e.keep_states(forward_, states);
     }
-    MPSStateBatch* states = e.make_states(kernel_, x, y);
-    [kernel_ encodeBatchToCommandBuffer:e.commands()
-                           sourceImages:x
-                      destinationStates:states
-                      destinationImages:y];
-    e.keep_states(forward_, states);
+    if (neuron_ != nil)
+      [neuron_ encodeBatchToCommandBuffer:e.commands()
+                             sourceImages:y
+                        destinationImages:e.write(y_, window_.y)];
   }
   std::string detail() const override {
     if (!window_.maximum) return "MPSCNNPoolingAverage";
@@ -97,7 +109,9 @@ class Pool final : public Operation {
   ValueId x_, y_;
   int forward_;
   bool trained_;
+  DType dtype_;
   MPSCNNPooling* kernel_;
+  MPSCNNNeuron* neuron_ = nil;
 };
 
 class PoolGradient final : public Operation {
@@ -105,10 +119,10 @@ class PoolGradient final : public Operation {
   explicit PoolGradient(Builder& b)
       : window_(b),
         x_(b.node().x(0)),
-        gy_(b.node().gy(0)),
         gx_(b.node().gx(0)),
         forward_(b.forward()),
-        dtype_(b.plan().dtype) {
+        dtype_(b.plan().dtype),
+        epilogue_(b, window_.y) {
     DeviceRef device = b.gpu().device();
     kernel_ = window_.maximum
                   ? make_kernel<MPSCNNPoolingMaxGradient, MPSCNNDilatedPoolingMaxGradient>(window_,
@@ -123,7 +137,7 @@ class PoolGradient final : public Operation {
         MTLSizeMake(static_cast<NSUInteger>(window_.y.w), static_cast<NSUInteger>(window_.y.h), 1);
   }
   void encode(Encoding& e) override {
-    MPSImageBatch* gy = e.read(gy_, window_.y);
+    MPSImageBatch* gy = epilogue_.gradients(e);
     [kernel_ encodeBatchToCommandBuffer:e.commands()
                         sourceGradients:gy
                            sourceImages:sources(e)
@@ -148,9 +162,10 @@ class PoolGradient final : public Operation {
   }
 
   Window window_;
-  ValueId x_, gy_, gx_;
+  ValueId x_, gx_;
   int forward_;
   DType dtype_;
+  EpilogueGradient epilogue_;
   MPSCNNPoolingGradient* kernel_;
 };
 
