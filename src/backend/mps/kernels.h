@@ -24,6 +24,8 @@ struct NeuronParams {
 
 struct WindowParams {
   int n, h, w, c, oh, ow, kh, kw, sh, sw, dh, dw, top, left;
+  int neuron;  // behind the maximum: ir::Neuron
+  float a;
 };
 
 struct RowParams {  // rows of `size` at `offset` in rows of `row`

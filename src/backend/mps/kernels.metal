@@ -100,6 +100,10 @@ kernel void max_pool(device const float* x [[buffer(0)]], device float* y [[buff
         best = row * p.w + column;
       }
     }
+  if (p.neuron == 1 && most < 0.0f) most = 0.0f;
+  if (p.neuron == 2 && most < 0.0f) most *= p.a;
+  if (p.neuron == 3) most = 1.0f / (1.0f + exp(-most));
+  if (p.neuron == 4) most = tanh(most);
   y[i] = most;
   winner[i] = best;
 }

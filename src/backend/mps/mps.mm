@@ -50,10 +50,6 @@ class MpsBackend final : public runtime::Backend {
   Support supports(const ir::Plan& plan, const Node& node) const override {
     if (plan.dtype != DType::float32 && plan.dtype != DType::float16)
       return {false, std::string("Metal Performance Shaders has no ") + name_of(plan.dtype)};
-    if (node.op == Op::max_pool2d && node.attrs.has("neuron") &&
-        node.attrs.integers("dilation") != std::vector<int64_t>{1, 1} &&
-        node.attrs.integers("pads") != std::vector<int64_t>{0, 0, 0, 0})
-      return {false, "a neuron behind a dilated, padded maximum is a node of its own"};
     if (node.gradient || node.op == Op::flatten) return {};  // as large as the forward node's
     for (std::size_t i = 0; i < node.inputs.size(); ++i) {
       const bool image = i == 0 || node.op == Op::add || node.op == Op::concat;

@@ -21,6 +21,8 @@ struct Window {
     kh = k[0], kw = k[1], sh = s[0], sw = s[1], top = p[0], left = p[1], dh = d[0], dw = d[1];
     padded = p[0] + p[1] + p[2] + p[3] != 0;
     clamps = maximum || !b.attrs().flag("count_include_pad");
+    neuron = ir::parse_neuron(b.attrs().text("neuron", "none"));
+    a = b.attrs().number("neuron_a", 0.0);
   }
   bool dilated() const { return dh != 1 || dw != 1; }
   bool own() const { return dilated() && padded; }
@@ -31,13 +33,29 @@ struct Window {
   MPSImageEdgeMode edge() const { return clamps ? MPSImageEdgeModeClamp : MPSImageEdgeModeZero; }
   WindowParams parameters() const {
     const auto i = [](int64_t v) { return static_cast<int>(v); };
-    return {i(x.n), i(x.h), i(x.w), i(x.c), i(y.h), i(y.w), i(kh),
-            i(kw),  i(sh),  i(sw),  i(dh),  i(dw),  i(top), i(left)};
+    return {i(x.n),
+            i(x.h),
+            i(x.w),
+            i(x.c),
+            i(y.h),
+            i(y.w),
+            i(kh),
+            i(kw),
+            i(sh),
+            i(sw),
+            i(dh),
+            i(dw),
+            i(top),
+            i(left),
+            static_cast<int>(neuron),
+            static_cast<float>(a)};
   }
   Geometry x, y;
   bool maximum;
   int64_t kh, kw, sh, sw, dh, dw, top, left;
   bool padded, clamps;
+  ir::Neuron neuron;
+  double a;
 };
 
 template <class Plain, class Dilated>
@@ -196,7 +214,12 @@ class OwnPool final : public Operation {
       e.store(y_);
       return;
     }
-    const Buffer gy = e.load(gy_);
+    Buffer gy = e.load(gy_);
+    if (parameters_.neuron != 0) {
+      const NeuronParams p{static_cast<int>(outputs_), parameters_.neuron, parameters_.a};
+      e.run(e.gpu().pipeline("neuron_gradient_of_output"), {y, gy, y}, p, p.count);
+      gy = y;
+    }
     e.run(e.gpu().pipeline("max_pool_gradient"), {gy, winners, e.target(gx_)}, parameters_,
           inputs_);
     e.store(gx_);
