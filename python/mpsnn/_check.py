@@ -22,14 +22,6 @@ def integer(owner: str, name: str, value: Any, least: int = 1, most: int = 2**63
     return number
 
 
-def seed(owner: str, value: Any) -> int:
-    """`value` as the seed of a graph: what fits a saved state's int64."""
-    number = integer(owner, "seed", value, 0)
-    if number >= 2**63:
-        raise ValueError(f"[{owner}] seed must be less than 2**63, got {number}")
-    return number
-
-
 def pair(owner: str, name: str, value: Any, least: int = 1) -> tuple[int, int]:
     """An integer, or a pair of them, as a (height, width) pair."""
     if isinstance(value, (tuple, list)):

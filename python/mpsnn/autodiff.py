@@ -112,7 +112,7 @@ def vjp(
         tracer.graph,
         device=where,
         training=training,
-        seed=_check.seed("vjp", seed),
+        seed=_check.integer("vjp", "seed", seed, 0),
         seeds=seeds,
         results=results,
     )

@@ -23,7 +23,7 @@ class Batches:
             raise ShapeError(f"[{me}] {len(x)} images and {len(y)} targets")
         self._batch = _check.integer(me, "batch_size", batch_size)
         self._shuffle = _check.flag(me, "shuffle", shuffle)
-        self._seed = _check.seed(me, seed)
+        self._seed = _check.integer(me, "seed", seed, 0)
         self._drop_last = _check.flag(me, "drop_last", drop_last)
         self._epoch = 0
 

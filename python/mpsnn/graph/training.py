@@ -137,7 +137,7 @@ class TrainingGraph:
         self._input_names = [name for name, _ in self._shapes]
         if seed is None:
             seed = int.from_bytes(os.urandom(7), "little")
-        self.seed = _check.seed(me, seed)
+        self.seed = _check.integer(me, "seed", seed, 0)
         if loss_scale is None and self.dtype == "float16":
             loss_scale = "dynamic"
         self._options: dict[str, Any] = {
