@@ -28,6 +28,7 @@ void HostStorage::read(Tensor& canonical) const {
 Ref KernelBuilder::ref(ValueId id) {
   if (id == kNone) return {};
   const auto root = static_cast<std::size_t>(plan_->alias[static_cast<std::size_t>(id)]);
+  if (bytes_of(plan_->values[root]) == 0) return {};
   return Ref(&(*table_)[root]);
 }
 
