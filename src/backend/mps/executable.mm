@@ -256,7 +256,9 @@ void Executable::encode(int slot, const runtime::StepScalars& scalars,
 
 void Executable::read(int slot, int result, Tensor& out) {
   const char* from = static_cast<const char*>(results_[slot].contents);
-  std::memcpy(out.data(), from + result_offset_[static_cast<std::size_t>(result)], out.bytes());
+  const auto i = static_cast<std::size_t>(result);
+  convert(from + result_offset_[i], value(plan_->results[i].value).dtype, out.data(), out.dtype(),
+          out.count());
 }
 
 runtime::StepStatus Executable::status(int slot) {

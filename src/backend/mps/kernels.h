@@ -51,7 +51,8 @@ struct DecideParams {
   int partials, losses;
   int check_finite, dynamic, growth_interval;
   int accumulate, has_weights, has_items;
-  float clip_norm;  // negative: none
+  float clip_norm;   // negative: none
+  float most_scale;  // of a dynamic loss scale
 };
 
 struct ApplyParams {

@@ -331,26 +331,30 @@ kernel void decide(device const int* found [[buffer(0)]], device const uint* los
   for (int i = 0; i < p.partials; ++i) finite = finite && found[i] == 0;
   for (int i = 0; i < p.losses; ++i) finite = finite && (losses[i] & 0x7f800000u) != 0x7f800000u;
   if (!finite && p.check_finite != 0) {
-    if (p.dynamic != 0 && scale > 1.0f) {
-      loss_scale[0] = scale / 2.0f;
-      counters[1] = counters[3] = 0;
-    } else {
+    if (p.dynamic == 0 || scale <= 1.0f) {
       c.finite = 0;
       counters[2] = 1;
+      return;
     }
-    return;
+    counters[4] = 1;
+  } else {
+    c.accepted = 1;
   }
-  c.accepted = 1;
-  c.ready = 1;
+  c.first = counters[3] == 0 ? 1 : 0;
+  if (c.accepted != 0 && p.has_weights != 0)
+    weight_total[0] = (c.first != 0 ? 0.0f : weight_total[0]) + weights[0];
+  counters[3] = counters[3] + 1;
+  if (counters[3] >= p.accumulate) {
+    counters[3] = 0;
+    if (counters[4] == 0) {
+      c.ready = 1;
+    } else {
+      counters[4] = counters[1] = 0;
+      loss_scale[0] = max(1.0f, scale / 2.0f);
+    }
+  }
   c.factor = 1.0f / scale;
   if (p.accumulate < 2) return;
-  c.first = counters[3] == 0 ? 1 : 0;
-  if (p.has_weights != 0) weight_total[0] = (c.first != 0 ? 0.0f : weight_total[0]) + weights[0];
-  counters[3] = counters[3] + 1;
-  if (counters[3] < p.accumulate)
-    c.ready = 0;
-  else
-    counters[3] = 0;
   const float total = p.has_weights != 0 ? weight_total[0] : 1.0f;
   c.factor = total == 0.0f ? 0.0f : 1.0f / total;
 }
@@ -397,7 +401,7 @@ kernel void conclude(device const float* sums [[buffer(0)]], device int* counter
   counters[1] = counters[1] + 1;
   if (counters[1] >= p.growth_interval) {
     counters[1] = 0;
-    loss_scale[0] = loss_scale[0] * 2.0f;
+    loss_scale[0] = min(p.most_scale, loss_scale[0] * 2.0f);
   }
 }
 

@@ -30,6 +30,7 @@ class Update final : public UpdateOperation {
     decide_.check_finite = update_.check_finite ? 1 : 0;
     decide_.dynamic = update_.loss_scale.mode == LossScale::Mode::dynamic ? 1 : 0;
     decide_.growth_interval = static_cast<int>(update_.loss_scale.growth_interval);
+    decide_.most_scale = static_cast<float>(update_.loss_scale.most);
     decide_.accumulate = update_.accumulate;
     decide_.has_weights = update_.weight_total != kNone ? 1 : 0;
     decide_.has_items = update_.items.empty() ? 0 : 1;
