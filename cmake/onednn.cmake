@@ -37,10 +37,11 @@ endif()
 unset(CMAKE_POLICY_VERSION_MINIMUM)
 
 if(NOT dnnl_FOUND)
+    # The leading space keeps CMake from breaking the message into lines.
     message(
         FATAL_ERROR
-        "oneDNN 3 not found: install it, set MPSNN_ONEDNN_SOURCE to its source tree, "
-        "or build the reference device alone with -DMPSNN_REFERENCE_ONLY=ON."
+        " oneDNN 3 not found: install it, set MPSNN_ONEDNN_SOURCE to its source tree, "
+        "or build the reference device alone with MPSNN_REFERENCE_ONLY=ON"
     )
 endif()
 message(

@@ -9,7 +9,7 @@ get_filename_component(
 if(NOT EXISTS "${MPSNN_ONEDNN_SOURCE}/include/oneapi/dnnl/dnnl.hpp")
     message(
         FATAL_ERROR
-        "MPSNN_ONEDNN_SOURCE is not a oneDNN source tree: ${MPSNN_ONEDNN_SOURCE}"
+        " MPSNN_ONEDNN_SOURCE is not a oneDNN source tree: ${MPSNN_ONEDNN_SOURCE}"
     )
 endif()
 

@@ -8,6 +8,12 @@ if(MPSNN_SANITIZE STREQUAL "address")
         -g
     )
     add_link_options(-fsanitize=address,undefined)
+    if(CMAKE_CXX_COMPILER_ID MATCHES "Clang")
+        # Loaded into Python, the runtime must be the shared one. Blocks and Objective-C classes have
+        # none of the type information that these two checks read.
+        add_compile_options(-shared-libsan -fno-sanitize=vptr,function)
+        add_link_options(-shared-libsan)
+    endif()
 elseif(MPSNN_SANITIZE STREQUAL "thread")
     add_compile_options(-fsanitize=thread -fno-omit-frame-pointer -g)
     add_link_options(-fsanitize=thread)

@@ -10,6 +10,8 @@ gives the last epoch's figure, which no choice has flattered.
 from __future__ import annotations
 
 import argparse
+import math
+import sys
 import time
 from collections import deque
 from pathlib import Path
@@ -140,14 +142,15 @@ def parse_arguments() -> argparse.Namespace:
         value = getattr(args, name)
         if value is not None and value < 1:
             parser.error(f"--{name} must be at least 1, not {value}")
+    if not math.isfinite(args.target):
+        parser.error(f"--target must be a number, not {args.target}")
     if args.data and not args.data.is_file():
         parser.error(f"--data: there is no file {args.data}")
     return args
 
 
-def main() -> None:
+def train(args: argparse.Namespace) -> None:
     """Train, evaluate after each epoch, save; the last line is `test accuracy 98.89 %`."""
-    args = parse_arguments()
     mpsnn.manual_seed(args.seed)
     if args.data:
         (x, y), (xt, yt) = mpsnn.datasets.mnist(args.data)
@@ -203,6 +206,15 @@ def main() -> None:
     best = int(np.argmax(accuracies)) + 1
     print(f"weights of epoch {best}; the last epoch, {len(losses)}, has {accuracies[-1]:.2f} %")
     print(f"test accuracy {100 * np.mean(guess == yt):.2f} %")
+
+
+def main() -> None:
+    """Run the command line; what an option or a file got wrong is told in one line."""
+    args = parse_arguments()
+    try:
+        train(args)
+    except (ArithmeticError, MemoryError, OSError, RuntimeError, ValueError) as error:
+        sys.exit(f"{Path(sys.argv[0]).name}: error: {error}")
 
 
 if __name__ == "__main__":

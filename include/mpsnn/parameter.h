@@ -1,8 +1,8 @@
 // A named array of a model that outlives any graph: a weight, or a buffer such as a running mean.
 //
-// Shared by every graph that uses it. The host holds a canonical copy; each device that trains or
-// reads it holds one in its own layout. The copy written last is current, the others refresh at
-// their next use (runtime/parameter_store.h).
+// Shared by every graph that uses it. Each device that trains or reads it holds a copy in its own
+// layout, the host a canonical one until a device has written. The copy written last is current,
+// the others refresh at their next use (runtime/parameter_store.h).
 #pragma once
 
 #include <memory>

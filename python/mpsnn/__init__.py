@@ -20,8 +20,7 @@ from mpsnn._core import (
     UnsupportedError,
 )
 from mpsnn._core import num_threads as num_threads
-from mpsnn._core import set_num_threads as set_num_threads
-from mpsnn._device import Device, devices
+from mpsnn._device import Device, devices, set_num_threads
 from mpsnn._random import manual_seed
 from mpsnn._version import __version__
 

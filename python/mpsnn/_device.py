@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from mpsnn import _core
+from mpsnn import _check, _core
 from mpsnn._log import logger
 
 T = TypeVar("T")
@@ -43,6 +43,16 @@ def devices() -> list[Device]:
         fields = {k: v for k, v in row.items() if k != "id"}
         found.append(Device(**{**fields, "dtypes": tuple(fields["dtypes"])}))
     return found
+
+
+def set_num_threads(count: int) -> None:
+    """Set the threads of the `cpu` and `reference` devices, for graphs compiled from now on.
+
+    Raises:
+        TypeError: `count` is not an integer.
+        ValueError: it is below 1, or more than the devices can start.
+    """
+    _core.set_num_threads(_check.integer("set_num_threads", "count", count, 1, 2**31 - 1))
 
 
 @functools.lru_cache

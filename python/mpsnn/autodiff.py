@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from mpsnn import _core
+from mpsnn import _check, _core
 from mpsnn._core import Program
 from mpsnn._trace import Symbol, Tracer, flatten, rebuild
 from mpsnn.ops.run import CAPACITY, as_arrays, device_of, finish
@@ -109,7 +109,12 @@ def vjp(
     for i, parameter in enumerate(wanted):
         results.append((f"gp{i}", tracer._operand("vjp", parameter), True))
     program = Program.compile(
-        tracer.graph, device=where, training=training, seed=seed, seeds=seeds, results=results
+        tracer.graph,
+        device=where,
+        training=training,
+        seed=_check.integer("vjp", "seed", seed, 0),
+        seeds=seeds,
+        results=results,
     )
     step = program.encode((*arrays, *given), ())
     step.wait()

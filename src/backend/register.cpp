@@ -7,6 +7,9 @@ namespace mpsnn::runtime {
 
 const std::vector<BackendKind>& backend_kinds() {
   static const std::vector<BackendKind> kinds = {
+#ifdef MPSNN_HAS_MPS
+      {"mps", backend::enumerate_mps, backend::create_mps},
+#endif
 #ifdef MPSNN_HAS_CPU
       {"cpu", backend::enumerate_cpu, backend::create_cpu},
 #endif

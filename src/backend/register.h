@@ -8,6 +8,9 @@
 
 namespace mpsnn::backend {
 
+std::vector<Device> enumerate_mps();
+std::unique_ptr<runtime::Backend> create_mps(const Device& device);
+
 std::vector<Device> enumerate_cpu();
 std::unique_ptr<runtime::Backend> create_cpu(const Device& device);
 

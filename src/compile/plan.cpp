@@ -57,12 +57,7 @@ class Builder {
     check_support(/*gradient=*/false);
     differentiate();
     check_support(/*gradient=*/true);
-    for (Node& node : plan_.nodes)
-      for (std::size_t i = 0; i < node.states.size(); ++i) {
-        Value& state = plan_.values[static_cast<std::size_t>(node.states[i])];
-        if (state.shape == Shape{0})
-          state.opaque_bytes = backend_.state_bytes(plan_, node, static_cast<int>(i));
-      }
+    size_states();
     memory(plan_, optimize_, end_roots(), backend_);
     bind_persistents();
     plan_.naive_bytes = naive_bytes(plan_);
@@ -102,6 +97,21 @@ class Builder {
       if (ir::rule(node.op).loss && accumulates && node.attrs.text("reduction", "") == "mean")
         node.attrs.set("normalize", false);
     }
+  }
+
+  // What no gradient reads (as in inference) takes no memory.
+  void size_states() {
+    std::vector<bool> read(plan_.values.size(), false);
+    for (const Node& node : plan_.nodes)
+      for (const ValueId v : node.inputs)
+        if (v != kNone) read[static_cast<std::size_t>(v)] = true;
+    for (const Node& node : plan_.nodes)
+      for (std::size_t i = 0; i < node.states.size(); ++i) {
+        const auto id = static_cast<std::size_t>(node.states[i]);
+        if (value(node.states[i]).shape == Shape{0} && read[id])
+          value(node.states[i]).opaque_bytes =
+              backend_.state_bytes(plan_, node, static_cast<int>(i));
+      }
   }
 
   // What the forward part must keep: results, values whose gradient is a result, and seeds.

@@ -55,13 +55,20 @@ struct Update {
   std::vector<ValueId> losses;   // loss values, for the guard
   ValueId weight_sum = kNone;    // accumulate > 1: the loss's sum of weights, this step
   ValueId weight_total = kNone;  // persistent {1}: the same over the accumulated steps
-  // Persistent int32 {5}: updates done, good updates since the scale last changed, failed (1 after a
-  // non-finite step until the host clears it), steps accumulated so far, and whether one of these
+  // Persistent int32 {5}: updates done, good updates since the scale last changed, failed (1 after
+  // a non-finite step until the host clears it), steps accumulated so far, and whether one of these
   // overflowed under a dynamic loss scale: then all of them are skipped, and the scale is halved
   // once, as by torch.amp.GradScaler.
   ValueId counters = kNone;
 };
-enum Counter : int { kUpdates = 0, kGoodSteps = 1, kFailed = 2, kAccumulated = 3, kOverflowed = 4, kCounters = 5 };
+enum Counter : int {
+  kUpdates = 0,
+  kGoodSteps = 1,
+  kFailed = 2,
+  kAccumulated = 3,
+  kOverflowed = 4,
+  kCounters = 5
+};
 
 struct Lifetime {
   int first = -1, last = -1;  // indices into nodes; nodes.size() for the update and results

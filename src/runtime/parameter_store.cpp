@@ -7,7 +7,7 @@ namespace mpsnn {
 ParameterCopies::Copy& ParameterCopies::copy(runtime::DeviceContext& device) {
   for (const auto& c : copies_)
     if (c->device == &device) return *c;
-  auto storage = device.backend->allocate(host_.shape(), host_.dtype());
+  auto storage = device.backend->allocate(shape_, dtype_);
   copies_.push_back(std::make_unique<Copy>(Copy{&device, std::move(storage), -1}));
   return *copies_.back();
 }
@@ -19,7 +19,7 @@ runtime::Storage& ParameterCopies::storage(runtime::DeviceContext& device) {
 
 void ParameterCopies::refresh_host() {
   if (host_version_ == latest_) return;
-  Tensor fresh(host_.shape(), host_.dtype());
+  Tensor fresh(shape_, dtype_);
   current_->device->queue.run([&] { current_->storage->read(fresh); });
   host_ = std::move(fresh);
   host_version_ = latest_;
@@ -37,6 +37,7 @@ void ParameterCopies::refresh(runtime::DeviceContext& device, bool writes) {
   if (writes) {
     mine.version = ++latest_;
     current_ = &mine;
+    host_ = Tensor();  // old from now on
   }
 }
 
@@ -48,12 +49,12 @@ Tensor ParameterCopies::read() {
 }
 
 void ParameterCopies::write(const Tensor& value) {
-  if (value.shape() != host_.shape())
-    throw ShapeError("expected " + to_string(host_.shape()) + ", got " + to_string(value.shape()));
+  if (value.shape() != shape_)
+    throw ShapeError("expected " + to_string(shape_) + ", got " + to_string(value.shape()));
   if (!is_floating(value.dtype()))
     throw DTypeError(std::string("weights are floating, got ") + name_of(value.dtype()));
   runtime::check_not_in_host_call();
-  Tensor fresh = value.dtype() == host_.dtype() ? value.clone() : value.to(host_.dtype());
+  Tensor fresh = value.dtype() == dtype_ ? value.clone() : value.to(dtype_);
   const std::lock_guard lock(mutex_);
   host_ = std::move(fresh);
   host_version_ = ++latest_;

@@ -17,7 +17,8 @@ namespace mpsnn {
 
 class ParameterCopies {
  public:
-  explicit ParameterCopies(Tensor host) : host_(std::move(host)) {}
+  explicit ParameterCopies(Tensor host)
+      : shape_(host.shape()), dtype_(host.dtype()), host_(std::move(host)) {}
 
   // This device's storage, made at first use; its contents may be old until refresh().
   runtime::Storage& storage(runtime::DeviceContext& device);
@@ -38,7 +39,9 @@ class ParameterCopies {
   void refresh_host();
 
   std::mutex mutex_;
-  Tensor host_;
+  Shape shape_;
+  DType dtype_;
+  Tensor host_;  // empty while a device holds something newer that nobody has read
   int64_t latest_ = 0, host_version_ = 0;
   Copy* current_ = nullptr;  // nullptr: the host's
   std::vector<std::unique_ptr<Copy>> copies_;

@@ -28,7 +28,7 @@ KernelPtr make_dropout(Builder& b, const Node& node) {
       for (int64_t n = begin; n < end; ++n)
         select().dropout(context.seed, path, context.scalars.index, n, threshold, scale,
                          x.get<float>() + n * size, y.get<float>() + n * size,
-                         kept.get<uint8_t>() + n * size, size);
+                         kept ? kept.get<uint8_t>() + n * size : nullptr, size);
     });
   });
 }

@@ -25,7 +25,7 @@ KernelPtr make_max_pool2d(Builder& b, const Node& node) {
         for (int64_t r = begin; r < end; ++r) {
           auto* to = y.get<float>() + r * row;
           select().max_pool(p, x.get<float>() + r / p.oh * p.h * p.w * p.c, r % p.oh, to,
-                            winner.get<int32_t>() + r * row);
+                            winner ? winner.get<int32_t>() + r * row : nullptr);
           if (epilogue) select().neuron(epilogue.kind, epilogue.a, to, to, row);
         }
       });

@@ -17,8 +17,9 @@ void dropout(Call& c) {
     for (int64_t e = 0; e < size; ++e) {
       const Philox words = dropout_words(c.step().seed, path, c.step().scalars.index, n, e / 4);
       const int64_t at = n * size + e;
-      kept[at] = words[static_cast<std::size_t>(e % 4)] >= threshold;
-      y[at] = kept[at] != 0 ? x[at] / (1 - rate) : 0;
+      const bool keep = words[static_cast<std::size_t>(e % 4)] >= threshold;
+      if (kept != nullptr) kept[at] = keep;
+      y[at] = keep ? x[at] / (1 - rate) : 0;
     }
   });
 }

@@ -53,7 +53,7 @@ void max_pool2d(Call& c) {
       if (best < 0 || v > value || (v != v && value == value)) value = v, best = pixel;
     });
     y[at] = epilogue.apply(value);
-    winner[at] = static_cast<int32_t>(best);
+    if (winner != nullptr) winner[at] = static_cast<int32_t>(best);
   });
 }
 

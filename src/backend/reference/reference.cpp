@@ -204,7 +204,13 @@ void Call::add_operand(runtime::KernelBuilder& builder, ValueId id, std::vector<
   for (const Operand& known : to)
     if (known.id == id) return;
   const Value& v = builder.value(id);
-  Operand operand{id, builder.ref(id), v.dtype, v.dtype, v.opaque_bytes != 0, count(v.shape), {}};
+  Operand operand{id,
+                  builder.ref(id),
+                  v.dtype,
+                  v.dtype,
+                  v.opaque_bytes != 0 || v.shape == Shape{0},
+                  count(v.shape),
+                  {}};
   const bool weight =
       (node_.op == Op::conv2d || node_.op == Op::linear) && node_.nx > 1 && id == node_.x(1);
   if (weight && plan_.dtype != DType::float64) operand.rounded = plan_.dtype;

@@ -30,7 +30,10 @@ void memory(ir::Plan& plan, bool alias, const std::vector<ValueId>& kept,
 
   if (alias) {
     std::vector<Node> left;
+    std::vector<int> now;  // where a node has gone, for the gradients that name it
     for (Node& node : plan.nodes) {
+      now.push_back(static_cast<int>(left.size()));
+      if (node.gradient) node.forward = now[static_cast<std::size_t>(node.forward)];
       if (node.op == Op::flatten && backend.can_alias(plan, node)) {
         // Nodes are in order, so the source's root is final.
         const ValueId from = node.inputs[0], to = node.outputs[0];

@@ -119,7 +119,7 @@ void dropout(uint64_t seed, uint32_t path, int64_t step, int64_t image, uint32_t
     }
     const int64_t size = n - first < 4 * kBlocks ? n - first : 4 * kBlocks;
     for (int64_t i = 0; i < size; ++i) {
-      kept[first + i] = mask[i];
+      if (kept != nullptr) kept[first + i] = mask[i];
       y[first + i] = mask[i] != 0 ? x[first + i] * scale : 0.0f;
     }
   }

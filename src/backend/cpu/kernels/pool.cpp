@@ -25,32 +25,43 @@ int64_t divisor(const PoolShape& p, int64_t i, int64_t j, bool include) {
   return include ? p.kh * p.kw : pixels(p, i, j, [](int64_t) {});
 }
 
-}  // namespace
-
-void max_pool(const PoolShape& p, const float* x, int64_t i, float* y, int32_t* winner) {
+template <bool kKeep>
+void max_row(const PoolShape& p, const float* x, int64_t i, float* y, int32_t* winner) {
   for (int64_t j = 0; j < p.ow; ++j) {
     float* to = y + j * p.c;
-    int32_t* won = winner + j * p.c;
+    int32_t* won = kKeep ? winner + j * p.c : nullptr;
     bool first = true;
     pixels(p, i, j, [&](int64_t pixel) {
       const float* from = x + pixel * p.c;
       const auto index = static_cast<int32_t>(pixel);
       if (first) {
-        for (int64_t k = 0; k < p.c; ++k) to[k] = from[k], won[k] = index;
+        for (int64_t k = 0; k < p.c; ++k) {
+          to[k] = from[k];
+          if (kKeep) won[k] = index;
+        }
       } else {
 #pragma GCC ivdep
         for (int64_t k = 0; k < p.c; ++k) {
           const float v = from[k], best = to[k];
           const bool wins = (v > best) | ((v != v) & (best == best));
           to[k] = wins ? v : best;
-          won[k] = wins ? index : won[k];
+          if (kKeep) won[k] = wins ? index : won[k];
         }
       }
       first = false;
     });
     if (first)
-      for (int64_t k = 0; k < p.c; ++k) to[k] = -__builtin_inff(), won[k] = -1;
+      for (int64_t k = 0; k < p.c; ++k) {
+        to[k] = -__builtin_inff();
+        if (kKeep) won[k] = -1;
+      }
   }
+}
+
+}  // namespace
+
+void max_pool(const PoolShape& p, const float* x, int64_t i, float* y, int32_t* winner) {
+  winner != nullptr ? max_row<true>(p, x, i, y, winner) : max_row<false>(p, x, i, y, winner);
 }
 
 void max_pool_gradient(const PoolShape& p, const float* gy, const int32_t* winner, float* gx) {

@@ -76,7 +76,7 @@ struct KernelTable {
   void (*winograd_gradient)(const WinogradShape& s, const float* x, const float* gy, float* gu,
                             int64_t first, int64_t tiles, float* scratch);
 
-  // One row of output pixels (image plane given, row i).
+  // One row of output pixels (image plane given, row i); winner: nullptr where nobody reads it.
   void (*max_pool)(const PoolShape& p, const float* x, int64_t i, float* y, int32_t* winner);
   void (*max_pool_gradient)(const PoolShape& p, const float* gy, const int32_t* winner, float* gx);
   void (*avg_pool)(const PoolShape& p, const float* x, int64_t i, bool include, float* y);

@@ -1,0 +1,354 @@
+// conv2d on MPSCNNConvolution: weights (out, kh, kw, in / groups) are MPS's own order. The kernels
+// take them from the parameter's buffer on the command buffer whenever they have changed. float32
+// graphs ask for float32 weights and accumulation; MPS would round weights to half otherwise.
+// Groups whose channels do not come in fours, which MPS refuses, become one wide convolution with
+// zeros between the groups.
+#import <Foundation/Foundation.h>
+#import <Metal/Metal.h>
+#import <MetalPerformanceShaders/MetalPerformanceShaders.h>
+
+#include "backend/mps/conv.h"
+
+#include <algorithm>
+#include <vector>
+
+#include "backend/mps/kernels.h"
+#include "mpsnn/layouts.h"
+
+// What MPS asks of a data source. The weights it copies at first are zeros: true ones follow on the
+// command buffer before the first use, so that no layer's weights are ever held twice on the host.
+@interface MpsnnWeights : NSObject <MPSCNNConvolutionDataSource>
+- (instancetype)initWithDescriptor:(MPSCNNConvolutionDescriptor*)descriptor
+                             count:(NSUInteger)count
+                              bias:(NSUInteger)bias
+                              half:(BOOL)half
+                             label:(NSString*)label;
+@end
+
+@implementation MpsnnWeights {
+  MPSCNNConvolutionDescriptor* _descriptor;
+  NSUInteger _count, _bias;
+  BOOL _half;
+  NSString* _label;
+  std::vector<float> _zeros;
+}
+
+- (instancetype)initWithDescriptor:(MPSCNNConvolutionDescriptor*)descriptor
+                             count:(NSUInteger)count
+                              bias:(NSUInteger)bias
+                              half:(BOOL)half
+                             label:(NSString*)label {
+  if ((self = [super init])) {
+    _descriptor = descriptor;
+    _count = count;
+    _bias = bias;
+    _half = half;
+    _label = label;
+  }
+  return self;
+}
+- (MPSDataType)dataType {
+  return MPSDataTypeFloat32;
+}
+- (MPSCNNConvolutionDescriptor*)descriptor {
+  return _descriptor;
+}
+- (void*)weights {
+  return _zeros.data();
+}
+- (float*)biasTerms {
+  return _bias == 0 ? nullptr : _zeros.data();
+}
+- (BOOL)load {
+  _zeros.assign(_count > _bias ? _count : _bias, 0.0f);
+  return YES;
+}
+- (void)purge {
+  _zeros = {};
+}
+- (NSString*)label {
+  return _label;
+}
+- (MPSDataType)kernelWeightsDataType {
+  return _half ? MPSDataTypeFloat16 : MPSDataTypeFloat32;
+}
+- (id)copyWithZone:(NSZone*)zone {
+  return [[MpsnnWeights allocWithZone:zone] initWithDescriptor:_descriptor
+                                                         count:_count
+                                                          bias:_bias
+                                                          half:_half
+                                                         label:_label];
+}
+@end
+
+namespace mpsnn::backend::mps {
+namespace {
+
+// Both passes: the kernels' descriptor, and weights on their way into them.
+class Weights {
+ public:
+  Weights(Builder& b, const ConvSpec& s)
+      : spec_(s),
+        weight_(b.node().x(1)),
+        bias_(b.node().nx > 2 ? b.node().x(2) : kNone),
+        in_(s.x.c),
+        out_(s.y.c) {
+    const int64_t part_in = in_ / s.groups, part_out = out_ / s.groups;
+    depthwise_ = s.groups > 1 && part_in == 1 && part_out == 1;
+    wide_ = s.groups > 1 && !depthwise_ && (part_in % 4 != 0 || part_out % 4 != 0);
+    Class kind = depthwise_ ? [MPSCNNDepthWiseConvolutionDescriptor class]
+                            : [MPSCNNConvolutionDescriptor class];
+    descriptor_ = [kind cnnConvolutionDescriptorWithKernelWidth:static_cast<NSUInteger>(s.kw)
+                                                   kernelHeight:static_cast<NSUInteger>(s.kh)
+                                           inputFeatureChannels:static_cast<NSUInteger>(in_)
+                                          outputFeatureChannels:static_cast<NSUInteger>(out_)];
+    descriptor_.strideInPixelsX = static_cast<NSUInteger>(s.sw);
+    descriptor_.strideInPixelsY = static_cast<NSUInteger>(s.sh);
+    descriptor_.dilationRateX = static_cast<NSUInteger>(s.dw);
+    descriptor_.dilationRateY = static_cast<NSUInteger>(s.dh);
+    if (s.groups > 1 && !depthwise_ && !wide_)
+      descriptor_.groups = static_cast<NSUInteger>(s.groups);
+    const std::string precision = b.attrs().text("accumulator", "");
+    half_accumulator_ =
+        b.half() && (precision == "float16" || (precision.empty() && b.plan().half_accumulator));
+    biased_ = b.node().gradient ? b.node().nx > 2 && b.node().gx(2) != kNone : bias_ != kNone;
+    count_ = out_ * s.kh * s.kw * (wide_ ? in_ : part_in);
+    source_ = [[MpsnnWeights alloc] initWithDescriptor:descriptor_
+                                                 count:static_cast<NSUInteger>(count_)
+                                                  bias:biased_ ? static_cast<NSUInteger>(out_) : 0
+                                                  half:b.half()
+                                                 label:@(b.layer().c_str())];
+    if (wide_) spread_ = b.gpu().buffer(static_cast<std::size_t>(count_) * 4, Use::gpu);
+  }
+
+  id<MPSCNNConvolutionDataSource> source() const { return source_; }
+  MPSCNNConvolutionDescriptor* descriptor() const { return descriptor_; }
+  MPSNNConvolutionAccumulatorPrecisionOption accumulator() const {
+    return half_accumulator_ ? MPSNNConvolutionAccumulatorPrecisionOptionHalf
+                             : MPSNNConvolutionAccumulatorPrecisionOptionFloat;
+  }
+  GroupParams groups() const {
+    return {static_cast<int>(out_), static_cast<int>(spec_.kh * spec_.kw), static_cast<int>(in_),
+            static_cast<int>(spec_.groups)};
+  }
+  bool wide() const { return wide_; }
+  int64_t wide_count() const { return count_; }
+  int64_t own_count() const { return out_ * spec_.kh * spec_.kw * in_ / spec_.groups; }
+  std::string detail() const {
+    std::string text = depthwise_ ? "MPSCNNConvolution depthwise" : "MPSCNNConvolution";
+    if (wide_) text += ", groups spread";
+    return text + (half_accumulator_ ? ", half accumulator" : "");
+  }
+
+  // The weights as MPS reloads them, if they have changed since; nil otherwise. A gradient kernel
+  // uses no bias.
+  MPSCNNConvolutionWeightsAndBiasesState* fresh(Encoding& e) {
+    DeviceStorage* weight = e.storage(weight_);
+    DeviceStorage* bias = bias_ == kNone ? nullptr : e.storage(bias_);
+    const bool lasting = weight != nullptr && (bias_ == kNone || bias != nullptr);
+    const int64_t stamps[3] = {weight == nullptr ? 0 : weight->version(),
+                               bias == nullptr ? 0 : bias->version(), e.gpu().failures()};
+    if (lasting && loaded_ && std::equal(stamps, stamps + 3, stamps_)) return nil;
+    std::copy(stamps, stamps + 3, stamps_);
+    loaded_ = true;
+    Buffer from = e.buffer(weight_);
+    if (wide_) {
+      e.run(e.gpu().pipeline("spread_groups"), {from, {spread_, 0}}, groups(), count_);
+      from = {spread_, 0};
+    }
+    // A gradient kernel does not read the bias; that there is one is what counts.
+    const Buffer terms = bias_ != kNone ? e.buffer(bias_) : from;
+    return
+        [[MPSCNNConvolutionWeightsAndBiasesState alloc] initWithWeights:from.buffer
+                                                          weightsOffset:from.offset
+                                                                 biases:biased_ ? terms.buffer : nil
+                                                           biasesOffset:biased_ ? terms.offset : 0
+                                               cnnConvolutionDescriptor:descriptor_];
+  }
+
+ private:
+  ConvSpec spec_;
+  ValueId weight_, bias_;
+  int64_t in_, out_, count_ = 0;
+  bool depthwise_ = false, wide_ = false, biased_ = false, half_accumulator_ = false;
+  MPSCNNConvolutionDescriptor* descriptor_;
+  MpsnnWeights* source_;
+  BufferRef spread_ = nil;
+  bool loaded_ = false;
+  int64_t stamps_[3] = {};
+};
+
+NSInteger centre(int64_t kernel, int64_t dilation, int64_t pad) {
+  return static_cast<NSInteger>(((kernel - 1) * dilation + 1) / 2 - pad);
+}
+
+MPSOffset offset_of(const ConvSpec& s) {
+  return {centre(s.kw, s.dw, s.left), centre(s.kh, s.dh, s.top), 0};
+}
+
+class Convolution final : public Operation {
+ public:
+  Convolution(Builder& b, const ConvSpec& spec)
+      : spec_(spec),
+        weights_(b, spec),
+        x_(b.node().x(0)),
+        y_(b.node().y(0)),
+        dtype_(b.plan().dtype) {
+    trained_ = b.has_gradient();
+    index_ = b.forward();
+    const auto kind = ir::parse_neuron(b.attrs().text("neuron", "none"));
+    if (kind != ir::Neuron::none) {
+      MPSNNNeuronDescriptor* neuron = describe(kind, b.attrs().number("neuron_a", 0.0));
+      if (!trained_) {
+        weights_.descriptor().fusedNeuronDescriptor = neuron;
+        fused_ = true;
+      } else {  // MPS does not differentiate a fused neuron
+        neuron_ = [[MPSCNNNeuron alloc] initWithDevice:b.gpu().device() neuronDescriptor:neuron];
+        label(neuron_, b.layer());
+      }
+    }
+    kernel_ = [[MPSCNNConvolution alloc] initWithDevice:b.gpu().device() weights:weights_.source()];
+    label(kernel_, b.layer());
+    kernel_.offset = offset_of(spec);
+    kernel_.edgeMode = MPSImageEdgeModeZero;
+    kernel_.accumulatorPrecisionOption = weights_.accumulator();
+  }
+
+  void encode(Encoding& e) override {
+    if (MPSCNNConvolutionWeightsAndBiasesState* state = weights_.fresh(e))
+      [kernel_ reloadWeightsAndBiasesWithCommandBuffer:e.commands() state:state];
+    MPSImageBatch* x = e.read(x_, spec_.x);
+    MPSImageBatch* y = neuron_ == nil ? e.write(y_, spec_.y) : e.temporary(spec_.y, dtype_, 1);
+    if (trained_) {
+      MPSStateBatch* states = e.make_states(kernel_, x, y);
+      [kernel_ encodeBatchToCommandBuffer:e.commands()
+                             sourceImages:x
+                        destinationStates:states
+                        destinationImages:y];
+      e.keep_states(index_, states);
+    } else {
+      [kernel_ encodeBatchToCommandBuffer:e.commands() sourceImages:x destinationImages:y];
+    }
+    if (neuron_ != nil)
+      [neuron_ encodeBatchToCommandBuffer:e.commands()
+                             sourceImages:y
+                        destinationImages:e.write(y_, spec_.y)];
+  }
+
+  std::string detail() const override {
+    return weights_.detail() + (fused_ ? " + neuron" : neuron_ != nil ? ", MPSCNNNeuron" : "");
+  }
+
+ private:
+  ConvSpec spec_;
+  Weights weights_;
+  ValueId x_, y_;
+  DType dtype_;
+  bool trained_ = false, fused_ = false;
+  int index_ = 0;
+  MPSCNNConvolution* kernel_;
+  MPSCNNNeuron* neuron_ = nil;
+};
+
+class ConvolutionGradient final : public Operation {
+ public:
+  ConvolutionGradient(Builder& b, const ConvSpec& spec)
+      : spec_(spec),
+        weights_(b, spec),
+        x_(b.node().x(0)),
+        gx_(b.node().gx(0)),
+        gw_(b.node().gx(1)),
+        gb_(b.node().nx > 2 ? b.node().gx(2) : kNone),
+        forward_(b.forward()),
+        dtype_(b.plan().dtype),
+        epilogue_(b, spec.y) {
+    kernel_ = [[MPSCNNConvolutionGradient alloc] initWithDevice:b.gpu().device()
+                                                        weights:weights_.source()];
+    label(kernel_, b.layer());
+    // The forward pass's offset seen from the gradient's side, as MPSCNNConvolution.h derives it.
+    const MPSOffset o = offset_of(spec);
+    const NSInteger wide = static_cast<NSInteger>((spec.kw - 1) * spec.dw + 1);
+    const NSInteger high = static_cast<NSInteger>((spec.kh - 1) * spec.dh + 1);
+    kernel_.primaryOffset = {0, 0, 0};
+    kernel_.secondaryOffset = {o.x - wide / 2, o.y - high / 2, 0};
+    kernel_.kernelOffsetX = -o.x + (wide % 2 == 0 ? 1 : 0);
+    kernel_.kernelOffsetY = -o.y + (high % 2 == 0 ? 1 : 0);
+    kernel_.primaryEdgeMode = kernel_.secondaryEdgeMode = MPSImageEdgeModeZero;
+    weighs_ = gw_ != kNone || gb_ != kNone;
+    NSUInteger option = 0;
+    if (gx_ != kNone) option |= MPSCNNConvolutionGradientOptionGradientWithData;
+    if (weighs_) option |= MPSCNNConvolutionGradientOptionGradientWithWeightsAndBias;
+    kernel_.gradientOption = static_cast<MPSCNNConvolutionGradientOption>(option);
+  }
+
+  void encode(Encoding& e) override {
+    if (gx_ != kNone)
+      if (MPSCNNConvolutionWeightsAndBiasesState* state = weights_.fresh(e))
+        [kernel_ reloadWeightsAndBiasesWithCommandBuffer:e.commands() state:state];
+    MPSImageBatch* gradients = epilogue_.gradients(e);
+    MPSImageBatch* sources = e.read(x_, spec_.x);
+    MPSImageBatch* to = gx_ != kNone ? e.write(gx_, spec_.x) : e.temporary(spec_.x, dtype_, 0);
+    MPSStateBatch* states = e.take_states(forward_);
+    MPSCNNConvolutionGradientState* state = static_cast<MPSCNNConvolutionGradientState*>(states[0]);
+    if (weighs_) state.readCount += 1;
+    [kernel_ encodeBatchToCommandBuffer:e.commands()
+                        sourceGradients:gradients
+                           sourceImages:sources
+                         gradientStates:states
+                   destinationGradients:to];
+    if (gx_ == kNone) e.give_back(to);
+    if (!weighs_) return;
+    if (gw_ != kNone) {
+      const Buffer from{state.gradientForWeights, 0};
+      if (weights_.wide())
+        e.run(e.gpu().pipeline("gather_groups"), {from, e.buffer(gw_)}, weights_.groups(),
+              weights_.own_count());
+      else
+        e.copy(from, e.buffer(gw_), static_cast<std::size_t>(weights_.own_count()) * 4);
+    }
+    if (gb_ != kNone)
+      e.copy({state.gradientForBiases, 0}, e.buffer(gb_), static_cast<std::size_t>(spec_.y.c) * 4);
+    state.readCount -= 1;
+  }
+
+  std::string detail() const override { return weights_.detail() + "Gradient"; }
+
+ private:
+  ConvSpec spec_;
+  Weights weights_;
+  ValueId x_, gx_, gw_, gb_;
+  int forward_;
+  DType dtype_;
+  bool weighs_ = false;
+  MPSCNNConvolutionGradient* kernel_;
+  EpilogueGradient epilogue_;
+};
+
+}  // namespace
+
+std::unique_ptr<Operation> make_convolution(Builder& b, const ConvSpec& spec) {
+  if (b.node().gradient) return std::make_unique<ConvolutionGradient>(b, spec);
+  return std::make_unique<Convolution>(b, spec);
+}
+
+std::unique_ptr<Operation> make_conv2d(Builder& b) {
+  namespace w = conv_weight;
+  const Shape& weight = b.x_shape(1);
+  ConvSpec s;
+  s.x = geometry_of(b.x_shape(0));
+  s.y = geometry_of(b.y_shape());
+  s.kh = weight[w::kh];
+  s.kw = weight[w::kw];
+  const auto &stride = b.attrs().integers("stride"), &dilation = b.attrs().integers("dilation"),
+             &pads = b.attrs().integers("pads");
+  s.sh = stride[0];
+  s.sw = stride[1];
+  s.dh = dilation[0];
+  s.dw = dilation[1];
+  s.top = pads[0];
+  s.left = pads[1];
+  s.groups = b.attrs().integer("groups");
+  return make_convolution(b, s);
+}
+
+}  // namespace mpsnn::backend::mps

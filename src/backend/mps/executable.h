@@ -1,0 +1,248 @@
+// From a plan to command buffers. A value lives either in images, one MPSTemporaryImage for each of
+// the batch, made when it is first written and given back after its last reader; or in a buffer, as
+// parameters, their gradients, labels, losses and statistics do. An operation asks for the form it
+// needs; where the value has the other one it is converted, which in an ordinary network happens at
+// the graph's inputs and results only.
+//
+// Read counts: a living image's count is one for the plan, plus the reads announced and not yet
+// encoded. Whoever reads it last in the plan lets the plan's one go.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "backend/mps/gpu.h"
+#include "ir/neuron.h"
+#include "ir/plan.h"
+
+namespace mpsnn::backend::mps {
+
+// (n, h, w, c) of images: rows are 1 x 1, sequences 1 x T.
+struct Geometry {
+  int64_t n = 1, h = 1, w = 1, c = 1;
+  int64_t count() const { return n * h * w * c; }
+  bool operator==(const Geometry& o) const { return n == o.n && h == o.h && w == o.w && c == o.c; }
+};
+Geometry geometry_of(const Shape& shape);
+
+struct Buffer {
+  BufferRef buffer = nullptr;
+  std::size_t offset = 0;
+};
+
+// A value as a dense float32 array while one operation runs: its own buffer if it has one of that
+// type, else a copy.
+struct Dense {
+  ValueId value = kNone;
+  std::size_t floats = 0, halves = 0;  // places in the scratch buffer
+};
+
+class Executable;
+class Encoding;
+
+// What a node became. Made once; encodes at each step.
+class Operation {
+ public:
+  virtual ~Operation() = default;
+  virtual void encode(Encoding& e) = 0;
+  virtual std::string detail() const = 0;
+};
+
+// Handed to the functions that make operations.
+class Builder {
+ public:
+  Builder(Executable& executable, const Node& node, int index)
+      : executable_(executable), node_(node), index_(index) {}
+
+  Gpu& gpu() const;
+  const ir::Plan& plan() const;
+  const Node& node() const { return node_; }
+  const Attrs& attrs() const { return node_.attrs; }
+  int forward() const { return node_.gradient ? node_.forward : index_; }  // whose states these are
+  bool half() const { return plan().dtype == DType::float16; }
+
+  const Value& value(ValueId id) const { return plan().values[static_cast<std::size_t>(id)]; }
+  // Shapes of the forward node's operands, known to its gradient as well.
+  const Shape& x_shape(int i) const;
+  const Shape& y_shape() const;
+  Geometry home(ValueId id) const;  // of the images that hold a value (a flat view keeps h, w, c)
+  bool in_images(ValueId id) const;
+  bool has_gradient() const;  // a later node is this one's gradient
+  const std::string& layer() const { return node_.layer; }
+
+  std::size_t scratch(std::size_t bytes);  // this operation's own while it runs
+  Dense dense(ValueId id);                 // reserves what load() and store() need
+
+ private:
+  Executable& executable_;
+  const Node& node_;
+  int index_;
+};
+
+// One step being encoded.
+class Encoding {
+ public:
+  Encoding(Executable& executable, int slot, const runtime::StepScalars& scalars);
+  ~Encoding();  // lets go of what an error left alive
+  Encoding(const Encoding&) = delete;
+  Encoding& operator=(const Encoding&) = delete;
+
+  CommandsRef commands();  // for one encode of MPS's
+  Gpu& gpu() const;
+  const ir::Plan& plan() const;
+  int slot() const { return slot_; }
+  const runtime::StepScalars& scalars() const { return scalars_; }
+
+  // Images of a value, for `reads` reads of each by the kernels of this node.
+  ImagesRef read(ValueId id, const Geometry& geometry, int reads = 1);
+  ImagesRef write(ValueId id, const Geometry& geometry);
+  // Images of this node's own. Their count is `reads`; 0: written, and never read.
+  ImagesRef temporary(const Geometry& geometry, DType dtype, int reads);
+  void give_back(ImagesRef written);  // those of 0 reads, once written
+
+  // States of a forward node until its gradient takes them.
+  StatesRef make_states(KernelRef kernel, ImagesRef source, ImagesRef destination);
+  void keep_states(int forward, StatesRef states);
+  StatesRef take_states(int forward);  // DeviceError if there are none
+
+  Buffer buffer(ValueId id);           // of a value that lives in one
+  DeviceStorage* storage(ValueId id);  // of a persistent value, else nullptr
+  Buffer scratch(std::size_t place);
+  Buffer load(const Dense& dense);    // for reading
+  Buffer target(const Dense& dense);  // for writing, then store()
+  void store(const Dense& dense);
+  void to_buffer(ImagesRef from, const Geometry& geometry, DType dtype, Buffer to);
+  void to_images(Buffer from, const Geometry& geometry, DType dtype, ImagesRef to);
+
+  void copy(Buffer from, Buffer to, std::size_t bytes);
+  // One thread for each of `threads`; `parameters` is the kernel's last argument.
+  template <class P>
+  void run(PipelineRef kernel, std::initializer_list<Buffer> buffers, const P& parameters,
+           int64_t threads) {
+    dispatch(kernel, buffers, &parameters, sizeof parameters, threads);
+  }
+
+ private:
+  friend class Executable;
+  void begin(int node, const std::string& layer);
+  void end();
+  void close();  // our own encoder, before somebody else's
+  void results();
+  void dispatch(PipelineRef kernel, std::initializer_list<Buffer> buffers, const void* parameters,
+                std::size_t bytes, int64_t threads);
+  ImagesRef make_images(const Geometry& geometry, DType dtype);
+  Buffer passage();  // for a conversion between two forms of images
+
+  Executable& executable_;
+  int slot_;
+  const runtime::StepScalars& scalars_;
+  CommandsRef commands_ = nullptr;
+  ComputeRef compute_ = nullptr;
+  int node_ = -1;
+  std::string layer_;
+  std::vector<ImagesRef> live_;  // by alias root
+  std::vector<std::pair<int, StatesRef>> states_;
+  std::vector<ImagesRef> own_;  // made by this node
+  struct Detour {               // written in another form than the value's own
+    ValueId id;
+    Geometry geometry;
+    ImagesRef images;
+  };
+  std::vector<Detour> detours_;
+  int encodes_ = 0, conversions_ = 0, copies_ = 0;
+};
+
+class UpdateOperation {
+ public:
+  virtual ~UpdateOperation() = default;
+  virtual void encode(Encoding& e, Buffer status) = 0;  // leaves an UpdateControlBlock there
+};
+
+class Executable final : public runtime::Executable {
+ public:
+  Executable(Gpu& gpu, std::shared_ptr<const ir::Plan> plan,
+             const std::vector<runtime::Storage*>& persistents);
+  ~Executable() override;
+
+  void stage(int slot, int input, const HostView& view) override;
+  void encode(int slot, const runtime::StepScalars& scalars,
+              runtime::Completion& completion) override;
+  void read(int slot, int result, Tensor& out) override;
+  runtime::StepStatus status(int slot) override;
+  std::size_t planned_bytes() const override;
+  std::string detail(int node) const override;
+
+ private:
+  friend class Builder;
+  friend class Encoding;
+  std::size_t root(ValueId id) const {
+    return static_cast<std::size_t>(plan_->alias[static_cast<std::size_t>(id)]);
+  }
+  const Value& value(ValueId id) const { return plan_->values[static_cast<std::size_t>(id)]; }
+  void place_values();
+  void place_buffers();
+  void place_results();
+
+  Gpu& gpu_;
+  std::shared_ptr<const ir::Plan> plan_;
+  std::vector<bool> in_images_;           // by root
+  std::vector<Geometry> home_;            // by root
+  std::vector<Buffer> buffers_;           // by root; inputs move with the slot
+  std::vector<DeviceStorage*> storages_;  // by value
+  std::vector<int> input_of_;             // by root: which input it is, -1
+  std::vector<std::size_t> input_offset_, result_offset_;
+  std::size_t input_bytes_ = 0, result_bytes_ = 0, status_offset_ = 0, arena_bytes_ = 0;
+  int64_t gradient_count_ = 0;
+  BufferRef inputs_[kSlots], results_[kSlots];
+  BufferRef arena_ = nullptr, gradients_ = nullptr, scratch_ = nullptr, passage_ = nullptr;
+  std::size_t scratch_next_ = 0, scratch_bytes_ = 0, image_bytes_ = 0;
+  std::vector<std::vector<ValueId>> dying_;  // by node: roots read there last; then by the update
+  std::vector<bool> ones_[kSlots];
+  bool reported_ = false;
+  std::vector<std::unique_ptr<Operation>> operations_;
+  std::unique_ptr<UpdateOperation> update_;
+  std::vector<DeviceStorage*> written_;
+};
+
+std::unique_ptr<Operation> make_operation(Builder& builder);  // by the op, in mps.mm
+
+// A neuron in the attributes of another op, of which the compiler makes none in training here: the
+// gradient before it comes from the output, by our own kernel. In neuron.mm.
+class EpilogueGradient {
+ public:
+  EpilogueGradient(Builder& builder, const Geometry& y);
+  ImagesRef gradients(Encoding& e) const;  // of the op's own output, for one read
+
+ private:
+  ValueId gy_;
+  Geometry y_;
+  DType dtype_;
+  bool present_;
+  int kind_;
+  float a_;
+  Dense from_y_, from_gy_;
+  std::size_t inner_ = 0, inner_half_ = 0;
+};
+
+NeuronRef describe(ir::Neuron kind, double a);
+void label(AnyKernelRef kernel, const std::string& layer);
+std::unique_ptr<UpdateOperation> make_update(Gpu& gpu, const ir::Plan& plan, Buffer gradients,
+                                             int64_t count);
+
+std::unique_ptr<Operation> make_conv2d(Builder& builder);
+std::unique_ptr<Operation> make_linear(Builder& builder);
+std::unique_ptr<Operation> make_neuron(Builder& builder);
+std::unique_ptr<Operation> make_max_pool2d(Builder& builder);
+std::unique_ptr<Operation> make_avg_pool2d(Builder& builder);
+std::unique_ptr<Operation> make_batch_norm(Builder& builder);
+std::unique_ptr<Operation> make_dropout(Builder& builder);
+std::unique_ptr<Operation> make_flatten(Builder& builder);
+std::unique_ptr<Operation> make_softmax(Builder& builder);
+std::unique_ptr<Operation> make_concat(Builder& builder);
+std::unique_ptr<Operation> make_add(Builder& builder);
+std::unique_ptr<Operation> make_loss(Builder& builder);  // softmax_cross_entropy and mse
+
+}  // namespace mpsnn::backend::mps

@@ -1,0 +1,87 @@
+// What the kernels of kernels.metal take beside their buffers. In the common subset of Metal and
+// C++: the file is compiled with the backend and, in front of kernels.metal, with the kernels.
+#pragma once
+
+struct CountParams {
+  int count;
+};
+
+struct LossParams {
+  int images, positions, classes;  // mse: positions * classes elements an image
+  int soft;                        // targets are probabilities, not indices
+  int class_weighted, image_weighted;
+  int ignore;
+  float smoothing;
+  int scale;    // of the gradient: 0 one, 1 gy, 2 gy / sum of weights
+  int divides;  // reduction "mean"
+};
+
+struct NeuronParams {
+  int count;
+  int kind;  // ir::Neuron
+  float a;
+};
+
+struct WindowParams {
+  int n, h, w, c, oh, ow, kh, kw, sh, sw, dh, dw, top, left;
+  int neuron;  // behind the maximum: ir::Neuron
+  float a;
+};
+
+struct RowParams {  // rows of `size` at `offset` in rows of `row`
+  int count;
+  int size, row, offset;
+};
+
+struct GroupParams {
+  int out, taps, in, groups;
+};
+
+struct NormParams {
+  int rows, channels;
+  float epsilon;
+};
+
+struct PartialParams {
+  int count, partials;
+  float limit;  // clip by value; negative: none
+};
+
+struct DecideParams {
+  int partials, losses;
+  int check_finite, dynamic, growth_interval;
+  int accumulate, has_weights, has_items;
+  float clip_norm;   // negative: none
+  float most_scale;  // of a dynamic loss scale
+};
+
+struct ApplyParams {
+  int count, offset;
+  float clip_value;  // negative: none
+  float rate, weight_decay;
+  float momentum, undamped;  // 1 - dampening
+  int nesterov;
+  float beta1, beta2, rest1, rest2;  // rest = 1 - beta
+  float log_beta1, log_beta2;
+  float epsilon;
+  float alpha, rest_alpha;
+  int centered;
+  int decoupled;  // weight decay of AdamW
+};
+
+struct StatisticParams {
+  int count;
+  float momentum, factor;
+};
+
+// What the decisions of a step's end leave for its other kernels and for the host.
+struct UpdateControlBlock {
+  int accepted;  // nothing is written otherwise
+  int first;     // of the accumulated steps
+  int ready;     // the last of them: apply
+  int step;      // 1 for the first update
+  float scale;   // that this step's gradients carry
+  float factor;  // what gradients are multiplied with
+  float shrink;  // clip by norm
+  int finite, blocked, updated;
+};

@@ -1,0 +1,196 @@
+// softmax_cross_entropy and mse on MPSCNNLoss. One encode gives both the loss of each image and its
+// gradient, so the forward node keeps the one and the gradient node the other; every factor (image,
+// class, loss scale, 1 / sum of weights) is in the weights image, never in MPS's reduction, of
+// which it is not documented what it does to gradients. Where the labels of a position do not sum
+// to its weight (soft labels, smoothing with class weights) MPS's gradient is not the loss's: own
+// kernels.
+#import <Foundation/Foundation.h>
+#import <Metal/Metal.h>
+#import <MetalPerformanceShaders/MetalPerformanceShaders.h>
+
+#include <cstring>
+
+#include "backend/mps/executable.h"
+#include "backend/mps/kernels.h"
+#include "mpsnn/error.h"
+
+namespace mpsnn::backend::mps {
+namespace {
+
+class Loss final : public Operation {
+ public:
+  explicit Loss(Builder& b)
+      : node_(b.node()),
+        gradient_(b.node().gradient),
+        cross_entropy_(b.node().op == Op::softmax_cross_entropy),
+        images_(geometry_of(b.x_shape(0))),
+        gpu_(b.gpu()) {
+    const Attrs& a = b.attrs();
+    p_.images = static_cast<int>(images_.n);
+    p_.classes = static_cast<int>(images_.c);
+    p_.positions = static_cast<int>(images_.h * images_.w);
+    p_.divides = a.text("reduction") == "mean" ? 1 : 0;
+    p_.image_weighted = node_.nx > 2 && node_.x(2) != kNone ? 1 : 0;
+    if (gradient_) p_.scale = p_.divides != 0 && a.flag("normalize") ? 2 : 1;
+    if (cross_entropy_) read_labels(b);
+    own_ = cross_entropy_ && (p_.soft != 0 || (p_.class_weighted != 0 && p_.smoothing != 0));
+    const auto elements = static_cast<std::size_t>(images_.count());
+    image_loss_ = b.scratch(static_cast<std::size_t>(images_.n) * 4);
+    image_sum_ = b.scratch(static_cast<std::size_t>(images_.n) * 4);
+    if (own_) {
+      x_ = b.dense(node_.x(0));
+      if (gradient_) gx_ = b.dense(node_.gx(0));
+    } else {
+      labels_place_ = b.scratch(elements * 4);
+      weights_place_ = b.scratch(elements * 4);
+      make_loss_objects(b);
+    }
+    // Staged in the graph's own type, not float32, when no loss but this backend's caller says so.
+    if (p_.soft != 0 || !cross_entropy_) target_ = b.dense(node_.x(1));
+    if (p_.image_weighted != 0) image_weight_ = b.dense(node_.x(2));
+  }
+
+  void encode(Encoding& e) override {
+    const Buffer target = p_.soft != 0 || !cross_entropy_ ? e.load(target_) : e.buffer(node_.x(1));
+    Buffer weight = target, classes = target;  // something for arguments that are not read
+    if (p_.image_weighted != 0) weight = e.load(image_weight_);
+    if (p_.class_weighted != 0) classes = {class_weight_, 0};
+    if (!gradient_) {
+      sum_weights(e, target, classes, weight);
+      if (own_)
+        e.run(e.gpu().pipeline("cross_entropy"),
+              {e.load(x_), target, target, classes, weight, e.scratch(image_loss_)}, p_, p_.images);
+      else
+        encode_mps(e, target, classes, weight, target, target);
+      e.run(e.gpu().pipeline("loss_values"),
+            {e.scratch(image_loss_), e.scratch(image_sum_), e.buffer(node_.y(0)),
+             e.buffer(node_.y(1)), e.buffer(node_.state(0))},
+            p_, 1);
+      return;
+    }
+    const Buffer seed = e.buffer(node_.gy(0)), total = e.buffer(node_.state(0));
+    if (!own_) {
+      encode_mps(e, target, classes, weight, seed, total);
+      return;
+    }
+    const Buffer x = e.load(x_);
+    e.run(e.gpu().pipeline("cross_entropy_gradient"),
+          {x, target, target, classes, weight, seed, total, e.target(gx_)}, p_,
+          static_cast<int64_t>(p_.images) * p_.positions);
+    e.store(gx_);
+  }
+
+  std::string detail() const override {
+    if (own_) return "own kernels";
+    return cross_entropy_ ? "MPSCNNLoss SoftMaxCrossEntropy" : "MPSCNNLoss MeanSquaredError";
+  }
+
+ private:
+  void read_labels(Builder& b) {
+    const Attrs& a = b.attrs();
+    p_.soft = is_floating(b.value(node_.x(1)).dtype) ? 1 : 0;
+    p_.ignore = static_cast<int>(a.integer("ignore_index"));
+    p_.smoothing = static_cast<float>(a.number("label_smoothing"));
+    if (!a.has("weight")) return;
+    const std::vector<double> weight = a.numbers("weight");
+    if (weight.empty()) return;
+    p_.class_weighted = 1;
+    class_weight_ = gpu_.buffer(weight.size() * 4, Use::upload);
+    auto* to = static_cast<float*>(class_weight_.contents);
+    for (std::size_t i = 0; i < weight.size(); ++i) to[i] = static_cast<float>(weight[i]);
+    gpu_.wrote(class_weight_, weight.size() * 4);
+  }
+
+  // Labels, weights and loss images live as long as the executable: steps run one after another.
+  void make_loss_objects(Builder& b) {
+    MPSCNNLossDescriptor* descriptor = [MPSCNNLossDescriptor
+        cnnLossDescriptorWithType:cross_entropy_ ? MPSCNNLossTypeSoftMaxCrossEntropy
+                                                 : MPSCNNLossTypeMeanSquaredError
+                    reductionType:MPSCNNReductionTypeSum];
+    descriptor.numberOfClasses = static_cast<NSUInteger>(images_.c);
+    kernel_ = [[MPSCNNLoss alloc] initWithDevice:gpu_.device() lossDescriptor:descriptor];
+    label(kernel_, b.layer());
+    MPSImageDescriptor* image =
+        [MPSImageDescriptor imageDescriptorWithChannelFormat:MPSImageFeatureChannelFormatFloat32
+                                                       width:static_cast<NSUInteger>(images_.w)
+                                                      height:static_cast<NSUInteger>(images_.h)
+                                             featureChannels:static_cast<NSUInteger>(images_.c)];
+    image.storageMode = MTLStorageModePrivate;
+    NSMutableArray<MPSImage*>*labels = [NSMutableArray<MPSImage*> array],
+    *weights = [NSMutableArray<MPSImage*> array], *losses = [NSMutableArray<MPSImage*> array];
+    NSMutableArray<MPSCNNLossLabels*>* objects = [NSMutableArray<MPSCNNLossLabels*> array];
+    for (int64_t n = 0; n < images_.n; ++n) {
+      MPSImage* own = [[MPSImage alloc] initWithDevice:gpu_.device() imageDescriptor:image];
+      MPSImage* weight = [[MPSImage alloc] initWithDevice:gpu_.device() imageDescriptor:image];
+      MPSCNNLossLabels* object = [[MPSCNNLossLabels alloc] initWithDevice:gpu_.device()
+                                                            lossImageSize:MTLSizeMake(1, 1, 1)
+                                                              labelsImage:own
+                                                             weightsImage:weight];
+      [labels addObject:own];
+      [weights addObject:weight];
+      [objects addObject:object];
+      [losses addObject:object.lossImage];
+    }
+    if (losses[0].featureChannelFormat != MPSImageFeatureChannelFormatFloat32)
+      throw UnsupportedError("MPS keeps losses in another type than float32 here");
+    labels_ = labels;
+    weights_ = weights;
+    losses_ = losses;
+    objects_ = objects;
+  }
+
+  void sum_weights(Encoding& e, Buffer target, Buffer classes, Buffer weight) {
+    LossParams p = p_;
+    if (!cross_entropy_) {  // every element counts
+      p.positions *= p.classes;
+      p.soft = 1;
+    }
+    e.run(e.gpu().pipeline("loss_weights"), {target, classes, weight, e.scratch(image_sum_)}, p,
+          p.images);
+  }
+
+  void encode_mps(Encoding& e, Buffer target, Buffer classes, Buffer weight, Buffer seed,
+                  Buffer total) {
+    Buffer labels = target;
+    const Buffer weights = e.scratch(weights_place_);
+    if (cross_entropy_) {
+      labels = e.scratch(labels_place_);
+      e.run(e.gpu().pipeline("index_labels"),
+            {target, classes, weight, seed, total, labels, weights}, p_, images_.count());
+    } else {
+      e.run(e.gpu().pipeline("value_weights"), {weight, seed, total, weights}, p_, images_.count());
+    }
+    e.to_images(labels, images_, DType::float32, labels_);
+    e.to_images(weights, images_, DType::float32, weights_);
+    MPSImageBatch* x = e.read(node_.x(0), images_);
+    MPSImageBatch* gradients =
+        gradient_ ? e.write(node_.gx(0), images_) : e.temporary(images_, e.plan().dtype, 0);
+    [kernel_ encodeBatchToCommandBuffer:e.commands()
+                           sourceImages:x
+                                 labels:objects_
+                      destinationImages:gradients];
+    if (gradient_) return;
+    e.give_back(gradients);
+    Geometry one = images_;
+    one.h = one.w = one.c = 1;
+    e.to_buffer(losses_, one, DType::float32, e.scratch(image_loss_));
+  }
+
+  const Node& node_;
+  bool gradient_, cross_entropy_, own_ = false;
+  Geometry images_;
+  Gpu& gpu_;
+  LossParams p_{};
+  BufferRef class_weight_ = nil;
+  Dense x_, gx_, target_, image_weight_;
+  std::size_t image_loss_ = 0, image_sum_ = 0, labels_place_ = 0, weights_place_ = 0;
+  MPSCNNLoss* kernel_ = nil;
+  NSArray<MPSImage*>*labels_ = nil, *weights_ = nil, *losses_ = nil;
+  NSArray<MPSCNNLossLabels*>* objects_ = nil;
+};
+
+}  // namespace
+
+std::unique_ptr<Operation> make_loss(Builder& b) { return std::make_unique<Loss>(b); }
+
+}  // namespace mpsnn::backend::mps

@@ -1,0 +1,143 @@
+// Neurons on MPSCNNNeuron. Its gradient takes the forward input, and is 1 at 0 for ReLU where
+// PyTorch's is 0.
+#import <Foundation/Foundation.h>
+#import <Metal/Metal.h>
+#import <MetalPerformanceShaders/MetalPerformanceShaders.h>
+
+#include "backend/mps/executable.h"
+#include "backend/mps/kernels.h"
+
+namespace mpsnn::backend::mps {
+
+NeuronRef describe(ir::Neuron kind, double a) {
+  const auto slope = static_cast<float>(a);
+  switch (kind) {
+    case ir::Neuron::relu:
+      return [MPSNNNeuronDescriptor cnnNeuronDescriptorWithType:MPSCNNNeuronTypeReLU a:0 b:0 c:0];
+    case ir::Neuron::leaky_relu:
+      return [MPSNNNeuronDescriptor cnnNeuronDescriptorWithType:MPSCNNNeuronTypeReLU
+                                                              a:slope
+                                                              b:0
+                                                              c:0];
+    case ir::Neuron::sigmoid:
+      return [MPSNNNeuronDescriptor cnnNeuronDescriptorWithType:MPSCNNNeuronTypeSigmoid
+                                                              a:0
+                                                              b:0
+                                                              c:0];
+    case ir::Neuron::tanh:
+      return [MPSNNNeuronDescriptor cnnNeuronDescriptorWithType:MPSCNNNeuronTypeTanH a:1 b:1 c:0];
+    case ir::Neuron::none:
+      break;
+  }
+  return [MPSNNNeuronDescriptor cnnNeuronDescriptorWithType:MPSCNNNeuronTypeNone a:0 b:0 c:0];
+}
+
+void label(AnyKernelRef kernel, const std::string& layer) { kernel.label = @(layer.c_str()); }
+
+EpilogueGradient::EpilogueGradient(Builder& b, const Geometry& y)
+    : gy_(b.node().gy(0)), y_(y), dtype_(b.plan().dtype) {
+  const auto kind = ir::parse_neuron(b.attrs().text("neuron", "none"));
+  present_ = kind != ir::Neuron::none;
+  kind_ = static_cast<int>(kind);
+  a_ = static_cast<float>(b.attrs().number("neuron_a", 0.0));
+  if (!present_) return;
+  from_y_ = b.dense(b.node().y(0));
+  from_gy_ = b.dense(gy_);
+  inner_ = b.scratch(static_cast<std::size_t>(y.count()) * 4);
+  if (b.half()) inner_half_ = b.scratch(static_cast<std::size_t>(y.count()) * 2);
+}
+
+ImagesRef EpilogueGradient::gradients(Encoding& e) const {
+  if (!present_) return e.read(gy_, y_);
+  const Buffer y = e.load(from_y_), gy = e.load(from_gy_);
+  Buffer inner = e.scratch(inner_);
+  const NeuronParams p{static_cast<int>(y_.count()), kind_, a_};
+  e.run(e.gpu().pipeline("neuron_gradient_of_output"), {y, gy, inner}, p, p.count);
+  if (dtype_ == DType::float16) {
+    const Buffer half = e.scratch(inner_half_);
+    e.run(e.gpu().pipeline("float_to_half"), {inner, half}, CountParams{p.count}, p.count);
+    inner = half;
+  }
+  ImagesRef images = e.temporary(y_, dtype_, 1);
+  e.to_images(inner, y_, dtype_, images);
+  return images;
+}
+
+namespace {
+
+MPSNNNeuronDescriptor* descriptor_of(Builder& b) {
+  return describe(ir::parse_neuron(b.attrs().text("kind")), b.attrs().number("a"));
+}
+
+class NeuronOperation final : public Operation {
+ public:
+  explicit NeuronOperation(Builder& b)
+      : x_(b.node().x(0)),
+        y_(b.node().y(0)),
+        images_(b.home(y_)),
+        forward_(b.forward()),
+        trained_(b.has_gradient()) {
+    kernel_ = [[MPSCNNNeuron alloc] initWithDevice:b.gpu().device()
+                                  neuronDescriptor:descriptor_of(b)];
+    label(kernel_, b.layer());
+  }
+  void encode(Encoding& e) override {
+    MPSImageBatch *x = e.read(x_, images_), *y = e.write(y_, images_);
+    if (!trained_) {
+      [kernel_ encodeBatchToCommandBuffer:e.commands() sourceImages:x destinationImages:y];
+      return;
+    }
+    MPSStateBatch* states = e.make_states(kernel_, x, y);
+    [kernel_ encodeBatchToCommandBuffer:e.commands()
+                           sourceImages:x
+                      destinationStates:states
+                      destinationImages:y];
+    e.keep_states(forward_, states);
+  }
+  std::string detail() const override { return "MPSCNNNeuron"; }
+
+ private:
+  ValueId x_, y_;
+  Geometry images_;
+  int forward_;
+  bool trained_;
+  MPSCNNNeuron* kernel_;
+};
+
+class NeuronGradient final : public Operation {
+ public:
+  explicit NeuronGradient(Builder& b)
+      : x_(b.node().x(0)),
+        gy_(b.node().gy(0)),
+        gx_(b.node().gx(0)),
+        images_(b.home(x_)),
+        forward_(b.forward()) {
+    kernel_ = [[MPSCNNNeuronGradient alloc] initWithDevice:b.gpu().device()
+                                          neuronDescriptor:descriptor_of(b)];
+    label(kernel_, b.layer());
+  }
+  void encode(Encoding& e) override {
+    MPSImageBatch *gy = e.read(gy_, images_), *x = e.read(x_, images_);
+    [kernel_ encodeBatchToCommandBuffer:e.commands()
+                        sourceGradients:gy
+                           sourceImages:x
+                         gradientStates:e.take_states(forward_)
+                   destinationGradients:e.write(gx_, images_)];
+  }
+  std::string detail() const override { return "MPSCNNNeuronGradient"; }
+
+ private:
+  ValueId x_, gy_, gx_;
+  Geometry images_;
+  int forward_;
+  MPSCNNNeuronGradient* kernel_;
+};
+
+}  // namespace
+
+std::unique_ptr<Operation> make_neuron(Builder& b) {
+  if (b.node().gradient) return std::make_unique<NeuronGradient>(b);
+  return std::make_unique<NeuronOperation>(b);
+}
+
+}  // namespace mpsnn::backend::mps

@@ -1,0 +1,248 @@
+// Pooling. MPS clamps a window to the image by repeating edge pixels: harmless in a maximum without
+// dilation, as they are in the window anyway; with dilation and padding together they may not be,
+// and our own kernels pool instead.
+#import <Foundation/Foundation.h>
+#import <Metal/Metal.h>
+#import <MetalPerformanceShaders/MetalPerformanceShaders.h>
+
+#include "backend/mps/executable.h"
+#include "backend/mps/kernels.h"
+
+namespace mpsnn::backend::mps {
+namespace {
+
+struct Window {
+  explicit Window(Builder& b)
+      : x(geometry_of(b.x_shape(0))),
+        y(geometry_of(b.y_shape())),
+        maximum(b.node().op == Op::max_pool2d) {
+    const auto &k = b.attrs().integers("kernel"), &s = b.attrs().integers("stride"),
+               &p = b.attrs().integers("pads"), &d = b.attrs().integers("dilation");
+    kh = k[0], kw = k[1], sh = s[0], sw = s[1], top = p[0], left = p[1], dh = d[0], dw = d[1];
+    padded = p[0] + p[1] + p[2] + p[3] != 0;
+    clamps = maximum || !b.attrs().flag("count_include_pad");
+    neuron = ir::parse_neuron(b.attrs().text("neuron", "none"));
+    a = b.attrs().number("neuron_a", 0.0);
+  }
+  bool dilated() const { return dh != 1 || dw != 1; }
+  bool own() const { return dilated() && padded; }
+  MPSOffset offset() const {
+    return {static_cast<NSInteger>(((kw - 1) * dw + 1) / 2 - left),
+            static_cast<NSInteger>(((kh - 1) * dh + 1) / 2 - top), 0};
+  }
+  MPSImageEdgeMode edge() const { return clamps ? MPSImageEdgeModeClamp : MPSImageEdgeModeZero; }
+  WindowParams parameters() const {
+    const auto i = [](int64_t v) { return static_cast<int>(v); };
+    return {i(x.n),
+            i(x.h),
+            i(x.w),
+            i(x.c),
+            i(y.h),
+            i(y.w),
+            i(kh),
+            i(kw),
+            i(sh),
+            i(sw),
+            i(dh),
+            i(dw),
+            i(top),
+            i(left),
+            static_cast<int>(neuron),
+            static_cast<float>(a)};
+  }
+  Geometry x, y;
+  bool maximum;
+  int64_t kh, kw, sh, sw, dh, dw, top, left;
+  bool padded, clamps;
+  ir::Neuron neuron;
+  double a;
+};
+
+template <class Plain, class Dilated>
+id make_kernel(const Window& w, DeviceRef device) {
+  const auto u = [](int64_t v) { return static_cast<NSUInteger>(v); };
+  if (w.dilated())
+    return [[Dilated alloc] initWithDevice:device
+                               kernelWidth:u(w.kw)
+                              kernelHeight:u(w.kh)
+                             dilationRateX:u(w.dw)
+                             dilationRateY:u(w.dh)
+                           strideInPixelsX:u(w.sw)
+                           strideInPixelsY:u(w.sh)];
+  return [[Plain alloc] initWithDevice:device
+                           kernelWidth:u(w.kw)
+                          kernelHeight:u(w.kh)
+                       strideInPixelsX:u(w.sw)
+                       strideInPixelsY:u(w.sh)];
+}
+
+class Pool final : public Operation {
+ public:
+  explicit Pool(Builder& b)
+      : window_(b),
+        x_(b.node().x(0)),
+        y_(b.node().y(0)),
+        forward_(b.forward()),
+        trained_(b.has_gradient()),
+        dtype_(b.plan().dtype) {
+    kernel_ =
+        window_.maximum
+            ? make_kernel<MPSCNNPoolingMax, MPSCNNDilatedPoolingMax>(window_, b.gpu().device())
+            : make_kernel<MPSCNNPoolingAverage, MPSCNNDilatedPoolingMax>(window_, b.gpu().device());
+    label(kernel_, b.layer());
+    kernel_.offset = window_.offset();
+    kernel_.edgeMode = window_.edge();
+    const auto kind = ir::parse_neuron(b.attrs().text("neuron", "none"));
+    if (kind == ir::Neuron::none) return;
+    neuron_ =
+        [[MPSCNNNeuron alloc] initWithDevice:b.gpu().device()
+                            neuronDescriptor:describe(kind, b.attrs().number("neuron_a", 0.0))];
+    label(neuron_, b.layer());
+  }
+  void encode(Encoding& e) override {
+    MPSImageBatch* x = e.read(x_, window_.x);
+    MPSImageBatch* y = neuron_ == nil ? e.write(y_, window_.y) : e.temporary(window_.y, dtype_, 1);
+    if (!trained_) {
+      [kernel_ encodeBatchToCommandBuffer:e.commands() sourceImages:x destinationImages:y];
+    } else {
+      MPSStateBatch* states = e.make_states(kernel_, x, y);
+      [kernel_ encodeBatchToCommandBuffer:e.commands()
+                             sourceImages:x
+                        destinationStates:states
+                        destinationImages:y];
+      e.keep_states(forward_, states);
+    }
+    if (neuron_ != nil)
+      [neuron_ encodeBatchToCommandBuffer:e.commands()
+                             sourceImages:y
+                        destinationImages:e.write(y_, window_.y)];
+  }
+  std::string detail() const override {
+    if (!window_.maximum) return "MPSCNNPoolingAverage";
+    return window_.dilated() ? "MPSCNNDilatedPoolingMax" : "MPSCNNPoolingMax";
+  }
+
+ private:
+  Window window_;
+  ValueId x_, y_;
+  int forward_;
+  bool trained_;
+  DType dtype_;
+  MPSCNNPooling* kernel_;
+  MPSCNNNeuron* neuron_ = nil;
+};
+
+class PoolGradient final : public Operation {
+ public:
+  explicit PoolGradient(Builder& b)
+      : window_(b),
+        x_(b.node().x(0)),
+        gx_(b.node().gx(0)),
+        forward_(b.forward()),
+        dtype_(b.plan().dtype),
+        epilogue_(b, window_.y) {
+    DeviceRef device = b.gpu().device();
+    kernel_ = window_.maximum
+                  ? make_kernel<MPSCNNPoolingMaxGradient, MPSCNNDilatedPoolingMaxGradient>(window_,
+                                                                                           device)
+                  : make_kernel<MPSCNNPoolingAverageGradient, MPSCNNDilatedPoolingMaxGradient>(
+                        window_, device);
+    label(kernel_, b.layer());
+    kernel_.primaryOffset = {0, 0, 0};
+    kernel_.secondaryOffset = window_.offset();
+    kernel_.primaryEdgeMode = kernel_.secondaryEdgeMode = window_.edge();
+    kernel_.sourceSize =
+        MTLSizeMake(static_cast<NSUInteger>(window_.y.w), static_cast<NSUInteger>(window_.y.h), 1);
+  }
+  void encode(Encoding& e) override {
+    MPSImageBatch* gy = epilogue_.gradients(e);
+    [kernel_ encodeBatchToCommandBuffer:e.commands()
+                        sourceGradients:gy
+                           sourceImages:sources(e)
+                         gradientStates:e.take_states(forward_)
+                   destinationGradients:e.write(gx_, window_.x)];
+  }
+  std::string detail() const override {
+    if (!window_.maximum) return "MPSCNNPoolingAverageGradient";
+    return window_.dilated() ? "MPSCNNDilatedPoolingMaxGradient" : "MPSCNNPoolingMaxGradient";
+  }
+
+ private:
+  // Of an average's input only the size is used: one unwritten image stands for all.
+  MPSImageBatch* sources(Encoding& e) {
+    if (window_.maximum) return e.read(x_, window_.x);
+    Geometry one = window_.x;
+    one.n = 1;
+    MPSImage* size = e.temporary(one, dtype_, 1)[0];
+    NSMutableArray<MPSImage*>* images = [NSMutableArray<MPSImage*> array];
+    for (int64_t n = 0; n < window_.x.n; ++n) [images addObject:size];
+    return images;
+  }
+
+  Window window_;
+  ValueId x_, gx_;
+  int forward_;
+  DType dtype_;
+  EpilogueGradient epilogue_;
+  MPSCNNPoolingGradient* kernel_;
+};
+
+// The gradient finds the winners again, from x.
+class OwnPool final : public Operation {
+ public:
+  explicit OwnPool(Builder& b)
+      : parameters_(Window(b).parameters()),
+        gradient_(b.node().gradient),
+        x_(b.dense(b.node().x(0))) {
+    const Window w(b);
+    outputs_ = w.y.count();
+    inputs_ = w.x.count();
+    winners_ = b.scratch(static_cast<std::size_t>(outputs_) * sizeof(int32_t));
+    if (gradient_) {
+      values_ = b.scratch(static_cast<std::size_t>(outputs_) * sizeof(float));
+      gy_ = b.dense(b.node().gy(0));
+      gx_ = b.dense(b.node().gx(0));
+    } else {
+      y_ = b.dense(b.node().y(0));
+    }
+  }
+  void encode(Encoding& e) override {
+    const Buffer x = e.load(x_), winners = e.scratch(winners_);
+    const Buffer y = gradient_ ? e.scratch(values_) : e.target(y_);
+    e.run(e.gpu().pipeline("max_pool"), {x, y, winners}, parameters_, outputs_);
+    if (!gradient_) {
+      e.store(y_);
+      return;
+    }
+    Buffer gy = e.load(gy_);
+    if (parameters_.neuron != 0) {
+      const NeuronParams p{static_cast<int>(outputs_), parameters_.neuron, parameters_.a};
+      e.run(e.gpu().pipeline("neuron_gradient_of_output"), {y, gy, y}, p, p.count);
+      gy = y;
+    }
+    e.run(e.gpu().pipeline("max_pool_gradient"), {gy, winners, e.target(gx_)}, parameters_,
+          inputs_);
+    e.store(gx_);
+  }
+  std::string detail() const override { return "own kernel"; }
+
+ private:
+  WindowParams parameters_;
+  bool gradient_;
+  Dense x_, y_, gy_, gx_;
+  int64_t outputs_ = 0, inputs_ = 0;
+  std::size_t winners_ = 0, values_ = 0;
+};
+
+std::unique_ptr<Operation> make_pool(Builder& b) {
+  if (Window(b).own()) return std::make_unique<OwnPool>(b);
+  if (b.node().gradient) return std::make_unique<PoolGradient>(b);
+  return std::make_unique<Pool>(b);
+}
+
+}  // namespace
+
+std::unique_ptr<Operation> make_max_pool2d(Builder& b) { return make_pool(b); }
+std::unique_ptr<Operation> make_avg_pool2d(Builder& b) { return make_pool(b); }
+
+}  // namespace mpsnn::backend::mps

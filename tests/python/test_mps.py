@@ -1,0 +1,250 @@
+"""The mps device: parity, faults, leaks, counts.
+
+On the stand-in (see tests/apple.py) and, where the stand-in is not asked, on a Mac.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+from typing import Any
+
+import mpsnn
+import numpy as np
+import pytest
+from apple import SIMULATED, count, each, sim
+from mpsnn import _core, nn, optim
+
+HERE = any(d.kind == "mps" for d in mpsnn.devices())
+pytestmark = pytest.mark.skipif(not HERE, reason="there is no mps device")
+simulated = pytest.mark.skipif(not SIMULATED, reason="asks the stand-in for Apple's frameworks")
+ROOT = Path(__file__).resolve().parent.parent.parent
+
+
+def data(n: int) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(0)
+    return rng.random((n, 8, 8, 1), np.float32), rng.integers(0, 10, n)
+
+
+def training(model: Any, device: str = "mps", **options: Any) -> mpsnn.TrainingGraph:
+    return mpsnn.TrainingGraph(
+        model, nn.SoftmaxCrossEntropy(), optim.Adam(1e-3), (8, 8, 1), 16, device, seed=0,
+        **options,
+    )  # fmt: skip
+
+
+def train(graph: Any, x: np.ndarray, y: np.ndarray, steps: int) -> list[float]:
+    made = []
+    for k in range(steps):
+        part = slice(16 * k % len(x), 16 * k % len(x) + 16)
+        made.append(graph.encode(x[part], y[part]).loss)
+    return made
+
+
+def script(devices: str, code: str) -> str:
+    """Run in a process of its own, with these devices."""
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code)],
+        env={**os.environ, "APPLE_SIM_DEVICES": devices, "PYTHONPATH": str(ROOT / "tests")},
+        capture_output=True, text=True, timeout=300, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_loss_curve_equals_reference(digits_model: Any, dtype: str) -> None:
+    mpsnn.manual_seed(1)
+    first = digits_model()
+    mpsnn.manual_seed(1)
+    second = digits_model()
+    x, y = data(320)
+    ours = train(training(first, dtype=dtype), x, y, 20)
+    theirs = train(training(second, "reference", dtype=dtype), x, y, 20)
+    limit = 1e-3 if dtype == "float32" else 1e-2
+    for a, b in zip(ours, theirs, strict=True):
+        assert abs(a - b) / max(1.0, abs(b)) <= limit, (ours, theirs)
+
+
+def test_flatten_of_more_channels_than_an_image_has() -> None:
+    model = nn.Sequential(nn.Conv2d(1, 200, 3, padding="same"), nn.Flatten(), nn.Linear(12800, 10))
+    x, y = data(16)
+    losses = train(training(model), x, y, 3)
+    assert losses[2] < losses[0]
+    alone = nn.Sequential(nn.Conv2d(1, 200, 3, padding="same"), nn.Flatten(), nn.ReLU())
+    with pytest.raises(_core.UnsupportedError, match="8192 channels"):
+        mpsnn.InferenceGraph(alone, (8, 8, 1), 4, device="mps")
+
+
+def test_another_dtype_is_refused_with_the_reason(digits_model: Any) -> None:
+    with pytest.raises(_core.UnsupportedError, match="bfloat16"):
+        training(digits_model(), dtype="bfloat16")
+
+
+def live_after(steps: int, model: Any) -> tuple[dict[str, int], int, int]:
+    x, y = data(160)
+    graph = training(model)
+    counts: list[tuple[dict[str, int], int, int]] = []
+    for half in range(2):
+        for k in range(steps // 2):
+            part = slice(16 * k % 160, 16 * k % 160 + 16)
+            graph.encode(x[part], y[part])
+        graph.wait()
+        _core.drain()
+        counts.append((each("live"), count("live_buffers"), count("live_heaps")))
+        assert half == 0 or counts[0] == counts[1]
+    return counts[1]
+
+
+@simulated
+def test_nothing_grows(digits_model: Any) -> None:
+    live_after(200, digits_model(0.5))
+    assert count("missing_pools") == 0
+
+
+@simulated
+@pytest.mark.soak
+def test_nothing_grows_in_two_thousand_steps(digits_model: Any) -> None:
+    live_after(2000, digits_model(0.5))
+    assert count("missing_pools") == 0
+
+
+@simulated
+def test_nothing_is_left_of_a_graph(digits_model: Any) -> None:
+    def once() -> None:
+        x, y = data(16)
+        train(training(digits_model(0.5)), x, y, 2)
+        gc.collect()  # modules and graphs refer to each other
+        _core.drain()
+
+    once()
+    before = each("live")
+    for _ in range(3):
+        once()
+    assert each("live") == before
+
+
+@simulated
+def test_encodes_copies_and_waits_of_a_step(digits_model: Any) -> None:
+    x, y = data(16)
+    graph = training(digits_model(0.5))
+    train(graph, x, y, 3)
+    _core.drain()
+    sim.apple_sim_reset_counters()
+    train(graph, x, y, 10)
+    _core.drain()
+    assert count("host_waits") == 0
+    assert count("commits") == 10
+    encodes = {name: n / 10 for name, n in sorted(each("encode").items()) if n}
+    print(f"a step: {encodes}")
+    print(f"{count('encodes', None) / 10} encodes, {count('blits') / 10} copies of buffers, "
+          f"{count('synchronizations') / 10} synchronisations, 0 host waits")  # fmt: skip
+    # To images: the inputs, labels and weights of the loss's two halves. To buffers: losses.
+    assert encodes["MPSMatrixCopyToImage"] == 5
+    assert encodes["MPSImageCopyToMatrix"] == 1
+
+
+@simulated
+def test_a_failed_command_buffer_names_the_layer(digits_model: Any) -> None:
+    x, y = data(16)
+    graph = training(digits_model())
+    train(graph, x, y, 1)
+    _core.drain()
+    sim.apple_sim_fail_command_buffer(3, b"Conv2d 0", 0)
+    with pytest.raises(_core.DeviceError, match=r"Conv2d 0"):
+        graph.encode(x, y).wait()
+    sim.apple_sim_fail_command_buffer(8, None, 0)
+    with pytest.raises(_core.OutOfMemoryError):
+        graph.encode(x, y).wait()
+    assert np.isfinite(train(graph, x, y, 2)).all()
+
+
+@simulated
+def test_no_memory_for_a_buffer(digits_model: Any) -> None:
+    model = digits_model()
+    for skip in (0, 3, 12):
+        sim.apple_sim_fail_allocation(skip)
+        try:
+            with pytest.raises(_core.OutOfMemoryError, match="no memory"):
+                training(model)
+        finally:
+            sim.apple_sim_fail_allocation(-1)
+    x, y = data(16)
+    train(training(model), x, y, 1)
+
+
+@simulated
+def test_the_device_is_removed() -> None:
+    out = script("removable", """
+        import numpy as np, mpsnn
+        from mpsnn import nn, optim, _core
+        from apple import sim, violations
+        x, y = np.random.rand(16, 8, 8, 1).astype(np.float32), np.zeros(16, int)
+        model = nn.Sequential(nn.Conv2d(1, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(288, 10))
+        graph = mpsnn.TrainingGraph(model, nn.SoftmaxCrossEntropy(), optim.SGD(0.1), (8, 8, 1), 16,
+                                    "mps", seed=0)
+        graph.encode(x, y).wait()
+        sim.apple_sim_remove_device(0)
+        for _ in range(3):
+            try:
+                graph.encode(x, y).wait()
+            except _core.DeviceError as error:
+                print("DeviceError", error)
+        print(violations())
+    """)  # fmt: skip
+    assert out.count("DeviceError") == 3, out
+    assert out.endswith("[]\n"), out
+
+
+@simulated
+def test_devices_in_order_of_preference() -> None:
+    out = script("integrated,discrete,removable", """
+        import mpsnn
+        for d in mpsnn.devices():
+            if d.kind == "mps":
+                print(d.id, d.removable, d.low_power, d.unified_memory, d.registry_id != 0,
+                      d.memory > 0)
+        print(mpsnn._core.self_test("mps:1") == "", mpsnn._core.self_test("mps:2") == "")
+        print(mpsnn._device.on_device("auto", lambda d: d)[1])
+    """)  # fmt: skip
+    lines = out.splitlines()
+    assert lines[0].startswith("mps True False")
+    assert lines[1].startswith("mps:1 False False")
+    assert lines[2].startswith("mps:2 False True")
+    assert all(line.endswith("True True") for line in lines[:4]), out
+    assert lines[4] == "mps"
+
+
+@simulated
+@pytest.mark.parametrize("devices", ["unified", "discrete"])
+def test_storage_modes(devices: str) -> None:
+    out = script(devices, """
+        import numpy as np, mpsnn
+        from apple import violations
+        x, y = np.random.rand(64, 8, 8, 1).astype(np.float32), np.arange(64) % 10
+        from mpsnn import nn, optim
+        model = nn.Sequential(nn.Conv2d(1, 8, 3, padding="same"), nn.BatchNorm2d(8), nn.ReLU(),
+            nn.MaxPool2d(2), nn.Dropout(0.5), nn.Flatten(), nn.Linear(128, 10))
+        graph = mpsnn.TrainingGraph(model, nn.SoftmaxCrossEntropy(), optim.Adam(0.01), (8, 8, 1),
+                                    64, "mps", seed=0)
+        losses = [graph.encode(x, y).loss for _ in range(30)]
+        predict = mpsnn.InferenceGraph(model, (8, 8, 1), 64, device="mps")
+        predict(x)
+        model.state_dict()
+        print(losses[-1] < losses[0], mpsnn._core.drain() or violations())
+    """)  # fmt: skip
+    assert out == "True []\n"
+
+
+@simulated
+def test_the_example_trains() -> None:
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "examples" / "digits.py"), "--device", "mps", "--epochs", "2"],
+        capture_output=True, text=True, timeout=300, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "mps" in done.stdout
