@@ -6,6 +6,7 @@ import operator
 
 import numpy as np
 
+_PIECE = 4096
 _generator = np.random.Generator(np.random.Philox(0))
 
 
@@ -29,3 +30,15 @@ def manual_seed(seed: int) -> None:
 def generator() -> np.random.Generator:
     """The generator in use."""
     return _generator
+
+
+def uniform(bound: float, shape: tuple[int, ...]) -> np.ndarray:
+    """Draw a float32 array uniform in +-`bound`.
+
+    In pieces: a large array in double precision would stay with the process when freed.
+    """
+    values = np.empty(shape, np.float32)
+    flat = values.reshape(-1)
+    for piece in np.split(flat, range(_PIECE, flat.size, _PIECE)):
+        piece[...] = _generator.uniform(-bound, bound, piece.size)
+    return values

@@ -65,7 +65,8 @@ Parameter::Parameter(Tensor canonical, bool buffer)
     : shape_(canonical.shape()), dtype_(canonical.dtype()), buffer_(buffer) {
   if (dtype_ != DType::float32 && dtype_ != DType::float64)
     throw DTypeError(std::string("weights are float32 or float64, got ") + name_of(dtype_));
-  copies_ = std::make_unique<ParameterCopies>(canonical.clone());
+  const bool shared = canonical.memory().use_count() > 1;
+  copies_ = std::make_unique<ParameterCopies>(shared ? canonical.clone() : std::move(canonical));
 }
 
 Parameter::~Parameter() = default;

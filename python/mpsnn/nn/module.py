@@ -298,11 +298,11 @@ def initial(
     owner: str, name: str, shape: tuple[int, ...], weights: Any, bound: float
 ) -> np.ndarray:
     """Initial values: `weights` (an array or `f(shape, generator)`), else uniform in +-bound."""
-    from mpsnn._random import generator
+    from mpsnn._random import generator, uniform
 
     if weights is None:
         try:
-            return generator().uniform(-bound, bound, shape).astype(np.float32)
+            return uniform(bound, shape)
         except (ValueError, MemoryError):
             raise _core.OutOfMemoryError(f"[{owner}] no memory for {name} of {shape}") from None
     value = np.asarray(weights(shape, generator()) if callable(weights) else weights)
