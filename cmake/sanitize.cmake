@@ -6,6 +6,7 @@ if(MPSNN_SANITIZE STREQUAL "address")
         -fno-sanitize-recover=undefined
         -fno-omit-frame-pointer
         -g
+        -D_GLIBCXX_ASSERTIONS # an index past a vector's end is not always past its memory
     )
     add_link_options(-fsanitize=address,undefined)
     if(CMAKE_CXX_COMPILER_ID MATCHES "Clang")

@@ -63,7 +63,7 @@ class UpdateKernel {
 class KernelBuilder {
  public:
   const ir::Plan& plan() const { return *plan_; }
-  const Value& value(ValueId id) const { return plan_->values[static_cast<std::size_t>(id)]; }
+  const Value& value(ValueId id) const { return plan_->values.at(static_cast<std::size_t>(id)); }
   Ref ref(ValueId id);               // empty for kNone, and for states that nobody reads
   Ref workspace(std::size_t bytes);  // valid during one run of this kernel
   Ref lasting(std::size_t bytes);    // a kernel's own, for the life of the executable

@@ -128,6 +128,7 @@ class ProgramState {
     std::shared_ptr<StepState> step;
 
     void run() noexcept override {
+      const bool on_host = !variant->host.empty();  // once done, the slot may be another step's
       try {
         if (on_queue) threads::set_team(variant->executable->small() ? 1 : variant->threads);
         const runtime::StepScalars scalars{step->index, rates.data()};
@@ -136,7 +137,7 @@ class ProgramState {
       } catch (...) {
         done(std::current_exception());
       }
-      if (!variant->host.empty()) program->finish_on_host(*this);
+      if (on_host) program->finish_on_host(*this);
     }
     void done(std::exception_ptr error) noexcept override {
       if (variant->host.empty())

@@ -191,9 +191,8 @@ Call::Call(runtime::KernelBuilder& builder, const Node& node) : plan_(builder.pl
     forward_x_ = node.inputs;
     y_shape_ = builder.value(node.outputs[0]).shape;
   }
-  const Shape& first = x_shape(0);
-  if (!first.empty())
-    scratch_ = builder.workspace(2 * static_cast<std::size_t>(first.back()) * sizeof(double));
+  if (forward_x_[0] != kNone && !x_shape(0).empty())
+    scratch_ = builder.workspace(2 * static_cast<std::size_t>(x_shape(0).back()) * sizeof(double));
   const std::string accumulator = node.attrs.text("accumulator", "");
   half_accumulator_ = plan_.dtype == DType::float16 &&
                       (accumulator == "float16" || (accumulator.empty() && plan_.half_accumulator));

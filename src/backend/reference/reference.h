@@ -73,7 +73,7 @@ class Call {
   Operand* find(ValueId id);
   double* at(ValueId id);
   runtime::Ref ref(ValueId id);
-  const Value& value(ValueId id) const { return plan_.values[static_cast<std::size_t>(id)]; }
+  const Value& value(ValueId id) const { return plan_.values.at(static_cast<std::size_t>(id)); }
   void add_operand(runtime::KernelBuilder& builder, ValueId id, std::vector<Operand>& to);
 
   const ir::Plan& plan_;
