@@ -91,4 +91,13 @@ std::shared_ptr<void> map_memory(std::size_t bytes) {
   return std::shared_ptr<void>(begin, [size](void* p) { munmap(p, size); });
 }
 
+std::shared_ptr<void> Arena::reserve(std::size_t bytes) {
+  std::shared_ptr<void> memory = latest(bytes);
+  if (memory) return memory;
+  memory = map_memory(bytes);
+  memory_ = memory;
+  bytes_ = bytes;
+  return memory;
+}
+
 }  // namespace mpsnn::runtime

@@ -93,11 +93,10 @@ class Backend {
 
   virtual std::unique_ptr<Storage> allocate(const Shape& shape, DType dtype) = 0;
 
-  // `persistents` in the order of plan.persistents; they outlive the executable. A plan of a
-  // smaller batch may live in the memory of `host`, the executable of the full one.
+  // `persistents` in the order of plan.persistents; they outlive the executable. What a step
+  // leaves behind in the memory of its temporaries may be overwritten by the next of any plan.
   virtual std::unique_ptr<Executable> instantiate(std::shared_ptr<const ir::Plan> plan,
-                                                  const std::vector<Storage*>& persistents,
-                                                  Executable* host) = 0;
+                                                  const std::vector<Storage*>& persistents) = 0;
   virtual void set_num_threads(int) {}  // queue thread
 };
 

@@ -39,21 +39,12 @@ Ref KernelBuilder::workspace(std::size_t bytes) {
   return Ref(&(*table_)[plan_->values.size()], offset);
 }
 
-Ref KernelBuilder::lasting(std::size_t bytes) {
-  const std::size_t index = lasting_base_ + lasting_bytes_.size();
-  if (index >= table_->size()) throw UnsupportedError("the graph has too many nodes");
-  lasting_bytes_.push_back(bytes);
-  return Ref(&(*table_)[index]);
-}
-
 LinearExecutable::LinearExecutable(std::shared_ptr<const ir::Plan> plan,
-                                   const std::vector<Storage*>& persistents, Executable* host,
+                                   const std::vector<Storage*>& persistents, Arena& arena,
                                    const MakeKernel& make_kernel, const MakeUpdate& make_update,
                                    bool small)
-    : plan_(std::move(plan)), small_(small) {
+    : plan_(std::move(plan)), table_(plan_->values.size() + 1), arena_(arena), small_(small) {
   const ir::Plan& p = *plan_;
-  // Refs point into the table, so it never grows: a few lasting blocks a node are plenty.
-  table_.assign(p.values.size() + 1 + 4 * p.nodes.size() + 64, nullptr);
   for (std::size_t i = 0; i < p.persistents.size(); ++i)
     table_[static_cast<std::size_t>(p.persistents[i])] =
         static_cast<HostStorage*>(persistents[i])->data();
@@ -69,7 +60,6 @@ LinearExecutable::LinearExecutable(std::shared_ptr<const ir::Plan> plan,
 
   KernelBuilder builder(p);
   builder.table_ = &table_;
-  builder.lasting_base_ = p.values.size() + 1;
   for (const Node& node : p.nodes) {
     builder.workspace_next_ = 0;  // each kernel has the workspace to itself while it runs
     kernels_.push_back(make_kernel(builder, node));
@@ -88,18 +78,16 @@ LinearExecutable::LinearExecutable(std::shared_ptr<const ir::Plan> plan,
   }
   blocks.push_back({builder.workspace_bytes_, 0, end, 0});
   places.push_back(p.values.size());
-  for (std::size_t i = 0; i < builder.lasting_bytes_.size(); ++i) {
-    blocks.push_back({builder.lasting_bytes_[i], 0, end, 0});
-    places.push_back(builder.lasting_base_ + i);
-  }
   arena_bytes_ = assign_offsets(blocks);
-  const auto* big = static_cast<LinearExecutable*>(host);
-  const bool lasts = !builder.lasting_bytes_.empty();  // holds contents between steps
-  arena_ = big != nullptr && !lasts && big->arena_bytes_ >= arena_bytes_
-               ? big->arena_
-               : map_memory(std::max<std::size_t>(arena_bytes_, 1));
   for (std::size_t i = 0; i < blocks.size(); ++i)
-    table_[places[i]] = static_cast<char*>(arena_.get()) + blocks[i].offset;
+    offsets_.emplace_back(places[i], blocks[i].offset);
+  place(arena_.reserve(arena_bytes_));
+}
+
+void LinearExecutable::place(std::shared_ptr<void> memory) {
+  memory_ = std::move(memory);
+  for (const auto& [place, offset] : offsets_)
+    table_[place] = static_cast<char*>(memory_.get()) + offset;
 }
 
 void LinearExecutable::stage(int slot, int input, const HostView& view) {
@@ -115,6 +103,8 @@ void LinearExecutable::stage(int slot, int input, const HostView& view) {
 }
 
 void LinearExecutable::encode(int slot, const StepScalars& scalars, Completion& completion) {
+  if (auto latest = arena_.latest(arena_bytes_); latest && latest != memory_)
+    place(std::move(latest));  // a larger plan has come since
   for (const auto& [id, i] : moving_)
     table_[static_cast<std::size_t>(id)] = staged_[slot][i].data();
   const StepContext context{plan_->seed, scalars};

@@ -1,4 +1,4 @@
-// What backends with plain host memory share: one arena by the plan's lifetimes, staging slots, and
+// What backends with plain host memory share: one arena by the plans' lifetimes, staging slots, and
 // an executable that runs its kernels in order. A backend adds the kernels.
 #pragma once
 
@@ -66,7 +66,6 @@ class KernelBuilder {
   const Value& value(ValueId id) const { return plan_->values.at(static_cast<std::size_t>(id)); }
   Ref ref(ValueId id);               // empty for kNone, and for states that nobody reads
   Ref workspace(std::size_t bytes);  // valid during one run of this kernel
-  Ref lasting(std::size_t bytes);    // a kernel's own, for the life of the executable
 
  private:
   friend class LinearExecutable;
@@ -74,8 +73,6 @@ class KernelBuilder {
   const ir::Plan* plan_;
   std::vector<void*>* table_ = nullptr;
   std::size_t workspace_next_ = 0, workspace_bytes_ = 0;
-  std::vector<std::size_t> lasting_bytes_;
-  std::size_t lasting_base_ = 0;
 };
 
 class LinearExecutable : public Executable {
@@ -85,7 +82,7 @@ class LinearExecutable : public Executable {
       std::function<std::unique_ptr<UpdateKernel>(KernelBuilder&, const ir::Update&)>;
 
   LinearExecutable(std::shared_ptr<const ir::Plan> plan, const std::vector<Storage*>& persistents,
-                   Executable* host, const MakeKernel& make_kernel, const MakeUpdate& make_update,
+                   Arena& arena, const MakeKernel& make_kernel, const MakeUpdate& make_update,
                    bool small);
 
   void stage(int slot, int input, const HostView& view) override;
@@ -97,11 +94,13 @@ class LinearExecutable : public Executable {
   std::string detail(int node) const override;
 
  private:
-  static constexpr std::size_t kMaxLasting = 4096;
+  void place(std::shared_ptr<void> memory);
 
   std::shared_ptr<const ir::Plan> plan_;
-  std::vector<void*> table_;  // values, then the workspace, then lasting blocks
-  std::shared_ptr<void> arena_;
+  std::vector<void*> table_;  // values, then the workspace; Refs point into it
+  Arena& arena_;
+  std::shared_ptr<void> memory_;
+  std::vector<std::pair<std::size_t, std::size_t>> offsets_;  // place in the table, in memory_
   std::size_t arena_bytes_ = 0, staging_bytes_ = 0;
   std::vector<Tensor> staged_[kSlots];
   std::vector<bool> ones_[kSlots];                       // inputs that hold ones

@@ -187,10 +187,9 @@ class ProgramState {
                             places.at(item.parameter), places.at(item.host_gradient),
                             item.average == kNone ? nullptr : places.at(item.average),
                             places.at(v.plan->update->counters)});
-    runtime::Executable* host = whole ? nullptr : full_->executable.get();
     device_.queue.run([&] {
       threads::set_team(v.threads);
-      v.executable = device_.backend->instantiate(v.plan, persistents, host);
+      v.executable = device_.backend->instantiate(v.plan, persistents);
     });
     v.steps.reserve(kMostSteps);
     for (std::size_t i = 0; i < kSteps; ++i) v.steps.push_back(make_step(*v.plan));

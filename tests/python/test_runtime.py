@@ -70,6 +70,27 @@ def test_two_graphs_of_one_model_side_by_side(device: str) -> None:
     assert not np.array_equal(np.asarray(model.state_dict()["1.weight"]), before)
 
 
+def test_graphs_share_the_memory_of_a_device(device: str) -> None:
+    """The second graph is larger: the first one's memory moves between two of its steps."""
+
+    def losses(others: bool) -> list[float]:
+        mpsnn.manual_seed(0)
+        layers = [nn.Conv2d(1, 4, 3, padding="same"), nn.ReLU(), nn.Flatten()]
+        model = nn.Sequential(*layers, nn.Linear(256, 10))
+        g, seen = graph(device, model), []
+        wide = nn.Sequential(nn.Conv2d(1, 32, 3, padding="same"), nn.ReLU(), nn.Flatten())
+        for i in range(6):
+            seen.append(g.encode(X, Y))
+            if others and i == 2:
+                large = mpsnn.InferenceGraph(wide, input_shape=(8, 8, 1), batch_size=32,
+                                             device=device)  # fmt: skip
+            if others and i >= 2:
+                large(X)
+        return [s.loss for s in seen]
+
+    assert losses(others=True) == losses(others=False)
+
+
 def test_devices_hand_weights_over() -> None:
     kinds = [d.id for d in mpsnn.devices()]
     if "cpu" not in kinds:

@@ -158,3 +158,19 @@ TEST_CASE("mapped memory is zero, aligned and writable to its last byte") {
   CHECK_THROWS_AS(runtime::map_memory(~std::size_t{0}), OutOfMemoryError);
   CHECK_THROWS_AS(runtime::map_memory(std::size_t{1} << 62), OutOfMemoryError);
 }
+
+TEST_CASE("an arena is shared by all, and grows") {
+  runtime::Arena arena;
+  CHECK((arena.latest(0) == nullptr));
+  std::shared_ptr<void> small = arena.reserve(100);
+  CHECK((arena.latest(100) == small));
+  CHECK((arena.latest(101) == nullptr));
+  std::shared_ptr<void> big = arena.reserve(5000);
+  CHECK((big != small));
+  CHECK((arena.reserve(200) == big));
+  CHECK((arena.latest(100) == big));  // what `small` held moves here
+  big.reset();
+  CHECK((arena.latest(100) == nullptr));  // nobody has kept it
+  CHECK((arena.reserve(50) != small));
+  CHECK((arena.latest(100) == nullptr));
+}

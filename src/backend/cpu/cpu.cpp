@@ -92,14 +92,14 @@ class CpuBackend final : public runtime::Backend {
     return std::make_unique<runtime::HostStorage>(shape, dtype);
   }
 
-  std::unique_ptr<runtime::Executable> instantiate(std::shared_ptr<const ir::Plan> plan,
-                                                   const std::vector<runtime::Storage*>& storage,
-                                                   runtime::Executable* host) override {
+  std::unique_ptr<runtime::Executable> instantiate(
+      std::shared_ptr<const ir::Plan> plan,
+      const std::vector<runtime::Storage*>& storage) override {
     const bool small = is_small(*plan);
     if (small) threads::set_team(1);
     announce_team();
     return std::make_unique<runtime::LinearExecutable>(
-        std::move(plan), storage, host,
+        std::move(plan), storage, arena_,
         [small](runtime::KernelBuilder& base, const Node& node) {
           Builder b(base, small);
           return b.finish(kMake[static_cast<std::size_t>(node.op)](b, node));
@@ -109,6 +109,7 @@ class CpuBackend final : public runtime::Backend {
 
  private:
   Device device_;
+  runtime::Arena arena_;
 };
 
 }  // namespace

@@ -32,7 +32,6 @@ class Builder {
   bool small() const { return small_; }  // one thread, no oneDNN
   runtime::Ref workspace(std::size_t floats) { return base_.workspace(floats * sizeof(float)); }
   runtime::Ref scratch(std::size_t bytes) { return base_.workspace(bytes); }
-  runtime::Ref lasting(std::size_t bytes) { return base_.lasting(bytes); }
 
   // float32 operands, whatever they are stored as; empty for kNone.
   runtime::Ref in(ValueId id);

@@ -116,9 +116,9 @@ class MpsBackend final : public runtime::Backend {
     return made;
   }
 
-  std::unique_ptr<runtime::Executable> instantiate(std::shared_ptr<const ir::Plan> plan,
-                                                   const std::vector<runtime::Storage*>& storage,
-                                                   runtime::Executable*) override {
+  std::unique_ptr<runtime::Executable> instantiate(
+      std::shared_ptr<const ir::Plan> plan,
+      const std::vector<runtime::Storage*>& storage) override {
     return std::make_unique<Executable>(gpu_, std::move(plan), storage);
   }
 

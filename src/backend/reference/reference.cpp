@@ -115,11 +115,11 @@ class ReferenceBackend final : public runtime::Backend {
     return std::make_unique<runtime::HostStorage>(shape, dtype);
   }
 
-  std::unique_ptr<runtime::Executable> instantiate(std::shared_ptr<const ir::Plan> plan,
-                                                   const std::vector<runtime::Storage*>& storage,
-                                                   runtime::Executable* host) override {
+  std::unique_ptr<runtime::Executable> instantiate(
+      std::shared_ptr<const ir::Plan> plan,
+      const std::vector<runtime::Storage*>& storage) override {
     return std::make_unique<runtime::LinearExecutable>(
-        std::move(plan), storage, host,
+        std::move(plan), storage, arena_,
         [](runtime::KernelBuilder& b, const Node& node) {
           return std::make_unique<ReferenceKernel>(b, node);
         },
@@ -128,6 +128,7 @@ class ReferenceBackend final : public runtime::Backend {
 
  private:
   Device device_;
+  runtime::Arena arena_;
 };
 
 }  // namespace
