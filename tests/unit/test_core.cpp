@@ -21,10 +21,11 @@ TEST_CASE("dtypes have names, sizes and masters") {
       {"float32", 4}, {"float16", 2}, {"bfloat16", 2}, {"float64", 8},
       {"int32", 4},   {"int64", 8},   {"uint8", 1},
   };
-  for (const auto& [name, size] : expected) {
+  for (const auto& [text, size] : expected) {
+    const std::string name = text;
     CAPTURE(name);
     const DType dtype = parse_dtype(name);
-    CHECK(std::string(name_of(dtype)) == name);
+    CHECK(name_of(dtype) == name);
     CHECK(size_of(dtype) == size);
     CHECK(is_floating(dtype) == contains(name, "float"));
     CHECK(master_dtype(dtype) == (dtype == DType::float64 ? DType::float64 : DType::float32));

@@ -22,7 +22,7 @@ static inline void store(float* p, Vec v) { *reinterpret_cast<Vec*>(p) = v; }
 
 // exp by 2^n * p(r), |r| <= ln 2 / 2, p of degree 6: within 2 ulp; inf and NaN as they should.
 static inline float fast_exp(float x) {
-  const float clamped = x < -104.0f ? -104.0f : (x > 89.0f ? 89.0f : x);
+  const float clamped = x > -104.0f ? (x < 89.0f ? x : 89.0f) : -104.0f;  // NaN has no exponent
   const float shifted = clamped * 1.44269504f + 12582912.0f;  // rounds to the nearest integer
   const float n = shifted - 12582912.0f;
   const float r = (clamped - n * 0.693359375f) + n * 2.12194440e-4f;
