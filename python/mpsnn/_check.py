@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import operator
+import os
 from typing import Any
 
 
@@ -77,3 +78,21 @@ def padding(owner: str, value: Any) -> dict[str, Any]:
     if isinstance(value, str):
         return {"padding": one_of(owner, "padding", value, ("same", "valid"))}
     return {"pads": pair(owner, "padding", value, 0)}
+
+
+def text(owner: str, name: str, value: Any) -> str:
+    """`value`, which must be a str."""
+    if not isinstance(value, str):
+        raise TypeError(f"[{owner}] {name} must be a text, got {value!r}")
+    return value
+
+
+def path(owner: str, value: Any) -> str:
+    """`value` as the path of a file."""
+    try:
+        found = os.fspath(value)
+    except TypeError:
+        found = None
+    if not isinstance(found, str):
+        raise TypeError(f"[{owner}] expected a path, got {value!r}")
+    return found
