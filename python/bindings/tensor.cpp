@@ -124,6 +124,7 @@ py::array to_numpy(const Tensor& tensor) {
 Tensor to_tensor(const py::object& object, const std::string& dtype) {
   const py::array array = as_known_array(object);
   const py::array dense = py::array::ensure(array, py::array::c_style | py::array::forcecast);
+  if (!dense) throw OutOfMemoryError("no memory for a dense copy of the array");
   DType from{};
   dtype_of(dense.dtype(), from);
   Tensor tensor(Shape(dense.shape(), dense.shape() + dense.ndim()), from);
@@ -167,12 +168,22 @@ void bind_tensor(py::module_& m) {
           [](const Tensor& t, const py::object& dtype, const py::object& copy) {
             py::object array = to_numpy(t);
             if (!dtype.is_none()) array = array.attr("astype")(dtype, py::arg("copy") = false);
-            if (!copy.is_none() && copy.cast<bool>()) array = array.attr("copy")();
+            if (!copy.is_none() && py::cast<bool>(py::bool_(copy))) array = array.attr("copy")();
             return array;
           },
           py::arg("dtype") = py::none(), py::arg("copy") = py::none())
       .def_buffer(&buffer_of)
-      .def("__dlpack__", [](const Tensor& t, const py::kwargs&) { return to_dlpack(t); })
+      .def(
+          "__dlpack__",
+          [](const Tensor& t, const py::object&, const py::object&, const py::object& dl_device,
+             const py::object& copy) {
+            if (!dl_device.is_none() && !dl_device.equal(py::make_tuple(1, 0)))
+              throw py::buffer_error("the tensor is in host memory, device (1, 0) of DLPack");
+            const bool copies = !copy.is_none() && py::cast<bool>(py::bool_(copy));
+            return to_dlpack(copies ? t.clone() : t);
+          },
+          py::kw_only(), py::arg("stream") = py::none(), py::arg("max_version") = py::none(),
+          py::arg("dl_device") = py::none(), py::arg("copy") = py::none())
       .def("__dlpack_device__", [](const Tensor&) { return py::make_tuple(1, 0); })
       .def_static("from_dlpack", &from_dlpack, py::arg("array"),
                   "Shares dense host memory; copies what is strided.")
