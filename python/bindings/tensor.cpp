@@ -59,6 +59,17 @@ py::array as_known_array(py::handle object) {
                    py::str(array.dtype()).cast<std::string>());
 }
 
+std::string text_of(const py::object& object, const char* what) {
+  Py_ssize_t size = 0;
+  const char* text =
+      PyUnicode_Check(object.ptr()) != 0 ? PyUnicode_AsUTF8AndSize(object.ptr(), &size) : nullptr;
+  if (text == nullptr) {
+    PyErr_Clear();
+    throw TypeError(std::string(what) + ", got " + py::repr(object).cast<std::string>());
+  }
+  return std::string(text, static_cast<std::size_t>(size));
+}
+
 py::buffer_info buffer_of(Tensor& t) {
   if (t.device() != "cpu" && t.device() != "reference")
     throw py::buffer_error("the tensor is on " + t.device() + "; use numpy()");
@@ -90,7 +101,9 @@ Tensor item(const Tensor& t, const py::object& key) {
     if (step != 1) throw ValueError("slices of a Tensor have step 1");
     return rows(t, start, length, false);
   }
-  int64_t index = py::cast<int64_t>(key.attr("__index__")());
+  if (PyIndex_Check(key.ptr()) == 0) throw TypeError("a Tensor takes integers and slices");
+  int64_t index = PyNumber_AsSsize_t(key.ptr(), PyExc_IndexError);
+  if (index == -1 && PyErr_Occurred() != nullptr) throw py::error_already_set();
   if (index < 0) index += n;
   if (index < 0 || index >= n) throw py::index_error("index out of range");
   return rows(t, index, 1, true);
@@ -151,10 +164,10 @@ py::object view_of(py::handle object, HostView& view) {
 void bind_tensor(py::module_& m) {
   py::class_<Tensor>(m, "Tensor", py::buffer_protocol(),
                      "A dense array on a device, channels last. No arithmetic: mpsnn.ops has.")
-      .def(py::init([](const py::object& array, const std::optional<std::string>& dtype,
-                       const std::string& device) {
-             Tensor tensor = to_tensor(array, dtype.value_or(""));
-             tensor.set_device(device);
+      .def(py::init([](const py::object& array, const py::object& dtype, const py::object& device) {
+             Tensor tensor =
+                 to_tensor(array, dtype.is_none() ? "" : text_of(dtype, "dtype is a name"));
+             tensor.set_device(text_of(device, "device is a name"));
              return tensor;
            }),
            py::arg("array"), py::arg("dtype") = py::none(), py::arg("device") = "cpu",

@@ -77,7 +77,9 @@ class Tensor:
     def __dlpack_device__(self) -> tuple[int, int]: ...
     def __getitem__(self, arg0: typing.Any) -> Tensor: ...
     def __getstate__(self) -> tuple[tuple, str, str, bytes]: ...
-    def __init__(self, array: typing.Any, dtype: str | None = None, device: str = "cpu") -> None:
+    def __init__(
+        self, array: typing.Any, dtype: typing.Any = None, device: typing.Any = "cpu"
+    ) -> None:
         """
         Copies an array-like.
         """

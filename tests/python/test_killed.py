@@ -83,11 +83,11 @@ def killed(tmp_path: Path, device: str, times: int) -> int:
         if not begun:
             raise AssertionError(process.communicate()[1])
         resumed += int(begun) > 0
-        for _ in range(rng.randrange(60)):  # steps, however fast the machine is; then any moment
-            process.stdout.readline()
+        # Some steps, however fast the machine is; then any moment.
+        seen = [process.stdout.readline() for _ in range(rng.randrange(60))]
         time.sleep(rng.random() * 0.004)
         process.send_signal(signal.SIGKILL)
-        ended = ending(process.stdout.read().splitlines())
+        ended = ending([line.strip() for line in [*seen, *process.stdout] if line])
         process.communicate()
         if process.returncode == 0:
             assert ended == expected

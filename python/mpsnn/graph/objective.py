@@ -154,7 +154,9 @@ def _split(labels: LossLabels, weights: Any) -> tuple[Any, Any]:
 def is_soft(targets: Any) -> bool:
     """Whether labels are floating: one-hot or soft."""
     dtype = getattr(targets, "dtype", None)
-    return "float" in str(dtype) if dtype is not None else np.asarray(targets).dtype.kind == "f"
+    if dtype is None:
+        dtype = _check.numbers("input targets", "the labels", targets).dtype
+    return "float" in str(dtype)
 
 
 __all__ = ["Objective", "is_soft"]

@@ -123,7 +123,9 @@ class TrainingGraph:
         self._host = host if host is not None and host.needed else None
         self.dtype = _check.one_of(me, "dtype", dtype, DTYPES)
         self.batch_size = _check.integer(me, "batch_size", batch_size)
-        if isinstance(outputs, str) or not all(isinstance(name, str) for name in outputs):
+        if not isinstance(outputs, (tuple, list)) or not all(
+            isinstance(name, str) for name in outputs
+        ):
             raise TypeError(f"[{me}] outputs must be a list of names, got {outputs!r}")
         self.output_names = tuple(outputs)
         self._shapes = input_shapes(model, input_shape)
@@ -296,6 +298,7 @@ class TrainingGraph:
 
     def save_state(self, path: str | os.PathLike[str]) -> None:
         """Write weights, statistics, moments, counters, loss scale and seed: one atomic file."""
+        file = _check.path("save_state", path)
         tensors: dict[str, Any] = {
             f"model/{name}": value for name, value in self.model.state_dict().items()
         }
@@ -306,9 +309,7 @@ class TrainingGraph:
                 for key, kept in values.items():
                     tensors[f"host/{name}/{key}"] = np.asarray(kept)
         tensors["seed"] = np.array([self.seed], np.int64)
-        _core.write_safetensors(
-            os.fspath(path), tensors, {"mpsnn_format": FORMAT, "mpsnn_kind": "training"}
-        )
+        _core.write_safetensors(file, tensors, {"mpsnn_format": FORMAT, "mpsnn_kind": "training"})
 
     def load_state(self, path: str | os.PathLike[str]) -> None:
         """Go on where `save_state` stopped, bit for bit; all or nothing.
@@ -317,14 +318,13 @@ class TrainingGraph:
             FormatError: the file is damaged or no training state.
             ValueError, ShapeError: it is another model's or optimizer's, or of another seed.
         """
-        tensors, metadata = _core.read_safetensors(os.fspath(path))
+        file = _check.path("load_state", path)
+        tensors, metadata = _core.read_safetensors(file)
         if metadata.get("mpsnn_format") != FORMAT or metadata.get("mpsnn_kind") != "training":
-            raise _core.FormatError(f"{os.fspath(path)}: not a training state of mpsnn")
+            raise _core.FormatError(f"{file}: not a training state of mpsnn")
         seed = operator.index(tensors.pop("seed")[0]) if "seed" in tensors else -1
         if seed != self.seed:
-            raise ValueError(
-                f"{os.fspath(path)}: saved with seed {seed}, this graph has seed {self.seed}"
-            )
+            raise ValueError(f"{file}: saved with seed {seed}, this graph has seed {self.seed}")
         weights = {n[6:]: v for n, v in tensors.items() if n.startswith("model/")}
         state = [(n[6:], v) for n, v in tensors.items() if n.startswith("state/")]
         host: dict[str, dict[str, Any]] = {}
@@ -333,7 +333,7 @@ class TrainingGraph:
                 _, name, field = key.split("/", 2)
                 host.setdefault(name, {})[field] = np.asarray(value)
         if host and self._host is None:
-            raise ValueError(f"{os.fspath(path)}: saved with an optimizer on the host")
+            raise ValueError(f"{file}: saved with an optimizer on the host")
         before: dict[str, np.ndarray] = self.model.state_dict()
         self.model.load_state_dict(weights)
         try:
@@ -378,7 +378,7 @@ def _limit(owner: str, name: str, value: Any) -> float | None:
 def _scale(owner: str, value: Any) -> dict[str, Any] | None:
     if value is None:
         return None
-    if value == "dynamic":
+    if isinstance(value, str) and value == "dynamic":
         return {"mode": "dynamic", "initial": 65536.0, "growth_interval": 2000}
     return {
         "mode": "fixed",

@@ -65,14 +65,18 @@ def linear_gradient(
 
 def neuron(x: Any, kind: str, a: float = 0.0, *, device: str | None = None) -> Any:
     """A pointwise function: "relu", "leaky_relu" (slope `a`), "sigmoid", "tanh"."""
-    return apply("neuron", [x], {"kind": kind, "a": float(a)}, device)[0]
+    return apply("neuron", [x], _neuron(kind, a), device)[0]
 
 
 def neuron_gradient(
     gy: Any, x: Any, kind: str, a: float = 0.0, *, device: str | None = None
 ) -> tuple[Any, ...]:
     """Gradient by x."""
-    return _gradient("neuron", gy, [x], {"kind": kind, "a": float(a)}, device)
+    return _gradient("neuron", gy, [x], _neuron(kind, a), device)
+
+
+def _neuron(kind: Any, a: Any) -> dict[str, Any]:
+    return {"kind": _check.text("neuron", "kind", kind), "a": _check.number("neuron", "a", a)}
 
 
 def relu(x: Any, *, device: str | None = None) -> Any:
@@ -117,7 +121,9 @@ def max_pool2d_gradient(
 
 def _avg(kernel: Any, stride: Any, padding: Any, include: bool | None) -> dict[str, Any]:
     attrs = _window("avg_pool2d", kernel, stride, padding)
-    attrs["count_include_pad"] = padding != "same" if include is None else include
+    if include is None:
+        include = padding != "same"
+    attrs["count_include_pad"] = _check.flag("avg_pool2d", "count_include_pad", include)
     return attrs
 
 
@@ -140,12 +146,19 @@ def avg_pool2d_gradient(
     return _gradient("avg_pool2d", gy, [x], attrs, device)
 
 
+def _norm(eps: Any, training: Any) -> dict[str, Any]:
+    return {
+        "epsilon": _check.number("batch_norm", "eps", eps, 0, open_low=True),
+        "frozen": not _check.flag("batch_norm", "training", training),
+    }
+
+
 def batch_norm(
     x: Any, weight: Any, bias: Any, running_mean: Any, running_var: Any, *, training: bool = False,
     eps: float = 1e-5, device: str | None = None,
 ) -> Any:  # fmt: skip
     """Normalise over all axes but the last; running statistics are read, never written."""
-    attrs = {"epsilon": float(eps), "frozen": not training}
+    attrs = _norm(eps, training)
     operands = [x, weight, bias, running_mean, running_var]
     return apply("batch_norm", operands, attrs, device, training=training)[0]
 
@@ -155,21 +168,27 @@ def batch_norm_gradient(
     training: bool = True, eps: float = 1e-5, device: str | None = None,
 ) -> tuple[Any, ...]:  # fmt: skip
     """Gradients by x, weight and bias."""
-    attrs = {"epsilon": float(eps), "frozen": not training}
+    attrs = _norm(eps, training)
     operands = [x, weight, bias, running_mean, running_var]
     return _gradient("batch_norm", gy, operands, attrs, device, wanted=3)
 
 
+def _rate(p: Any) -> dict[str, Any]:
+    return {"rate": _check.number("dropout", "p", p, 0, 1, open_high=True)}
+
+
 def dropout(x: Any, p: float = 0.5, *, seed: int = 0, device: str | None = None) -> Any:
     """Zero elements with probability `p`, scale the rest by 1 / (1 - p); one mask a seed."""
-    return apply("dropout", [x], {"rate": float(p)}, device, training=True, seed=seed)[0]
+    seed = _check.integer("dropout", "seed", seed, 0)
+    return apply("dropout", [x], _rate(p), device, training=True, seed=seed)[0]
 
 
 def dropout_gradient(
     gy: Any, x: Any, p: float = 0.5, *, seed: int = 0, device: str | None = None
 ) -> tuple[Any, ...]:
     """Gradient by x, with the mask of `dropout` with the same seed."""
-    return _gradient("dropout", gy, [x], {"rate": float(p)}, device, seed=seed)
+    seed = _check.integer("dropout", "seed", seed, 0)
+    return _gradient("dropout", gy, [x], _rate(p), device, seed=seed)
 
 
 def flatten(x: Any, *, device: str | None = None) -> Any:
@@ -187,14 +206,20 @@ def softmax_gradient(gy: Any, x: Any, *, device: str | None = None) -> tuple[Any
     return _gradient("softmax", gy, [x], {}, device)
 
 
+def _parts(parts: Any) -> list[Any]:
+    if not isinstance(parts, (list, tuple)):
+        raise TypeError(f"[concat] parts must be a list of arrays, got {parts!r}")
+    return list(parts)
+
+
 def concat(parts: Any, *, device: str | None = None) -> Any:
     """Join along channels, the last axis."""
-    return apply("concat", list(parts), {}, device)[0]
+    return apply("concat", _parts(parts), {}, device)[0]
 
 
 def concat_gradient(gy: Any, parts: Any, *, device: str | None = None) -> tuple[Any, ...]:
     """Gradients by each part."""
-    return _gradient("concat", gy, list(parts), {}, device)
+    return _gradient("concat", gy, _parts(parts), {}, device)
 
 
 def add(a: Any, b: Any, *, device: str | None = None) -> Any:

@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from mpsnn import _core
+from mpsnn import _check, _core
 from mpsnn._core import Program, Tensor
+from mpsnn._device import Device
 from mpsnn._trace import Tracer, find_symbol
 
 CAPACITY = 64
@@ -51,7 +52,9 @@ def default_device() -> str:
 def device_of(device: Any, arrays: list[Any]) -> str:
     """The device asked for, else that of the first Tensor, else the default."""
     if device is not None:
-        return str(getattr(device, "id", device))
+        if isinstance(device, Device):
+            return device.id
+        return _check.text("device", "the name", device)
     for array in arrays:
         if isinstance(array, Tensor):
             return array.device
@@ -67,7 +70,10 @@ def as_arrays(values: list[Any]) -> tuple[list[Any], str]:
         if isinstance(value, Parameter):
             value = value.numpy()
         if value is not None and not isinstance(value, (np.ndarray, Tensor)):
-            value = Tensor.from_dlpack(value) if hasattr(value, "__dlpack__") else np.asarray(value)
+            dlpack = hasattr(value, "__dlpack__")
+            value = (
+                Tensor.from_dlpack(value) if dlpack else _check.numbers("ops", "operands", value)
+            )
         arrays.append(value)
     names = [str(a.dtype) for a in arrays if a is not None]
     floats = [n for n in names if "float" in n]
@@ -151,6 +157,8 @@ def gradient(
         raise _core.UnsupportedError(
             f"[{op}] gradients of graph values are made by TrainingGraph and vjp"
         )
+    if gy is None:
+        raise TypeError(f"[{op}] the gradient of the output is missing")
     arrays, dtype = as_arrays([*operands, gy])
     where = device_of(device, arrays)
 
@@ -182,7 +190,7 @@ def eager_loss(loss: Any, outputs: Any, targets: Any, weights: Any) -> Any:
     if find_symbol(outputs, targets) is not None:
         return tuple(loss.apply(outputs, targets, weights))
     arrays, dtype = as_arrays([outputs])
-    target = np.asarray(targets)
+    target = np.asarray(_check.numbers("input targets", "the targets", targets))
     soft = target.dtype.kind == "f"
     where = device_of(None, arrays)
 
