@@ -15,7 +15,8 @@ from apple import SIMULATED, violations
 
 REFUSED = re.compile(
     r"on mps: (mps has no (subtract|multiply|image_mean|given_loss|total_loss) yet"
-    r"|updates on the host are not supported|averages of weights are not supported)"
+    r"|updates on the host are not supported|averages of weights are not supported"
+    r"|accumulation of several losses is not supported)"
 )
 
 
