@@ -163,6 +163,98 @@ def test_a_failed_command_buffer_names_the_layer(digits_model: Any) -> None:
     assert np.isfinite(train(graph, x, y, 2)).all()
 
 
+class Held:
+    """While it lasts, nothing that is committed starts to execute."""
+
+    def __enter__(self) -> None:
+        sim.apple_sim_hold(1)
+
+    def __exit__(self, *_: object) -> None:
+        sim.apple_sim_hold(0)
+
+
+@simulated
+def test_an_update_that_breaks_off_stops_those_behind_it(
+    digits_model: Any, tmp_path: Path
+) -> None:
+    x, y = data(48)
+    mpsnn.manual_seed(3)
+    model = digits_model()
+    graph = training(model)
+    train(graph, x, y, 2)
+    graph.save_state(tmp_path / "state")
+    unbroken = train(graph, x, y, 3)
+    graph.load_state(tmp_path / "state")
+    before = model.state_dict()
+    _core.drain()
+    with Held():
+        # Weights and moments are written by then, running statistics are not.
+        sim.apple_sim_fail_command_buffer(3, b"running_statistic", 0)
+        broken, behind = graph.encode(x[:16], y[:16]), graph.encode(x[16:32], y[16:32])
+    while not behind.done():
+        pass
+    partly = model.state_dict()
+    with pytest.raises(_core.DeviceError, match=r"\[update\].* may be written in part"):
+        broken.wait()
+    behind.wait()
+    changed = {name for name, value in partly.items() if (value != before[name]).any()}
+    assert "0.weight" in changed
+    assert not any("running" in name for name in changed)
+    # What was queued behind has left all of it as it was.
+    after = model.state_dict()
+    assert all((after[name] == value).all() for name, value in partly.items())
+    graph.load_state(tmp_path / "state")
+    assert train(graph, x, y, 3) == unbroken
+
+
+@simulated
+def test_updates_go_on_once_the_error_is_raised(digits_model: Any) -> None:
+    x, y = data(16)
+    model = digits_model()
+    graph = training(model)
+    train(graph, x, y, 1)
+    _core.drain()
+    sim.apple_sim_fail_command_buffer(3, b"running_statistic", 0)
+    with pytest.raises(_core.DeviceError, match="update"):
+        graph.encode(x, y).wait()
+    before = model.state_dict()
+    graph.encode(x, y).wait()
+    assert all((value != before[name]).any() for name, value in model.state_dict().items())
+
+
+@simulated
+def test_weights_whose_loading_failed_are_loaded_again(digits_model: Any) -> None:
+    x, _ = data(16)
+    model = digits_model()
+    g = mpsnn.Graph()
+    image = g.image(8, 8, 1)
+    first = g.convolution(image, model[0])
+    run = g.compile(results=[first], batch_size=16, device="mps")
+    once = run.encode({image: x}).outputs[first]
+    model.load_state_dict({n: 2 * v for n, v in model.state_dict().items()})
+    _core.drain()
+    with Held():
+        sim.apple_sim_fail_command_buffer(3, b"no encoder", 0)  # before the first
+        failed, behind = run.encode({image: x}), run.encode({image: x})
+    with pytest.raises(_core.DeviceError):
+        failed.wait()
+    np.testing.assert_allclose(behind.outputs[first], 2 * once, rtol=1e-5)
+    np.testing.assert_allclose(run.encode({image: x}).outputs[first], 2 * once, rtol=1e-5)
+
+
+@simulated
+def test_weights_are_loaded_once(digits_model: Any) -> None:
+    predict = mpsnn.InferenceGraph(digits_model(), (8, 8, 1), 16, device="mps")
+    x, _ = data(64)
+    predict(x)
+    _core.drain()
+    sim.apple_sim_reset_counters()
+    predict(x)
+    _core.drain()
+    counts = {n: c for n, c in each("encode").items() if c}
+    assert counts.get("MPSCNNConvolution") == 4 * 4, counts
+
+
 @simulated
 def test_no_memory_for_a_buffer(digits_model: Any) -> None:
     model = digits_model()

@@ -254,6 +254,19 @@ StatesRef Encoding::take_states(int forward) {
   throw DeviceError("the forward kernel left no state");
 }
 
+void Encoding::forward(KernelRef kernel, ImagesRef x, ImagesRef y, int keeper) {
+  if (keeper < 0) {
+    [kernel encodeBatchToCommandBuffer:commands() sourceImages:x destinationImages:y];
+    return;
+  }
+  StatesRef states = make_states(kernel, x, y);
+  [kernel encodeBatchToCommandBuffer:commands()
+                        sourceImages:x
+                   destinationStates:states
+                   destinationImages:y];
+  keep_states(keeper, states);
+}
+
 Buffer Encoding::buffer(ValueId id) {
   const std::size_t r = executable_.root(id);
   const int input = executable_.input_of_[r];
