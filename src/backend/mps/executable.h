@@ -103,6 +103,8 @@ class Encoding {
   ImagesRef write(ValueId id, const Geometry& geometry);
   // Images of this node's own. Their count is `reads`; 0: written, and never read.
   ImagesRef temporary(const Geometry& geometry, DType dtype, int reads);
+  // For a kernel that looks at the size of its sources only: one unwritten image stands for all.
+  ImagesRef sizes(const Geometry& geometry, DType dtype);
   void give_back(ImagesRef written);  // those of 0 reads, once written
 
   // States of a forward node until its gradient takes them.

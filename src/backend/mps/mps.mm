@@ -41,7 +41,7 @@ std::string too_large(const Shape& shape) {
   return "";
 }
 
-// Ops that other devices have and this one has not yet. tests/conftest.py knows them by name.
+// Ops that other devices have and this one has not yet; its tests know them by name.
 bool lacks(Op op) {
   switch (op) {
     default:

@@ -142,9 +142,11 @@ class PoolGradient final : public Operation {
   }
   void encode(Encoding& e) override {
     MPSImageBatch* gy = epilogue_.gradients(e);
+    MPSImageBatch* sources =
+        window_.maximum ? e.read(x_, window_.x) : e.sizes(window_.x, dtype_);
     [kernel_ encodeBatchToCommandBuffer:e.commands()
                         sourceGradients:gy
-                           sourceImages:sources(e)
+                           sourceImages:sources
                          gradientStates:e.take_states(forward_)
                    destinationGradients:e.write(gx_, window_.x)];
   }
@@ -154,17 +156,6 @@ class PoolGradient final : public Operation {
   }
 
  private:
-  // Of an average's input only the size is used: one unwritten image stands for all.
-  MPSImageBatch* sources(Encoding& e) {
-    if (window_.maximum) return e.read(x_, window_.x);
-    Geometry one = window_.x;
-    one.n = 1;
-    MPSImage* size = e.temporary(one, dtype_, 1)[0];
-    NSMutableArray<MPSImage*>* images = [NSMutableArray<MPSImage*> array];
-    for (int64_t n = 0; n < window_.x.n; ++n) [images addObject:size];
-    return images;
-  }
-
   Window window_;
   ValueId x_, gx_;
   int forward_;
