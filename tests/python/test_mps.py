@@ -174,9 +174,7 @@ class Held:
 
 
 @simulated
-def test_an_update_that_breaks_off_stops_those_behind_it(
-    digits_model: Any, tmp_path: Path
-) -> None:
+def test_an_update_that_breaks_off_stops_those_behind_it(digits_model: Any, tmp_path: Path) -> None:
     x, y = data(48)
     mpsnn.manual_seed(3)
     model = digits_model()

@@ -68,13 +68,12 @@ class AddArrays final : public Operation {
 class SubtractGradient final : public Operation {
  public:
   explicit SubtractGradient(Builder& b)
-      : gy_(b.node().gy(0)), images_(geometry_of(b.y_shape())), gx_{b.node().gx(0), b.node().gx(1)} {
+      : gy_(b.node().gy(0)),
+        images_(geometry_of(b.y_shape())),
+        gx_{b.node().gx(0), b.node().gx(1)} {
     for (const float sign : {1.0f, -1.0f}) {
       MPSNNNeuronDescriptor* times =
-          [MPSNNNeuronDescriptor cnnNeuronDescriptorWithType:MPSCNNNeuronTypeLinear
-                                                           a:sign
-                                                           b:0
-                                                           c:0];
+          [MPSNNNeuronDescriptor cnnNeuronDescriptorWithType:MPSCNNNeuronTypeLinear a:sign b:0 c:0];
       kernels_.push_back([[MPSCNNNeuron alloc] initWithDevice:b.gpu().device()
                                              neuronDescriptor:times]);
       label(kernels_.back(), b.layer());
@@ -101,15 +100,13 @@ class SubtractGradient final : public Operation {
 // Between two of the means images are float32, in half graphs too.
 class ImageMean final : public Operation {
  public:
-  explicit ImageMean(Builder& b)
-      : x_(b.node().x(0)), y_(b.node().y(0)), images_(b.home(x_)) {
+  explicit ImageMean(Builder& b) : x_(b.node().x(0)), y_(b.node().y(0)), images_(b.home(x_)) {
     DeviceRef device = b.gpu().device();
     Geometry to = images_;
     to.c = 1;
     stages_.push_back({[[MPSNNReduceFeatureChannelsMean alloc] initWithDevice:device], to});
     to.w = 1;
-    if (images_.w != 1)
-      stages_.push_back({[[MPSNNReduceRowMean alloc] initWithDevice:device], to});
+    if (images_.w != 1) stages_.push_back({[[MPSNNReduceRowMean alloc] initWithDevice:device], to});
     to.h = 1;
     if (images_.h != 1)
       stages_.push_back({[[MPSNNReduceColumnMean alloc] initWithDevice:device], to});

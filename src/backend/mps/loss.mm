@@ -1,9 +1,9 @@
-// softmax_cross_entropy and mse on MPSCNNLoss; given_loss and total_loss by our own kernels. One encode gives both the loss of each image and its
-// gradient, so the forward node keeps the one and the gradient node the other; every factor (image,
-// class, loss scale, 1 / sum of weights) is in the weights image, never in MPS's reduction, of
-// which it is not documented what it does to gradients. Where the labels of a position do not sum
-// to its weight (soft labels, smoothing with class weights) MPS's gradient is not the loss's: own
-// kernels.
+// softmax_cross_entropy and mse on MPSCNNLoss; given_loss and total_loss by our own kernels. One
+// encode gives both the loss of each image and its gradient, so the forward node keeps the one and
+// the gradient node the other; every factor (image, class, loss scale, 1 / sum of weights) is in
+// the weights image, never in MPS's reduction, of which it is not documented what it does to
+// gradients. Where the labels of a position do not sum to its weight (soft labels, smoothing with
+// class weights) MPS's gradient is not the loss's: own kernels.
 #import <Foundation/Foundation.h>
 #import <Metal/Metal.h>
 #import <MetalPerformanceShaders/MetalPerformanceShaders.h>
@@ -199,8 +199,7 @@ class Loss final : public Operation {
 // Losses of the images that other ops have computed; one element an image.
 class GivenLoss final : public Operation {
  public:
-  explicit GivenLoss(Builder& b)
-      : node_(b.node()), p_(common(b, geometry_of(b.x_shape(0)), 1)) {
+  explicit GivenLoss(Builder& b) : node_(b.node()), p_(common(b, geometry_of(b.x_shape(0)), 1)) {
     p_.soft = 1;  // every element counts
     if (p_.image_weighted != 0) weight_ = b.dense(node_.x(1));
     if (node_.gradient) {

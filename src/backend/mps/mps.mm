@@ -69,8 +69,7 @@ class MpsBackend final : public runtime::Backend {
                                 : plan.values[static_cast<std::size_t>(node.inputs[i])].shape);
       if (!why.empty()) return {false, why};
     }
-    const std::string why =
-        too_large(plan.values[static_cast<std::size_t>(node.outputs[0])].shape);
+    const std::string why = too_large(plan.values[static_cast<std::size_t>(node.outputs[0])].shape);
     return {why.empty(), why};
   }
 

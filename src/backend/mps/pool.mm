@@ -142,8 +142,7 @@ class PoolGradient final : public Operation {
   }
   void encode(Encoding& e) override {
     MPSImageBatch* gy = epilogue_.gradients(e);
-    MPSImageBatch* sources =
-        window_.maximum ? e.read(x_, window_.x) : e.sizes(window_.x, dtype_);
+    MPSImageBatch* sources = window_.maximum ? e.read(x_, window_.x) : e.sizes(window_.x, dtype_);
     [kernel_ encodeBatchToCommandBuffer:e.commands()
                         sourceGradients:gy
                            sourceImages:sources
