@@ -56,9 +56,9 @@ struct Update {
   ValueId weight_sum = kNone;    // accumulate > 1: the loss's sum of weights, this step
   ValueId weight_total = kNone;  // persistent {1}: the same over the accumulated steps
   // Persistent int32 {5}: updates done, good updates since the scale last changed, failed (1 after
-  // a non-finite step until the host clears it), steps accumulated so far, and whether one of these
-  // overflowed under a dynamic loss scale: then all of them are skipped, and the scale is halved
-  // once, as by torch.amp.GradScaler.
+  // a step that was not finite, or broke off while it wrote, until the host clears it), steps
+  // accumulated so far, and whether one of these overflowed under a dynamic loss scale: then all of
+  // them are skipped, and the scale is halved once, as by torch.amp.GradScaler.
   ValueId counters = kNone;
 };
 enum Counter : int {
