@@ -127,6 +127,24 @@ def test_nothing_grows_in_two_thousand_steps(digits_model: Any) -> None:
 
 
 @simulated
+def test_a_step_that_the_host_updates_has_its_pools(digits_model: Any) -> None:
+    class Plain(optim.Optimizer):
+        def update_parameter(self, name: str, weights: Any, gradient: Any, state: Any,
+                             lr: float) -> Any:  # fmt: skip
+            return weights - lr * gradient
+
+    x, y = data(32)
+    graph = mpsnn.TrainingGraph(
+        digits_model(), nn.SoftmaxCrossEntropy(), Plain(0.1), (8, 8, 1), 16, "mps", ema=0.9,
+        outputs=["0"], loss_scale=4.0,
+    )  # fmt: skip
+    before = count("missing_pools")
+    train(graph, x, y, 4)
+    _core.drain()
+    assert count("missing_pools") == before
+
+
+@simulated
 def test_nothing_is_left_of_a_graph(digits_model: Any) -> None:
     def once() -> None:
         x, y = data(16)

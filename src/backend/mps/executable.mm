@@ -258,18 +258,22 @@ void Executable::encode(int slot, const runtime::StepScalars& scalars,
 }
 
 void Executable::read(int slot, int result, Tensor& out) {
-  const char* from = static_cast<const char*>(results_[slot].contents);
-  const auto i = static_cast<std::size_t>(result);
-  convert(from + result_offset_[i], value(plan_->results[i].value).dtype, out.data(), out.dtype(),
-          out.count());
+  pooled([&] {
+    const char* from = static_cast<const char*>(results_[slot].contents);
+    const auto i = static_cast<std::size_t>(result);
+    convert(from + result_offset_[i], value(plan_->results[i].value).dtype, out.data(), out.dtype(),
+            out.count());
+  });
 }
 
 runtime::StepStatus Executable::status(int slot) {
   runtime::StepStatus status;
   if (!update_) return status;
   UpdateControlBlock block;
-  std::memcpy(&block, static_cast<const char*>(results_[slot].contents) + status_offset_,
-              sizeof block);
+  pooled([&] {
+    std::memcpy(&block, static_cast<const char*>(results_[slot].contents) + status_offset_,
+                sizeof block);
+  });
   status.finite = block.finite != 0;
   status.blocked = block.blocked != 0;
   status.updated = block.updated != 0;
