@@ -73,9 +73,9 @@ struct Update {
   ValueId weight_total = kNone;
   std::vector<WeightShare> further;  // shares 1, ...
   // Persistent int32 {5}: updates done, good updates since the scale last changed, failed (1 after
-  // a non-finite step until the host clears it), steps accumulated so far, and whether one of these
-  // overflowed under a dynamic loss scale: then all of them are skipped, and the scale is halved
-  // once, as by torch.amp.GradScaler.
+  // a step that was not finite, or broke off while it wrote, until the host clears it), steps
+  // accumulated so far, and whether one of these overflowed under a dynamic loss scale: then all of
+  // them are skipped, and the scale is halved once, as by torch.amp.GradScaler.
   ValueId counters = kNone;
 };
 enum Counter : int {

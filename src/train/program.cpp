@@ -321,21 +321,16 @@ class ProgramState {
 
   void completed(Slot& slot, std::exception_ptr error) noexcept {
     const std::shared_ptr<StepState> step = std::move(slot.step);
-    std::function<void()> on_raise;
     try {
       if (!error) {
         collect(slot, *step);
         const runtime::StepStatus status = slot.variant->executable->status(slot.index);
         step->updated = status.updated;
-        if (!status.finite) {
+        if (!status.finite)
           error = std::make_exception_ptr(
               NonFiniteError("step " + std::to_string(step->index) +
                              ": the loss or a gradient is not finite; nothing was updated by it or "
                              "by later steps"));
-          on_raise = [weak = std::weak_ptr<train::TrainingState>(training_)] {
-            if (const auto training = weak.lock()) training->clear_failed();
-          };
-        }
       }
     } catch (...) {
       error = std::current_exception();
@@ -344,7 +339,9 @@ class ProgramState {
     if (error) {
       kept = std::make_shared<StepError>();
       kept->error = error;
-      kept->on_raise = std::move(on_raise);
+      kept->on_raise = [weak = std::weak_ptr<train::TrainingState>(training_)] {
+        if (const auto training = weak.lock()) training->clear_failed();
+      };
     }
     {
       // Notified under the lock: the program may be destroyed as soon as all slots are free.

@@ -39,8 +39,9 @@ def make_operands(case: Case, dtype: str) -> list[np.ndarray]:
             operands.append(rng.integers(0, case.classes, shape))
             continue
         x = rng.standard_normal(shape)
-        if case.distinct:
-            x = rng.permutation(x.size).reshape(shape) / 16.0 - 3
+        if case.distinct:  # of both signs, so that a rectifier behind a maximum shows; none is 0
+            x = rng.permutation(x.size).reshape(shape) - x.size * 2 // 3
+            x = (x + (x >= 0)) / 16.0
         if i in case.positive or kind == "w":
             x = np.abs(x) + 0.5
         if kind == "t" and case.op == "softmax_cross_entropy":

@@ -117,6 +117,14 @@ def test_support_is_stated(case: Case, device: str) -> None:
             raise _core.UnsupportedError(reason)
 
 
+@pytest.mark.parametrize(
+    "case", [c for c in CASES if c.op == "max_pool2d" and "neuron" in c.attrs], ids=lambda c: c.name
+)
+def test_a_rectifier_behind_a_maximum_has_something_to_do(case: Case) -> None:
+    y, _ = oracle(case, make_operands(case, "float32"), None)
+    assert 0 < np.count_nonzero(y == 0) < y.size
+
+
 def test_table_covers_every_op() -> None:
     ops = {row["name"] for row in _core.op_table()}
     assert ops - {"dropout"} == {c.op for c in CASES}  # dropout: test_dropout.py

@@ -79,7 +79,6 @@ class CpuBackend final : public runtime::Backend {
     return reads;
   }
 
-  Support supports_update(const ir::Update&) const override { return {}; }
   bool fuses(runtime::Pattern, const Node&, const Node&, bool) const override { return true; }
   bool can_alias(const ir::Plan&, const Node&) const override { return true; }
   std::size_t state_bytes(const ir::Plan& plan, const Node& node, int) const override {

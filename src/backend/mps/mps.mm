@@ -41,9 +41,31 @@ std::string too_large(const Shape& shape) {
   return "";
 }
 
-bool lacks(Op op) {
-  return op == Op::subtract || op == Op::multiply || op == Op::image_mean || op == Op::given_loss ||
-         op == Op::total_loss;
+// What make_operation makes; of the other ops the device says that they are not here yet.
+bool has(Op op) {
+  switch (op) {
+    case Op::conv2d:
+    case Op::linear:
+    case Op::neuron:
+    case Op::max_pool2d:
+    case Op::avg_pool2d:
+    case Op::batch_norm:
+    case Op::dropout:
+    case Op::flatten:
+    case Op::softmax:
+    case Op::concat:
+    case Op::add:
+    case Op::subtract:
+    case Op::multiply:
+    case Op::image_mean:
+    case Op::given_loss:
+    case Op::total_loss:
+    case Op::softmax_cross_entropy:
+    case Op::mse:
+      return true;
+    default:
+      return false;
+  }
 }
 
 class MpsBackend final : public runtime::Backend {
@@ -55,20 +77,24 @@ class MpsBackend final : public runtime::Backend {
   Support supports(const ir::Plan& plan, const Node& node) const override {
     if (plan.dtype != DType::float32 && plan.dtype != DType::float16)
       return {false, std::string("Metal Performance Shaders has no ") + name_of(plan.dtype)};
-    if (lacks(node.op)) return {false, std::string("mps has no ") + name_of(node.op) + " yet"};
+    if (!has(node.op)) return {false, std::string("mps has no ") + name_of(node.op) + " yet"};
     if (node.gradient || node.op == Op::flatten) return {};  // as large as the forward node's
     for (std::size_t i = 0; i < node.inputs.size(); ++i) {
-      const bool image = i == 0 || node.op == Op::add || node.op == Op::concat;
+      const bool image = i == 0 || node.op == Op::add || node.op == Op::subtract ||
+                         node.op == Op::multiply || node.op == Op::concat;
       if (node.inputs[i] == kNone || !image) continue;
       const std::string why = too_large(
           node.op == Op::linear ? images_behind(plan, node.inputs[i])
                                 : plan.values[static_cast<std::size_t>(node.inputs[i])].shape);
       if (!why.empty()) return {false, why};
     }
-    const bool loss = node.op == Op::softmax_cross_entropy || node.op == Op::mse;
-    const std::string why =
-        loss ? "" : too_large(plan.values[static_cast<std::size_t>(node.outputs[0])].shape);
+    const std::string why = too_large(plan.values[static_cast<std::size_t>(node.outputs[0])].shape);
     return {why.empty(), why};
+  }
+
+  Support supports_update(const ir::Update& update) const override {
+    if (!update.further.empty()) return {false, "accumulation of several losses is not supported"};
+    return {};
   }
 
   ir::Reads saves(const ir::Plan&, const Node& node, ir::Reads offers) const override {
@@ -153,15 +179,21 @@ std::unique_ptr<Operation> make_operation(Builder& b) {
       return make_concat(b);
     case Op::add:
       return make_add(b);
+    case Op::subtract:
+      return make_subtract(b);
+    case Op::multiply:
+      return make_multiply(b);
+    case Op::image_mean:
+      return make_image_mean(b);
     case Op::softmax_cross_entropy:
     case Op::mse:
       return make_loss(b);
-    case Op::subtract:
-    case Op::multiply:
-    case Op::image_mean:
     case Op::given_loss:
+      return make_given_loss(b);
     case Op::total_loss:
-      break;  // supports() refuses them
+      return make_total_loss(b);
+    default:
+      break;
   }
   throw UnsupportedError("no such op");
 }

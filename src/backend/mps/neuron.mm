@@ -4,8 +4,8 @@
 #import <Metal/Metal.h>
 #import <MetalPerformanceShaders/MetalPerformanceShaders.h>
 
-#include "backend/mps/executable.h"
 #include "backend/mps/kernels.h"
+#include "backend/mps/unary.h"
 
 namespace mpsnn::backend::mps {
 
@@ -69,75 +69,17 @@ MPSNNNeuronDescriptor* descriptor_of(Builder& b) {
   return describe(ir::parse_neuron(b.attrs().text("kind")), b.attrs().number("a"));
 }
 
-class NeuronOperation final : public Operation {
- public:
-  explicit NeuronOperation(Builder& b)
-      : x_(b.node().x(0)),
-        y_(b.node().y(0)),
-        images_(b.home(y_)),
-        forward_(b.forward()),
-        trained_(b.has_gradient()) {
-    kernel_ = [[MPSCNNNeuron alloc] initWithDevice:b.gpu().device()
-                                  neuronDescriptor:descriptor_of(b)];
-    label(kernel_, b.layer());
-  }
-  void encode(Encoding& e) override {
-    MPSImageBatch *x = e.read(x_, images_), *y = e.write(y_, images_);
-    if (!trained_) {
-      [kernel_ encodeBatchToCommandBuffer:e.commands() sourceImages:x destinationImages:y];
-      return;
-    }
-    MPSStateBatch* states = e.make_states(kernel_, x, y);
-    [kernel_ encodeBatchToCommandBuffer:e.commands()
-                           sourceImages:x
-                      destinationStates:states
-                      destinationImages:y];
-    e.keep_states(forward_, states);
-  }
-  std::string detail() const override { return "MPSCNNNeuron"; }
-
- private:
-  ValueId x_, y_;
-  Geometry images_;
-  int forward_;
-  bool trained_;
-  MPSCNNNeuron* kernel_;
-};
-
-class NeuronGradient final : public Operation {
- public:
-  explicit NeuronGradient(Builder& b)
-      : x_(b.node().x(0)),
-        gy_(b.node().gy(0)),
-        gx_(b.node().gx(0)),
-        images_(b.home(x_)),
-        forward_(b.forward()) {
-    kernel_ = [[MPSCNNNeuronGradient alloc] initWithDevice:b.gpu().device()
-                                          neuronDescriptor:descriptor_of(b)];
-    label(kernel_, b.layer());
-  }
-  void encode(Encoding& e) override {
-    MPSImageBatch *gy = e.read(gy_, images_), *x = e.read(x_, images_);
-    [kernel_ encodeBatchToCommandBuffer:e.commands()
-                        sourceGradients:gy
-                           sourceImages:x
-                         gradientStates:e.take_states(forward_)
-                   destinationGradients:e.write(gx_, images_)];
-  }
-  std::string detail() const override { return "MPSCNNNeuronGradient"; }
-
- private:
-  ValueId x_, gy_, gx_;
-  Geometry images_;
-  int forward_;
-  MPSCNNNeuronGradient* kernel_;
-};
-
 }  // namespace
 
 std::unique_ptr<Operation> make_neuron(Builder& b) {
-  if (b.node().gradient) return std::make_unique<NeuronGradient>(b);
-  return std::make_unique<NeuronOperation>(b);
+  DeviceRef device = b.gpu().device();
+  MPSNNNeuronDescriptor* neuron = descriptor_of(b);
+  if (b.node().gradient)
+    return make_unary_gradient(
+        b, [[MPSCNNNeuronGradient alloc] initWithDevice:device neuronDescriptor:neuron],
+        b.node().x(0), "MPSCNNNeuronGradient");
+  return make_unary(b, [[MPSCNNNeuron alloc] initWithDevice:device neuronDescriptor:neuron],
+                    "MPSCNNNeuron");
 }
 
 }  // namespace mpsnn::backend::mps
