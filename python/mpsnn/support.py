@@ -12,6 +12,7 @@ _EXAMPLES: dict[str, tuple[list[Any], dict[str, Any]]] = {
     "conv2d": ([_IMAGE, (3, 3, 3, 2), (3,)], {}),
     "linear": ([(2, 4), (3, 4), (3,)], {}),
     "neuron": ([_IMAGE], {"kind": "relu"}),
+    "prelu": ([_IMAGE, (2,)], {}),
     "max_pool2d": ([_IMAGE], {"kernel": (2, 2), "stride": (2, 2)}),
     "avg_pool2d": (
         [_IMAGE],
@@ -21,6 +22,7 @@ _EXAMPLES: dict[str, tuple[list[Any], dict[str, Any]]] = {
     "dropout": ([_IMAGE], {"rate": 0.5}),
     "flatten": ([_IMAGE], {}),
     "softmax": ([(2, 4)], {}),
+    "log_softmax": ([(2, 4)], {}),
     "concat": ([_IMAGE, _IMAGE], {}),
     "add": ([_IMAGE, _IMAGE], {}),
     "subtract": ([_IMAGE, _IMAGE], {}),

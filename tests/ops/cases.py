@@ -10,6 +10,7 @@ loss: the scalar).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -52,12 +53,31 @@ def nhwc(x: T) -> T:
     return x.permute(0, 2, 3, 1)
 
 
-def neuron(kind: str, a: float) -> Callable[[T], T]:
+def inside(x: T, low: float, high: float) -> T:
+    """Clamped, with the gradient of F.relu6: 0 at the ends."""
+    return torch.where((x > low) & (x < high), x, x.clamp(low, high).detach())
+
+
+def neuron(kind: str, a: float, b: float = 0.0, c: float = 0.0) -> Callable[[T], T]:
     return {
+        "none": lambda x: x * 1,
         "relu": F.relu,
         "leaky_relu": lambda x: F.leaky_relu(x, a),
         "sigmoid": torch.sigmoid,
-        "tanh": torch.tanh,
+        "tanh": lambda x: a * torch.tanh(b * x),
+        "linear": lambda x: a * x + b,
+        "hard_sigmoid": lambda x: inside(a * x + b, 0.0, 1.0),
+        "absolute": torch.abs,
+        "softplus": lambda x: a * F.softplus(b * x, threshold=1e9),
+        "softsign": F.softsign,
+        "elu": lambda x: b * torch.where(x > 0, x, a * torch.expm1(c * x.clamp(max=0))),
+        "relun": lambda x: inside(torch.where(x > 0, x, a * x), -math.inf, b),
+        "power": lambda x: (a * x + b) ** c,
+        "exponential": lambda x: torch.exp(a * x + b) if c == -1 else c ** (a * x + b),
+        "logarithm": lambda x: torch.log(a * x + b) / (1 if c == -1 else math.log(c)),
+        "gelu": F.gelu,
+        "gelu_tanh": lambda x: F.gelu(x, approximate="tanh"),
+        "hard_swish": F.hardswish,
     }[kind]
 
 
@@ -139,29 +159,82 @@ for shape, out in (
     )
 case("linear-no-bias", "linear", [("x", (6, 9)), ("p", (4, 9))], lambda x, w: F.linear(x, w))
 
-for kind, a in (("relu", 0.0), ("leaky_relu", 0.1), ("sigmoid", 0.0), ("tanh", 0.0)):
+# Kind, parameters a, b, c, whether the input must be positive, whether the neuron can be fused.
+NEURONS: list[tuple[str, tuple[float, ...], bool, bool]] = [
+    ("none", (), False, True),
+    ("relu", (0.0,), False, True),
+    ("leaky_relu", (0.1,), False, True),
+    ("leaky_relu", (-0.3,), False, False),
+    ("sigmoid", (0.0,), False, True),
+    ("tanh", (1.0, 1.0), False, True),
+    ("tanh", (-1.7, 0.6), False, True),
+    ("linear", (-0.7, 0.3), False, True),
+    ("hard_sigmoid", (0.2, 0.5), False, False),
+    ("hard_sigmoid", (1 / 6, 0.5), False, False),
+    ("absolute", (), False, False),
+    ("softplus", (1.0, 1.0), False, False),
+    ("softplus", (0.5, 2.0), False, False),
+    ("softplus", (-0.5, -12.0), False, False),
+    ("softsign", (), False, False),
+    ("elu", (1.0, 1.0, 1.0), False, True),
+    ("elu", (0.3, 1.0, 1.0), False, True),
+    ("elu", (1.6732632423543772, 1.0507009873554805, 1.0), False, True),  # SELU
+    ("elu", (0.5, 1.0, 2.0), False, True),  # CELU
+    ("elu", (-0.5, 1.0, 1.0), False, False),
+    ("relun", (0.0, 1.0), False, False),
+    ("relun", (0.5, 0.7), False, False),
+    ("relun", (-1.5, 0.7), False, False),
+    ("power", (1.0, 0.0, 2.0), False, False),
+    ("power", (-0.5, 0.2, 3.0), False, False),
+    ("power", (0.5, 0.1, 0.5), True, False),
+    ("power", (2.0, 0.1, -1.3), True, False),
+    ("power", (1.0, 0.0, 0.0), False, False),
+    ("exponential", (1.0, 0.0, -1.0), False, False),
+    ("exponential", (-0.3, 0.3, 2.0), False, True),
+    ("logarithm", (1.0, 0.0, -1.0), True, False),
+    ("logarithm", (3.0, 0.5, 10.0), True, False),
+    ("gelu", (), False, False),
+    ("gelu_tanh", (), False, False),
+    ("hard_swish", (), False, False),
+]
+for kind, given, positive, fused in NEURONS:
+    named = dict(zip("abc", given, strict=False))
+    act = neuron(kind, **named) if "a" in named else neuron(kind, 0.0)
+    title = "-".join([kind, *(f"{v:.3g}" for v in given)])
     for shape in ((2, 5, 4, 3), (7, 33)):
         case(
-            f"{kind}-{len(shape)}d",
+            f"{title}-{len(shape)}d",
             "neuron",
             [("x", shape)],
-            neuron(kind, a),
-            attrs={"kind": kind, "a": a},
+            act,
+            attrs={"kind": kind, **named},
+            positive=(0,) if positive else (),
         )
     # The fused forms exist as attributes, so they are rows too.
+    if not fused:
+        continue
+    epilogue = {"neuron": kind, **{f"neuron_{k}": v for k, v in named.items()}}
     case(
-        f"conv2d+{kind}",
+        f"conv2d+{title}",
         "conv2d",
         [("x", (2, 6, 7, 4)), ("p", (8, 3, 3, 4)), ("p", (8,))],
-        conv_oracle((1, 1), (1, 1, 1, 1), (1, 1), 1, neuron(kind, a)),
-        attrs={"pads": (1, 1, 1, 1), "neuron": kind, "neuron_a": a},
+        conv_oracle((1, 1), (1, 1, 1, 1), (1, 1), 1, act),
+        attrs={"pads": (1, 1, 1, 1), **epilogue},
     )
     case(
-        f"linear+{kind}",
+        f"linear+{title}",
         "linear",
         [("x", (9, 20)), ("p", (12, 20)), ("p", (12,))],
-        (lambda act: lambda x, w, b: act(F.linear(x, w, b)))(neuron(kind, a)),
-        attrs={"neuron": kind, "neuron_a": a},
+        (lambda f: lambda x, w, b: f(F.linear(x, w, b)))(act),
+        attrs=epilogue,
+    )
+
+for shape, slopes in (((2, 5, 4, 3), 3), ((7, 33), 33), ((3, 9, 9, 300), 300), ((4, 7, 6, 5), 1)):
+    case(
+        f"prelu-{'x'.join(map(str, shape))}-{slopes}",
+        "prelu",
+        [("x", shape), ("p", (slopes,))],
+        lambda x, w: torch.where(x > 0, x, w * x),
     )
 
 
@@ -264,6 +337,12 @@ for shape in ((5, 10), (2, 3, 4, 7), (3, 1), (2, 200)):
         "softmax",
         [("x", shape)],
         lambda x: torch.softmax(x, -1),
+    )
+    case(
+        f"log_softmax-{'x'.join(map(str, shape))}",
+        "log_softmax",
+        [("x", shape)],
+        lambda x: torch.log_softmax(x, -1),
     )
 case(
     "concat-images",

@@ -63,16 +63,43 @@ def linear_gradient(
     return _gradient("linear", gy, [x, w, b], {}, device)
 
 
-def neuron(x: Any, kind: str, a: float = 0.0, *, device: str | None = None) -> Any:
-    """A pointwise function: "relu", "leaky_relu" (slope `a`), "sigmoid", "tanh"."""
-    return apply("neuron", [x], {"kind": kind, "a": float(a)}, device)[0]
+def _neuron(kind: str, **parameters: float | None) -> dict[str, Any]:
+    given = {k: _check.number("neuron", k, v) for k, v in parameters.items() if v is not None}
+    return {"kind": kind, **given}
+
+
+def neuron(
+    x: Any, kind: str, a: float | None = None, b: float | None = None, c: float | None = None, *,
+    device: str | None = None,
+) -> Any:  # fmt: skip
+    """A pointwise function of MPSCNNNeuron, by kind, with its defaults of a, b and c.
+
+    "relu"; "leaky_relu": slope a = 0.01; "sigmoid"; "tanh": a tanh(b x), 1 and 1; "linear": a x +
+    b, 1 and 0; "hard_sigmoid": a x + b within 0..1, 0.2 and 0.5; "absolute"; "softplus":
+    a log(1 + exp(b x)), 1 and 1; "softsign"; "elu": b x, or b a (exp(c x) - 1) below 0, 1, 1 and
+    1; "relun": slope a = 0, at most b = 6; "power": (a x + b)^c, 1, 0 and 1; "exponential":
+    c^(a x + b), 1, 0 and -1 for e; "logarithm" of a x + b to the base c, 1, 0 and -1 for e;
+    "gelu"; "gelu_tanh"; "hard_swish".
+    """
+    return apply("neuron", [x], _neuron(kind, a=a, b=b, c=c), device)[0]
 
 
 def neuron_gradient(
-    gy: Any, x: Any, kind: str, a: float = 0.0, *, device: str | None = None
-) -> tuple[Any, ...]:
+    gy: Any, x: Any, kind: str, a: float | None = None, b: float | None = None,
+    c: float | None = None, *, device: str | None = None,
+) -> tuple[Any, ...]:  # fmt: skip
     """Gradient by x."""
-    return _gradient("neuron", gy, [x], {"kind": kind, "a": float(a)}, device)
+    return _gradient("neuron", gy, [x], _neuron(kind, a=a, b=b, c=c), device)
+
+
+def prelu(x: Any, slopes: Any, *, device: str | None = None) -> Any:
+    """X for x > 0, else a slope times x; slopes `(C,)` or `(1,)`."""
+    return apply("prelu", [x, slopes], {}, device)[0]
+
+
+def prelu_gradient(gy: Any, x: Any, slopes: Any, *, device: str | None = None) -> tuple[Any, ...]:
+    """Gradients by x and the slopes."""
+    return _gradient("prelu", gy, [x, slopes], {}, device)
 
 
 def relu(x: Any, *, device: str | None = None) -> Any:
@@ -160,16 +187,23 @@ def batch_norm_gradient(
     return _gradient("batch_norm", gy, operands, attrs, device, wanted=3)
 
 
-def dropout(x: Any, p: float = 0.5, *, seed: int = 0, device: str | None = None) -> Any:
-    """Zero elements with probability `p`, scale the rest by 1 / (1 - p); one mask a seed."""
-    return apply("dropout", [x], {"rate": float(p)}, device, training=True, seed=seed)[0]
+def dropout(
+    x: Any, p: float = 0.5, *, spatial: bool = False, seed: int = 0, device: str | None = None
+) -> Any:
+    """Zero elements, or whole channels if `spatial`, with probability `p`; scale by 1 / (1 - p).
+
+    One mask a seed.
+    """
+    attrs = {"rate": float(p), "spatial": spatial}
+    return apply("dropout", [x], attrs, device, training=True, seed=seed)[0]
 
 
 def dropout_gradient(
-    gy: Any, x: Any, p: float = 0.5, *, seed: int = 0, device: str | None = None
-) -> tuple[Any, ...]:
+    gy: Any, x: Any, p: float = 0.5, *, spatial: bool = False, seed: int = 0,
+    device: str | None = None,
+) -> tuple[Any, ...]:  # fmt: skip
     """Gradient by x, with the mask of `dropout` with the same seed."""
-    return _gradient("dropout", gy, [x], {"rate": float(p)}, device, seed=seed)
+    return _gradient("dropout", gy, [x], {"rate": float(p), "spatial": spatial}, device, seed=seed)
 
 
 def flatten(x: Any, *, device: str | None = None) -> Any:
@@ -185,6 +219,16 @@ def softmax(x: Any, *, device: str | None = None) -> Any:
 def softmax_gradient(gy: Any, x: Any, *, device: str | None = None) -> tuple[Any, ...]:
     """Gradient by x."""
     return _gradient("softmax", gy, [x], {}, device)
+
+
+def log_softmax(x: Any, *, device: str | None = None) -> Any:
+    """X - log(sum(exp(x))) over the last axis."""
+    return apply("log_softmax", [x], {}, device)[0]
+
+
+def log_softmax_gradient(gy: Any, x: Any, *, device: str | None = None) -> tuple[Any, ...]:
+    """Gradient by x."""
+    return _gradient("log_softmax", gy, [x], {}, device)
 
 
 def concat(parts: Any, *, device: str | None = None) -> Any:
@@ -250,12 +294,16 @@ __all__ = [
     "leaky_relu",
     "linear",
     "linear_gradient",
+    "log_softmax",
+    "log_softmax_gradient",
     "max_pool2d",
     "max_pool2d_gradient",
     "multiply",
     "multiply_gradient",
     "neuron",
     "neuron_gradient",
+    "prelu",
+    "prelu_gradient",
     "relu",
     "sigmoid",
     "softmax",

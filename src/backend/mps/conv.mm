@@ -196,9 +196,9 @@ class Convolution final : public Operation {
         dtype_(b.plan().dtype) {
     trained_ = b.has_gradient();
     index_ = b.forward();
-    const auto kind = ir::parse_neuron(b.attrs().text("neuron", "none"));
-    if (kind != ir::Neuron::none) {
-      MPSNNNeuronDescriptor* neuron = describe(kind, b.attrs().number("neuron_a", 0.0));
+    const ir::NeuronSpec epilogue = ir::epilogue_of(b.attrs());
+    if (epilogue.kind != ir::Neuron::none) {
+      MPSNNNeuronDescriptor* neuron = describe(epilogue.kind, epilogue.a);
       if (!trained_) {
         weights_.descriptor().fusedNeuronDescriptor = neuron;
         fused_ = true;

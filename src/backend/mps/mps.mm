@@ -41,9 +41,27 @@ std::string too_large(const Shape& shape) {
   return "";
 }
 
-bool lacks(Op op) {
-  return op == Op::subtract || op == Op::multiply || op == Op::image_mean || op == Op::given_loss ||
-         op == Op::total_loss;
+// What a node needs and this backend has not got yet, by name; empty where it has all.
+std::string lacking(const Node& node) {
+  switch (node.op) {
+    case Op::subtract:
+    case Op::multiply:
+    case Op::image_mean:
+    case Op::given_loss:
+    case Op::total_loss:
+    case Op::prelu:
+    case Op::log_softmax:
+      return name_of(node.op);
+    case Op::dropout:
+      return node.attrs.flag("spatial") ? "spatial dropout" : "";
+    default:
+      break;
+  }
+  const ir::NeuronSpec s =
+      node.op == Op::neuron ? ir::neuron_of(node.attrs) : ir::epilogue_of(node.attrs);
+  if (s.kind > ir::Neuron::tanh) return std::string("neuron ") + name_of(s.kind);
+  const bool scaled = s.kind == ir::Neuron::tanh && (s.a != 1 || s.b != 1);
+  return scaled ? "scaled tanh" : "";
 }
 
 class MpsBackend final : public runtime::Backend {
@@ -55,7 +73,8 @@ class MpsBackend final : public runtime::Backend {
   Support supports(const ir::Plan& plan, const Node& node) const override {
     if (plan.dtype != DType::float32 && plan.dtype != DType::float16)
       return {false, std::string("Metal Performance Shaders has no ") + name_of(plan.dtype)};
-    if (lacks(node.op)) return {false, std::string("mps has no ") + name_of(node.op) + " yet"};
+    if (const std::string what = lacking(node); !what.empty())
+      return {false, "mps has no " + what + " yet"};
     if (node.gradient || node.op == Op::flatten) return {};  // as large as the forward node's
     for (std::size_t i = 0; i < node.inputs.size(); ++i) {
       const bool image = i == 0 || node.op == Op::add || node.op == Op::concat;
@@ -161,6 +180,8 @@ std::unique_ptr<Operation> make_operation(Builder& b) {
     case Op::image_mean:
     case Op::given_loss:
     case Op::total_loss:
+    case Op::prelu:
+    case Op::log_softmax:
       break;  // supports() refuses them
   }
   throw UnsupportedError("no such op");

@@ -97,6 +97,8 @@ void linear(Call&);
 void linear_gradient(Call&);
 void neuron(Call&);
 void neuron_gradient(Call&);
+void prelu(Call&);
+void prelu_gradient(Call&);
 void max_pool2d(Call&);
 void max_pool2d_gradient(Call&);
 void avg_pool2d(Call&);
@@ -111,6 +113,8 @@ void concat(Call&);
 void concat_gradient(Call&);
 void softmax(Call&);
 void softmax_gradient(Call&);
+void log_softmax(Call&);
+void log_softmax_gradient(Call&);
 void add(Call&);
 void subtract(Call&);
 void subtract_gradient(Call&);
@@ -135,12 +139,10 @@ void store_double(void* at, DType dtype, int64_t i, double value);
 
 // The fused epilogue of conv2d, linear and max_pool2d.
 struct Epilogue {
-  explicit Epilogue(const Attrs& attrs)
-      : kind(ir::parse_neuron(attrs.text("neuron", "none"))), a(attrs.number("neuron_a", 0.0)) {}
-  double apply(double x) const { return ir::neuron(kind, x, a); }
-  double slope(double y) const { return ir::neuron_slope(kind, y, a); }
-  ir::Neuron kind;
-  double a;
+  explicit Epilogue(const Attrs& attrs) : spec(ir::epilogue_of(attrs)) {}
+  double apply(double x) const { return ir::neuron(spec, x); }
+  double slope(double y) const { return ir::neuron_slope(spec, y); }
+  ir::NeuronSpec spec;
 };
 
 }  // namespace mpsnn::backend::reference

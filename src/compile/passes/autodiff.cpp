@@ -51,12 +51,9 @@ class Reverse {
     }
 
     // The fuse pass makes no such node; a graph may come with one.
-    if (node.attrs.has("neuron") &&
-        !ir::gradient_from_output(ir::parse_neuron(node.attrs.text("neuron")),
-                                  node.attrs.number("neuron_a", 0.0)))
-      throw UnsupportedError("[" + node.layer + "] the gradient of a fused " +
-                             node.attrs.text("neuron") + " needs a slope above 0, got " +
-                             std::to_string(node.attrs.number("neuron_a", 0.0)));
+    if (!ir::gradient_from_output(ir::epilogue_of(node.attrs)))
+      throw UnsupportedError("[" + node.layer + "] a fused " + node.attrs.text("neuron") +
+                             " with these parameters has no gradient from its output alone");
     const ir::Reads reads = backend_.saves(plan_, node, rule.offers);
     Node g;
     g.op = node.op;

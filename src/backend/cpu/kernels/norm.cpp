@@ -86,4 +86,22 @@ void softmax_gradient(const float* y, const float* gy, float* gx, int64_t rows, 
   }
 }
 
+void log_softmax(const float* x, float* y, int64_t rows, int64_t c) {
+  for (int64_t r = 0; r < rows; ++r) {
+    float top;
+    const float sum = exp_row(x + r * c, y + r * c, c, &top), log_sum = fast_log(sum);
+#pragma GCC ivdep
+    for (int64_t k = 0; k < c; ++k) y[r * c + k] = x[r * c + k] - top - log_sum;
+  }
+}
+
+void log_softmax_gradient(const float* y, const float* gy, float* gx, int64_t rows, int64_t c) {
+  for (int64_t r = 0; r < rows; ++r) {
+    float sum = 0.0f;
+    for (int64_t k = 0; k < c; ++k) sum += gy[r * c + k];
+#pragma GCC ivdep
+    for (int64_t k = 0; k < c; ++k) gx[r * c + k] = gy[r * c + k] - fast_exp(y[r * c + k]) * sum;
+  }
+}
+
 }  // namespace mpsnn::backend::cpu::MPSNN_ISA

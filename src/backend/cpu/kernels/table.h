@@ -38,13 +38,22 @@ struct GradientView {
   float shrink;
 };
 
+struct NeuronParams {
+  int kind;  // ir::Neuron
+  float a, b, c;
+};
+
 struct KernelTable {
   const char* name;
 
-  // Pointwise over n elements. `kind` is ir::Neuron.
-  void (*neuron)(int kind, float a, const float* x, float* y, int64_t n);
-  void (*neuron_gradient)(int kind, float a, const float* gy, const float* x, const float* y,
-                          float* gx, int64_t n);
+  // Pointwise over n elements. `from` is the output where ir::gradient_from_output, else the input.
+  void (*neuron)(const NeuronParams& p, const float* x, float* y, int64_t n);
+  void (*neuron_gradient)(const NeuronParams& p, const float* gy, const float* from, float* gx,
+                          int64_t n);
+  // `slopes` repeat after `period` elements. Where asked for: gx, and sums[period] += the slopes'.
+  void (*prelu)(const float* slopes, int64_t period, const float* x, float* y, int64_t n);
+  void (*prelu_gradient)(const float* slopes, int64_t period, const float* gy, const float* x,
+                         float* gx, double* sums, int64_t n);
   void (*add)(const float* a, const float* b, float* y, int64_t n);
   void (*dropout)(uint64_t seed, uint32_t path, int64_t step, int64_t image, uint32_t threshold,
                   float scale, const float* x, float* y, uint8_t* kept, int64_t n);
@@ -93,6 +102,8 @@ struct KernelTable {
 
   void (*softmax)(const float* x, float* y, int64_t rows, int64_t c);
   void (*softmax_gradient)(const float* y, const float* gy, float* gx, int64_t rows, int64_t c);
+  void (*log_softmax)(const float* x, float* y, int64_t rows, int64_t c);
+  void (*log_softmax_gradient)(const float* y, const float* gy, float* gx, int64_t rows, int64_t c);
   // y = exp(x - max); returns the sum, and the maximum in `most`.
   float (*exp_row)(const float* x, float* y, int64_t c, float* most);
 
