@@ -15,6 +15,8 @@ function(mpsnn_kernels isa)
         gemm
         pool
         norm
+        local_norm
+        loss
         winograd
         optimizer
         table

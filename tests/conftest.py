@@ -24,6 +24,17 @@ LACKING = (
     "prelu",
     "log_softmax",
     "spatial dropout",
+    "group_norm",
+    "layer_norm",
+    "local_response_norm",
+    "local_contrast_norm",
+    "cosine_distance",
+    "yolo_loss",
+    r"loss \w+",
+    "class weights of an element_loss",
+    "unreduced losses",
+    "weights of elements",
+    "gradients of images' losses",
 )
 REFUSED = re.compile(
     rf"on mps: (mps has no ({'|'.join(LACKING)}) yet"

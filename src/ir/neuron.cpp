@@ -1,5 +1,7 @@
-// Neurons in the attributes of nodes.
+// Neurons and losses in the attributes of nodes.
 #include "ir/neuron.h"
+
+#include "ir/loss.h"
 
 #include "mpsnn/error.h"
 
@@ -34,6 +36,19 @@ NeuronSpec neuron_of(const Attrs& attrs) { return read(attrs, attrs.text("kind")
 
 NeuronSpec epilogue_of(const Attrs& attrs) {
   return read(attrs, attrs.text("neuron", "none"), "neuron_");
+}
+
+LossSpec loss_of(const Attrs& attrs) {
+  static constexpr Row kLosses[] = {
+#define L(name, a) {#name, a, 0, 0},
+#include "ir/losses.def"
+#undef L
+  };
+  const std::string& kind = attrs.text("kind");
+  for (std::size_t i = 0; i < sizeof(kLosses) / sizeof(kLosses[0]); ++i)
+    if (kind == kLosses[i].name)
+      return {static_cast<Loss>(i), attrs.number("a", kLosses[i].a)};
+  throw ValueError("unknown loss '" + kind + "'");
 }
 
 }  // namespace mpsnn::ir

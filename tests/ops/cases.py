@@ -3,8 +3,9 @@
 One row serves every device: forward, each gradient, half storage and support are tested from it by
 test_ops.py. To add an op, add rows here.
 
-A case's `operands` are (kind, shape): "x" data of the graph's type, "p" a parameter (master type),
-"i" class indices. `torch` gets float64 tensors in mpsnn's layouts and returns the output (for a
+A case's `operands` are (kind, shape): "x" data of the graph's type, "u" the same within 0.05..0.95,
+"p" a parameter (master type), "i" class indices, "t" targets and "w" positive weights (master type),
+"z" soft labels, "b" labels 0 or 1, "yolo" a YOLO target; or None for an absent one. `torch` gets float64 tensors in mpsnn's layouts and returns the output (for a
 loss: the scalar).
 """
 
@@ -27,13 +28,14 @@ class Case:
 
     name: str
     op: str
-    operands: tuple[tuple[str, tuple[int, ...]], ...]
+    operands: tuple[tuple[str, tuple[int, ...]] | None, ...]
     torch: Callable[..., T]
     attrs: dict[str, Any] = field(default_factory=dict)
     classes: int = 0
     long_sum: bool = False  # over 1,000 terms: tolerance 1e-4
     training: bool = True
     positive: tuple[int, ...] = ()  # operands that must be positive
+    differences: bool = True  # no part of the gradient is left out on purpose
     distinct: bool = False  # no two equal values (ties of max pooling)
 
 
@@ -329,6 +331,101 @@ for shape in ((4, 5, 6, 3), (2, 7, 5, 32), (16, 9), (2, 11, 6)):
             positive=(4,),
         )
 
+def affine(y: T, w: T | None, b: T | None) -> T:
+    return y * (1 if w is None else w) + (0 if b is None else b)
+
+
+for shape, groups, given in (
+    ((3, 4, 5, 6), 2, "wb"),
+    ((2, 7, 3, 32), 8, "wb"),
+    ((1, 30, 31, 16), 16, "wb"),
+    ((4, 5, 12), 3, "w"),
+    ((5, 12), 3, ""),
+    ((2, 6, 5, 4), 4, ""),
+    ((3, 3, 2, 5), 1, "b"),
+):
+    ops = [("x", shape), ("p", shape[-1:]) if "w" in given else None, ("p", shape[-1:])]
+    ops = ops[: 3 if "b" in given else 2 if "w" in given else 1]
+    case(
+        f"group_norm-{'x'.join(map(str, shape))}-{groups}-{given}",
+        "group_norm",
+        ops,
+        (lambda g: lambda x, w=None, b=None: affine(
+            F.group_norm(x.movedim(-1, 1), g, eps=1e-5).movedim(1, -1), w, b))(groups),
+        attrs={"groups": groups},
+    )  # fmt: skip
+
+for shape, axes, given in (
+    ((6, 10), 1, "wb"),
+    ((3, 4, 5, 6), 3, "wb"),
+    ((4, 7, 300), 1, "w"),
+    ((2, 3, 4, 5), 2, ""),
+    ((5, 17), 1, "b"),
+):
+    last = shape[-axes:]
+    ops = [("x", shape), ("p", last) if "w" in given else None, ("p", last)]
+    ops = ops[: 3 if "b" in given else 2 if "w" in given else 1]
+    case(
+        f"layer_norm-{'x'.join(map(str, shape))}-{axes}-{given}",
+        "layer_norm",
+        ops,
+        (lambda last: lambda x, w=None, b=None: affine(
+            F.layer_norm(x, last, eps=1e-5), w, b))(last),
+        attrs={"axes": axes},
+    )  # fmt: skip
+
+
+def window_mean(x: T, size: int) -> T:
+    """Over a square around each pixel, zeros beyond the image counted."""
+    before, after = size // 2, (size - 1) // 2
+    return nhwc(F.avg_pool2d(F.pad(nchw(x), (before, after, before, after)), size, 1))
+
+
+def response_oracle(a: dict[str, Any]) -> Callable[[T], T]:
+    if a["across"] == "space":
+        return lambda x: x / (a["k"] + a["alpha"] * window_mean(x * x, a["size"])) ** a["beta"]
+    return lambda x: F.local_response_norm(
+        x.movedim(-1, 1), a["size"], a["alpha"], a["beta"], a["k"]
+    ).movedim(1, -1)
+
+
+for name, shape, attrs in (
+    ("alexnet", (2, 4, 3, 20), {"size": 5, "alpha": 1e-4, "beta": 0.75, "k": 2.0}),
+    ("strong", (2, 3, 4, 9), {"size": 3, "alpha": 2.0, "beta": 0.5, "k": 1.0}),
+    ("even", (3, 5, 8), {"size": 4, "alpha": 1.0, "beta": 0.75, "k": 1.0}),
+    ("wider-than-channels", (2, 3, 3, 4), {"size": 11, "alpha": 1.0, "beta": 1.0, "k": 1.0}),
+    ("rows", (70, 6, 66), {"size": 5, "alpha": 1.0, "beta": 5.0, "k": 1.0}),
+    ("space", (2, 7, 6, 3), {"size": 3, "alpha": 1.0, "beta": 0.75, "k": 1.0}),
+    ("space-even", (2, 5, 6, 5), {"size": 4, "alpha": 2.0, "beta": 0.5, "k": 0.5}),
+    ("space-wide", (1, 4, 3, 2), {"size": 9, "alpha": 1.0, "beta": 5.0, "k": 1.0}),
+):
+    attrs = {"across": "space" if name.startswith("space") else "channels", **attrs}
+    case(f"local_response_norm-{name}", "local_response_norm", [("x", shape)],
+         response_oracle(attrs), attrs=attrs)  # fmt: skip
+
+
+def contrast_oracle(a: dict[str, Any]) -> Callable[[T], T]:
+    def compute(x: T) -> T:
+        mean = window_mean(x, a["size"])
+        variance = window_mean(x * x, a["size"]) - mean**2
+        scale = (a["delta"] + a["alpha"] * variance) ** a["beta"]
+        return a["pm"] + a["ps"] * (x - a["p0"] * mean) / scale
+
+    return compute
+
+
+MPS_CONTRAST = {"alpha": 1.0, "beta": 0.5, "delta": 1 / 1024, "p0": 1.0, "pm": 0.0, "ps": 1.0}
+for name, shape, attrs in (
+    ("3", (2, 7, 6, 3), {"size": 3}),
+    ("even", (2, 5, 6, 5), {"size": 4, "delta": 0.5}),
+    ("wide", (1, 5, 4, 2), {"size": 9, "delta": 0.1}),
+    ("all", (2, 6, 5, 3), {"size": 5, "alpha": 0.7, "beta": 0.8, "delta": 0.3, "p0": 0.6,
+                           "pm": 0.2, "ps": 1.5}),
+):  # fmt: skip
+    attrs = {**MPS_CONTRAST, **attrs}
+    case(f"local_contrast_norm-{name}", "local_contrast_norm", [("x", shape)],
+         contrast_oracle(attrs), attrs=attrs)  # fmt: skip
+
 case("flatten", "flatten", [("x", (3, 4, 2, 5))], lambda x: x.reshape(3, -1))
 case("flatten-1d", "flatten", [("x", (4,))], lambda x: x.reshape(4, 1))
 for shape in ((5, 10), (2, 3, 4, 7), (3, 1), (2, 200)):
@@ -356,66 +453,87 @@ case("add", "add", [("x", (2, 3, 4, 5)), ("x", (2, 3, 4, 5))], lambda a, b: a + 
 case("add-rows", "add", [("x", (40, 9)), ("x", (40, 9))], lambda a, b: a + b)
 
 
+def reduced(losses: T, w: T, by_class: T | float, reduction: str) -> T:
+    """Losses with their class weights in them; w: image times unit weights."""
+    total = losses * w
+    if reduction == "none":
+        return total
+    return total.sum() if reduction == "sum" else total.sum() / (w * by_class).sum()
+
+
+def unit_weights(losses: T, image: T | None, unit: T | None) -> T:
+    """Of the losses' shape; `unit` has it or lacks the last axis."""
+    w = torch.ones_like(losses)
+    if image is not None:
+        w = w * image.reshape(-1, *[1] * (losses.ndim - 1))
+    if unit is not None:
+        w = w * (unit.reshape(losses.shape) if unit.numel() == losses.numel() else unit[..., None])
+    return w
+
+
 def ce_oracle(attrs: dict[str, Any], classes: int) -> Callable[..., T]:
     smoothing = attrs.get("label_smoothing", 0.0)
     ignore = attrs.get("ignore_index", -100)
-    reduction = attrs.get("reduction", "mean")
 
-    def compute(x: T, target: T, image: T | None = None) -> T:
+    def compute(x: T, target: T, image: T | None = None, unit: T | None = None) -> T:
         weight = torch.tensor(attrs["weight"], dtype=x.dtype) if attrs.get("weight") else None
         n = x.shape[0]
         z = x.reshape(n, -1, classes).transpose(1, 2)
-        per_image = torch.ones(n, dtype=x.dtype) if image is None else image
+        by_class: T | float = 1.0
         if target.is_floating_point():
             t = target.reshape(n, -1, classes).transpose(1, 2)
-            losses = F.cross_entropy(
-                z, t, weight=weight, label_smoothing=smoothing, reduction="none"
-            )
-            w = per_image[:, None].expand_as(losses)
         else:
             t = target.reshape(n, -1)
-            losses = F.cross_entropy(
-                z,
-                t,
-                weight=weight,
-                label_smoothing=smoothing,
-                ignore_index=ignore,
-                reduction="none",
-            )
-            valid = t != ignore
-            w = per_image[:, None] * valid
+            by_class = (t != ignore).to(x.dtype)
             if weight is not None:
-                w = w * weight[t.clamp(min=0)]
-        # cross_entropy has put the class weight into each loss; the image's is ours.
-        total = (losses * per_image[:, None]).sum()
-        return total if reduction == "sum" else total / w.sum()
+                by_class = by_class * weight[t.clamp(min=0)]
+        # cross_entropy puts the class weight into each loss; the others are ours.
+        losses = F.cross_entropy(z, t, weight=weight, label_smoothing=smoothing, ignore_index=ignore,
+                                 reduction="none")  # fmt: skip
+        y = reduced(losses, unit_weights(losses, image, unit), by_class,
+                    attrs.get("reduction", "mean"))  # fmt: skip
+        return y.reshape(squeezed(x.shape)) if attrs.get("reduction") == "none" else y
 
     return compute
 
 
+def squeezed(shape: Any) -> tuple[int, ...]:
+    """Positions of images (N, ..., C), axes of one left out."""
+    return (shape[0], *[s for s in shape[1:-1] if s != 1])
+
+
+# Name, shape, soft labels, weights of images ("w"), of positions ("u").
 for name, shape, soft, weighted, attrs in (
-    ("rows", (8, 10), False, False, {}),
-    ("one-class-row", (3, 2), False, True, {}),
-    ("images", (2, 3, 4, 6), False, False, {}),
-    ("singleton", (4, 1, 1, 5), False, True, {}),
-    ("sum", (6, 10), False, True, {"reduction": "sum"}),
-    ("smooth", (8, 10), False, False, {"label_smoothing": 0.1}),
-    ("class-weights", (8, 4), False, True, {"weight": [0.5, 1.0, 2.0, 0.25]}),
-    ("smooth-weights", (8, 4), False, True, {"label_smoothing": 0.2, "weight": [0.5, 1.0, 2.0,
+    ("rows", (8, 10), False, "", {}),
+    ("one-class-row", (3, 2), False, "w", {}),
+    ("images", (2, 3, 4, 6), False, "", {}),
+    ("singleton", (4, 1, 1, 5), False, "w", {}),
+    ("sum", (6, 10), False, "w", {"reduction": "sum"}),
+    ("smooth", (8, 10), False, "", {"label_smoothing": 0.1}),
+    ("class-weights", (8, 4), False, "w", {"weight": [0.5, 1.0, 2.0, 0.25]}),
+    ("smooth-weights", (8, 4), False, "w", {"label_smoothing": 0.2, "weight": [0.5, 1.0, 2.0,
     0.2]}),
-    ("ignore", (8, 10), False, True, {"ignore_index": 3}),
-    ("ignore-all-options", (2, 6, 4), False, True,
+    ("ignore", (8, 10), False, "w", {"ignore_index": 3}),
+    ("ignore-all-options", (2, 6, 4), False, "w",
      {"ignore_index": 1, "weight": [1.0, 2.0, 3.0, 0.5], "label_smoothing": 0.1}),
-    ("soft", (8, 10), True, True, {}),
-    ("soft-smooth-weights", (8, 4), True, True,
+    ("soft", (8, 10), True, "w", {}),
+    ("soft-smooth-weights", (8, 4), True, "w",
      {"label_smoothing": 0.1, "weight": [0.5, 1.0, 2.0, 0.2]}),
-    ("soft-sum", (2, 5, 4), True, False, {"reduction": "sum"}),
+    ("soft-sum", (2, 5, 4), True, "", {"reduction": "sum"}),
+    ("positions", (3, 4, 5, 6), False, "u", {}),
+    ("positions-images", (3, 7, 4), False, "wu",
+     {"ignore_index": 1, "weight": [1.0, 2.0, 3.0, 0.5]}),
+    ("soft-positions", (3, 4, 5, 6), True, "wu", {"reduction": "sum"}),
+    ("none", (3, 4, 5, 6), False, "wu", {"reduction": "none", "label_smoothing": 0.1}),
+    ("none-ignore", (7, 4), False, "w", {"reduction": "none", "ignore_index": 2}),
+    ("none-soft", (5, 1, 6), True, "", {"reduction": "none"}),
 ):  # fmt: skip
     classes = shape[-1]
-    positions = (shape[0], *[s for s in shape[1:-1] if s != 1])
+    positions = squeezed(shape)
     ops: list[Any] = [("x", shape), ("t", shape) if soft else ("i", positions)]
-    if weighted:
-        ops.append(("w", (shape[0],)))
+    ops += [("w", (shape[0],) if kind == "w" else positions) for kind in weighted]
+    if weighted == "u":
+        ops.insert(2, None)
     case(
         f"softmax_cross_entropy-{name}",
         "softmax_cross_entropy",
@@ -426,27 +544,170 @@ for name, shape, soft, weighted, attrs in (
     )
 
 
-def mse_oracle(reduction: str) -> Callable[..., T]:
-    def compute(x: T, target: T, image: T | None = None) -> T:
-        n = x.shape[0]
-        w = torch.ones(n, dtype=x.dtype) if image is None else image
-        losses = ((x - target) ** 2).reshape(n, -1) * w[:, None]
-        if reduction == "sum":
-            return losses.sum()
-        return losses.sum() / (w.sum() * losses.shape[1])
+def element_formula(kind: str, a: float) -> Callable[[T, T], T]:
+    return {
+        "mae": lambda y, t: (y - t).abs(),
+        "mse": lambda y, t: (y - t) ** 2,
+        "sigmoid_cross_entropy": lambda y, t: F.binary_cross_entropy_with_logits(
+            y, t, reduction="none"
+        ),
+        "categorical_cross_entropy": lambda y, t: -t * torch.log(y),
+        "hinge": lambda y, t: (1 - (2 * t - 1) * y).clamp(min=0),
+        "huber": lambda y, t: F.huber_loss(y, t, reduction="none", delta=a),
+        "log": lambda y, t: -t * torch.log(y + a) - (1 - t) * torch.log(1 - y + a),
+        "kl_divergence": lambda y, t: F.kl_div(y, t, reduction="none"),
+    }[kind]
+
+
+def element_oracle(attrs: dict[str, Any], classes: int) -> Callable[..., T]:
+    formula = element_formula(attrs["kind"], attrs.get("a", 0.0))
+    smoothing = attrs.get("label_smoothing", 0.0)
+
+    def compute(x: T, target: T, image: T | None = None, unit: T | None = None) -> T:
+        by_class = torch.ones_like(x)
+        if attrs.get("weight"):
+            by_class = by_class * torch.tensor(attrs["weight"], dtype=x.dtype)
+        if not target.is_floating_point():
+            indices = target.reshape(x.shape[:-1])
+            by_class = by_class * (indices != attrs.get("ignore_index", -100))[..., None]
+            target = F.one_hot(indices, classes).to(x.dtype)
+        target = target * (1 - smoothing) + 0.5 * smoothing
+        losses = formula(x, target) * by_class
+        return reduced(losses, unit_weights(losses, image, unit), by_class,
+                       attrs.get("reduction", "mean"))  # fmt: skip
+
+    return compute
+
+
+# Kind, shape, kind of the prediction and of the target ("i": indices), weights, attributes.
+ELEMENT_LOSSES: list[tuple[str, str, tuple[int, ...], str, str, str, dict[str, Any]]] = [
+    ("mae", "rows", (6, 3), "x", "t", "", {}),
+    ("mae", "images", (2, 4, 5, 3), "x", "t", "w", {"reduction": "sum"}),
+    ("mse", "rows", (6, 3), "x", "t", "", {}),
+    ("mse", "images", (2, 4, 5, 3), "x", "t", "w", {}),
+    ("mse", "sum", (5, 7), "x", "t", "w", {"reduction": "sum"}),
+    ("mse", "elements", (2, 4, 5, 3), "x", "t", "we", {}),
+    ("mse", "positions", (2, 4, 5, 3), "x", "t", "p", {"weight": [1.0, 0.0, 2.0]}),
+    ("mse", "none", (2, 4, 5, 3), "x", "t", "wp", {"reduction": "none"}),
+    ("mse", "large", (2, 40, 41, 13), "x", "t", "w", {}),
+    ("mse", "numbers", (9,), "x", "t", "w", {}),
+    ("sigmoid_cross_entropy", "rows", (6, 3), "x", "z", "", {}),
+    ("sigmoid_cross_entropy", "smooth", (6, 3), "x", "z", "w", {"label_smoothing": 0.2}),
+    ("sigmoid_cross_entropy", "indices", (2, 4, 5, 3), "x", "i", "w",
+     {"ignore_index": 1, "weight": [1.0, 2.0, 0.5]}),
+    ("sigmoid_cross_entropy", "indices-smooth", (7, 4), "x", "i", "",
+     {"label_smoothing": 0.1, "reduction": "sum"}),
+    ("sigmoid_cross_entropy", "none", (7, 4), "x", "z", "e", {"reduction": "none"}),
+    ("sigmoid_cross_entropy", "large", (3, 30, 31, 9), "x", "z", "p", {}),
+    ("categorical_cross_entropy", "soft", (6, 4), "u", "z", "", {}),
+    ("categorical_cross_entropy", "indices", (6, 1, 1, 4), "u", "i", "w", {"ignore_index": 2}),
+    ("categorical_cross_entropy", "none", (2, 5, 4), "u", "i", "", {"reduction": "none"}),
+    ("hinge", "rows", (6, 5), "x", "b", "", {}),
+    ("hinge", "indices", (2, 3, 5), "x", "i", "p", {"weight": [1.0, 2.0, 0.5, 1.0, 3.0]}),
+    ("huber", "rows", (6, 5), "x", "t", "", {"a": 1.0}),
+    ("huber", "images", (2, 3, 4, 5), "x", "t", "we", {"a": 0.3, "reduction": "sum"}),
+    ("huber", "none", (6, 5), "x", "t", "", {"a": 2.0, "reduction": "none"}),
+    ("log", "rows", (6, 5), "u", "z", "", {"a": 1e-7}),
+    ("log", "indices", (6, 5), "u", "i", "w", {"a": 0.01, "ignore_index": 0}),
+    ("kl_divergence", "rows", (6, 5), "x", "z", "", {}),
+    ("kl_divergence", "sum", (2, 3, 5), "x", "z", "wp", {"reduction": "sum"}),
+]  # fmt: skip
+for kind, name, shape, x_kind, t_kind, weighted, attrs in ELEMENT_LOSSES:
+    shapes = {"w": shape[:1], "e": shape, "p": shape[:-1]}
+    target_shape = squeezed(shape) if t_kind == "i" else shape
+    ops = [(x_kind, shape), (t_kind, target_shape), *[("w", shapes[k]) for k in weighted]]
+    if weighted in ("e", "p"):
+        ops.insert(2, None)
+    case(
+        f"{kind}-{name}",
+        "element_loss",
+        ops,
+        element_oracle({"kind": kind, **attrs}, shape[-1]),
+        attrs={"kind": kind, **attrs},
+        classes=shape[-1],
+        long_sum=name == "large",
+    )
+
+
+def cosine_oracle(reduction: str) -> Callable[..., T]:
+    def compute(x: T, target: T, image: T | None = None, unit: T | None = None) -> T:
+        losses = 1 - (x * target).sum(-1).reshape(squeezed(x.shape))
+        return reduced(losses, unit_weights(losses, image, unit), 1.0, reduction)
 
     return compute
 
 
 for name, shape, weighted, reduction in (
-    ("rows", (6, 3), False, "mean"),
-    ("images", (2, 4, 5, 3), True, "mean"),
-    ("sum", (5, 7), True, "sum"),
+    ("rows", (6, 5), "", "mean"),
+    ("images", (2, 3, 4, 5), "wu", "mean"),
+    ("sum", (4, 1, 1, 5), "w", "sum"),
+    ("none", (3, 4, 5), "wu", "none"),
 ):
     ops = [("x", shape), ("t", shape)]
+    ops += [("w", (shape[0],) if kind == "w" else squeezed(shape)) for kind in weighted]
+    case(
+        f"cosine_distance-{name}",
+        "cosine_distance",
+        ops,
+        cosine_oracle(reduction),
+        attrs={"reduction": reduction},
+    )
+
+
+def yolo_oracle(attrs: dict[str, Any]) -> Callable[..., T]:
+    """Written from the formula of nn.YOLO, anchor by anchor of a whole batch at once."""
+    anchors = torch.tensor(attrs["anchors"], dtype=torch.float64).reshape(-1, 2)
+
+    def iou(a: T, b: T, apart: T | None = None) -> T:
+        """Of boxes of sizes a and b whose centres lie `apart`."""
+        off = torch.zeros_like(a) if apart is None else apart
+        low, high = torch.maximum(-a / 2, off - b / 2), torch.minimum(a / 2, off + b / 2)
+        both = (high - low).clamp(min=0).prod(-1)
+        return both / (a.prod(-1) + b.prod(-1) - both)
+
+    def compute(x: T, target: T, image: T | None = None) -> T:
+        n, h, w, _ = x.shape
+        y, t = x.reshape(n, h, w, len(anchors), -1), target.reshape(n, h, w, len(anchors), -1)
+        fit = iou(anchors.expand(t[..., 2:4].shape), t[..., 2:4])
+        most = fit == fit.max(-1, keepdim=True).values
+        objects = (t[..., 4] > 0.5) & (most | (fit > attrs.get("presence", 0.7)))
+        background = ~objects & (fit < attrs.get("absence", 0.3))
+        centre = torch.sigmoid(y[..., :2])
+        wanted = iou(torch.exp(y[..., 2:4]) * anchors, t[..., 2:4], t[..., :2] - centre).detach()
+        wanted = objects * (wanted if attrs.get("rescore", True) else torch.ones_like(wanted))
+        size = torch.log(t[..., 2:4] / anchors + 1e-5)
+        place = attrs.get("scale_xy", 10.0) * ((centre - t[..., :2]) ** 2).sum(-1)
+        place = place + attrs.get("scale_wh", 10.0) * F.huber_loss(
+            y[..., 2:4], size, reduction="none"
+        ).sum(-1)
+        named = (-t[..., 5:] * torch.log_softmax(y[..., 5:], -1)).sum(-1)
+        place = place + attrs.get("scale_class", 2.0) * named
+        belief = F.binary_cross_entropy_with_logits(y[..., 4], wanted, reduction="none")
+        scale = objects * attrs.get("scale_object", 100.0) + background * attrs.get(
+            "scale_no_object", 5.0
+        )
+        count = objects.sum((1, 2, 3)).clamp(min=1)
+        losses = (place * objects).sum((1, 2, 3)) / count + (belief * scale).sum((1, 2, 3)) / (h * w)
+        return reduced(losses, unit_weights(losses, image, None), 1.0,
+                       attrs.get("reduction", "mean"))  # fmt: skip
+
+    return compute
+
+
+YOLO_ANCHORS = [1.0, 2.0, 1.5, 1.0, 3.0, 3.5]
+for name, shape, weighted, attrs in (
+    ("mean", (3, 4, 5, 24), False, {"anchors": YOLO_ANCHORS}),
+    ("sum", (3, 4, 5, 24), True, {"anchors": YOLO_ANCHORS, "reduction": "sum", "rescore": False}),
+    ("none", (2, 3, 3, 7), True, {"anchors": [1.0, 2.0], "reduction": "none"}),
+    ("scales", (2, 5, 4, 15), True,
+     {"anchors": YOLO_ANCHORS, "scale_xy": 1.0, "scale_wh": 2.0, "scale_no_object": 0.5,
+      "scale_object": 3.0, "scale_class": 1.5, "presence": 0.5, "absence": 0.2}),
+):  # fmt: skip
+    ops = [("x", shape), ("yolo", shape)]
     if weighted:
-        ops.append(("w", (shape[0],)))
-    case(f"mse-{name}", "mse", ops, mse_oracle(reduction), attrs={"reduction": reduction})
+        ops.append(("w", shape[:1]))
+    case(f"yolo_loss-{name}", "yolo_loss", ops, yolo_oracle(attrs), attrs=attrs,
+         differences=not attrs.get("rescore", True))  # fmt: skip
 
 case("subtract", "subtract", [("x", (2, 3, 4, 5)), ("x", (2, 3, 4, 5))], lambda a, b: a - b)
 case("multiply", "multiply", [("x", (7, 33)), ("x", (7, 33))], lambda a, b: a * b)

@@ -6,7 +6,20 @@ from mpsnn.nn.containers import ModuleDict, ModuleList, Sequential
 from mpsnn.nn.conv import Conv2d
 from mpsnn.nn.dropout import Dropout, Dropout2d
 from mpsnn.nn.linear import Linear
-from mpsnn.nn.losses import MSE, Loss, SoftmaxCrossEntropy
+from mpsnn.nn.losses import (
+    MAE,
+    MSE,
+    YOLO,
+    CategoricalCrossEntropy,
+    CosineDistance,
+    Hinge,
+    Huber,
+    KLDivergence,
+    LogLoss,
+    Loss,
+    SigmoidCrossEntropy,
+    SoftmaxCrossEntropy,
+)
 from mpsnn.nn.module import Identity, Module, Parameter
 from mpsnn.nn.neuron import (
     CELU,
@@ -31,7 +44,15 @@ from mpsnn.nn.neuron import (
     Softsign,
     Tanh,
 )
-from mpsnn.nn.norm import BatchNorm1d, BatchNorm2d
+from mpsnn.nn.norm import (
+    BatchNorm1d,
+    BatchNorm2d,
+    GroupNorm,
+    InstanceNorm2d,
+    LayerNorm,
+    LocalContrastNorm,
+    LocalResponseNorm,
+)
 from mpsnn.nn.pool import AvgPool2d, MaxPool2d
 from mpsnn.nn.shape import Flatten
 from mpsnn.ops import add, concat
@@ -40,24 +61,37 @@ __all__ = [
     "CELU",
     "ELU",
     "GELU",
+    "MAE",
     "MSE",
     "SELU",
+    "YOLO",
     "Abs",
     "AvgPool2d",
     "BatchNorm1d",
     "BatchNorm2d",
+    "CategoricalCrossEntropy",
     "Conv2d",
+    "CosineDistance",
     "Dropout",
     "Dropout2d",
     "Exp",
     "Flatten",
+    "GroupNorm",
     "HardSigmoid",
     "HardSwish",
+    "Hinge",
+    "Huber",
     "Identity",
+    "InstanceNorm2d",
+    "KLDivergence",
+    "LayerNorm",
     "LeakyReLU",
     "Linear",
     "LinearNeuron",
+    "LocalContrastNorm",
+    "LocalResponseNorm",
     "Log",
+    "LogLoss",
     "LogSoftmax",
     "Loss",
     "MaxPool2d",
@@ -71,6 +105,7 @@ __all__ = [
     "ReLUN",
     "Sequential",
     "Sigmoid",
+    "SigmoidCrossEntropy",
     "Softmax",
     "SoftmaxCrossEntropy",
     "Softplus",

@@ -15,6 +15,7 @@ from mpsnn import _check
 from mpsnn.ops.run import apply as apply
 from mpsnn.ops.run import eager_loss as eager_loss
 from mpsnn.ops.run import gradient as _gradient
+from mpsnn.ops.run import loss_gradient as loss_gradient
 
 
 def _conv(stride: Any, padding: Any, dilation: Any, groups: int) -> dict[str, Any]:
@@ -187,6 +188,105 @@ def batch_norm_gradient(
     return _gradient("batch_norm", gy, operands, attrs, device, wanted=3)
 
 
+def _groups(groups: int, eps: float) -> dict[str, Any]:
+    return {
+        "groups": _check.integer("group_norm", "groups", groups),
+        "epsilon": _check.number("group_norm", "eps", eps, 0, open_low=True),
+    }
+
+
+def group_norm(
+    x: Any, groups: int, weight: Any = None, bias: Any = None, *, eps: float = 1e-5,
+    device: str | None = None,
+) -> Any:  # fmt: skip
+    """Normalise groups of channels of each image; weight and bias `(C,)`."""
+    return apply("group_norm", [x, weight, bias], _groups(groups, eps), device)[0]
+
+
+def group_norm_gradient(
+    gy: Any, x: Any, groups: int, weight: Any = None, bias: Any = None, *, eps: float = 1e-5,
+    device: str | None = None,
+) -> tuple[Any, ...]:  # fmt: skip
+    """Gradients by x and, if given, weight and bias."""
+    return _gradient("group_norm", gy, [x, weight, bias], _groups(groups, eps), device)
+
+
+def _axes(axes: int, eps: float) -> dict[str, Any]:
+    return {
+        "axes": _check.integer("layer_norm", "axes", axes),
+        "epsilon": _check.number("layer_norm", "eps", eps, 0, open_low=True),
+    }
+
+
+def layer_norm(
+    x: Any, axes: int = 1, weight: Any = None, bias: Any = None, *, eps: float = 1e-5,
+    device: str | None = None,
+) -> Any:  # fmt: skip
+    """Normalise the last `axes` axes together; weight and bias of their shape."""
+    return apply("layer_norm", [x, weight, bias], _axes(axes, eps), device)[0]
+
+
+def layer_norm_gradient(
+    gy: Any, x: Any, axes: int = 1, weight: Any = None, bias: Any = None, *, eps: float = 1e-5,
+    device: str | None = None,
+) -> tuple[Any, ...]:  # fmt: skip
+    """Gradients by x and, if given, weight and bias."""
+    return _gradient("layer_norm", gy, [x, weight, bias], _axes(axes, eps), device)
+
+
+def _response(size: int, alpha: float, beta: float, k: float, across: str) -> dict[str, Any]:
+    me = "local_response_norm"
+    return {
+        "size": _check.integer(me, "size", size, 1, 2**20),
+        "alpha": _check.number(me, "alpha", alpha, 0),
+        "beta": _check.number(me, "beta", beta),
+        "k": _check.number(me, "k", k, 0),
+        "across": _check.one_of(me, "across", across, ("channels", "space")),
+    }
+
+
+def local_response_norm(
+    x: Any, size: int, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0,
+    across: str = "channels", *, device: str | None = None,
+) -> Any:  # fmt: skip
+    """X / (k + alpha * mean of squares in a window over channels or space)^beta."""
+    attrs = _response(size, alpha, beta, k, across)
+    return apply("local_response_norm", [x], attrs, device)[0]
+
+
+def local_response_norm_gradient(
+    gy: Any, x: Any, size: int, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0,
+    across: str = "channels", *, device: str | None = None,
+) -> tuple[Any, ...]:  # fmt: skip
+    """Gradient by x."""
+    attrs = _response(size, alpha, beta, k, across)
+    return _gradient("local_response_norm", gy, [x], attrs, device)
+
+
+def _contrast(size: int, **numbers: float) -> dict[str, Any]:
+    me = "local_contrast_norm"
+    given = {name: _check.number(me, name, value) for name, value in numbers.items()}
+    return {"size": _check.integer(me, "size", size, 1, 2**20), **given}
+
+
+def local_contrast_norm(
+    x: Any, size: int, alpha: float = 1.0, beta: float = 0.5, delta: float = 1 / 1024,
+    p0: float = 1.0, pm: float = 0.0, ps: float = 1.0, *, device: str | None = None,
+) -> Any:  # fmt: skip
+    """Pm + ps (x - p0 mean) / (delta + alpha variance)^beta, of a spatial window."""
+    attrs = _contrast(size, alpha=alpha, beta=beta, delta=delta, p0=p0, pm=pm, ps=ps)
+    return apply("local_contrast_norm", [x], attrs, device)[0]
+
+
+def local_contrast_norm_gradient(
+    gy: Any, x: Any, size: int, alpha: float = 1.0, beta: float = 0.5, delta: float = 1 / 1024,
+    p0: float = 1.0, pm: float = 0.0, ps: float = 1.0, *, device: str | None = None,
+) -> tuple[Any, ...]:  # fmt: skip
+    """Gradient by x."""
+    attrs = _contrast(size, alpha=alpha, beta=beta, delta=delta, p0=p0, pm=pm, ps=ps)
+    return _gradient("local_contrast_norm", gy, [x], attrs, device)
+
+
 def dropout(
     x: Any, p: float = 0.5, *, spatial: bool = False, seed: int = 0, device: str | None = None
 ) -> Any:
@@ -289,11 +389,19 @@ __all__ = [
     "dropout",
     "dropout_gradient",
     "flatten",
+    "group_norm",
+    "group_norm_gradient",
     "image_mean",
     "image_mean_gradient",
+    "layer_norm",
+    "layer_norm_gradient",
     "leaky_relu",
     "linear",
     "linear_gradient",
+    "local_contrast_norm",
+    "local_contrast_norm_gradient",
+    "local_response_norm",
+    "local_response_norm_gradient",
     "log_softmax",
     "log_softmax_gradient",
     "max_pool2d",

@@ -243,6 +243,6 @@ std::unique_ptr<Operation> make_flatten(Builder& builder);
 std::unique_ptr<Operation> make_softmax(Builder& builder);
 std::unique_ptr<Operation> make_concat(Builder& builder);
 std::unique_ptr<Operation> make_add(Builder& builder);
-std::unique_ptr<Operation> make_loss(Builder& builder);  // softmax_cross_entropy and mse
+std::unique_ptr<Operation> make_loss(Builder& builder);  // softmax_cross_entropy and element_loss
 
 }  // namespace mpsnn::backend::mps

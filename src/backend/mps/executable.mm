@@ -121,7 +121,7 @@ void Executable::place_values() {
     if (v != kNone) in_images_[root(v)] = false;
   };
   for (const Node& node : p.nodes) {
-    const bool loss = node.op == Op::softmax_cross_entropy || node.op == Op::mse;
+    const bool loss = node.op == Op::softmax_cross_entropy || node.op == Op::element_loss;
     if (loss && !node.gradient) {
       for (const ValueId v : node.outputs) in_buffer(v);
       for (const ValueId v : node.states) in_buffer(v);

@@ -51,7 +51,21 @@ std::string lacking(const Node& node) {
     case Op::total_loss:
     case Op::prelu:
     case Op::log_softmax:
+    case Op::group_norm:
+    case Op::layer_norm:
+    case Op::local_response_norm:
+    case Op::local_contrast_norm:
+    case Op::cosine_distance:
+    case Op::yolo_loss:
       return name_of(node.op);
+    case Op::element_loss:
+      if (node.attrs.text("kind") != "mse") return "loss " + node.attrs.text("kind");
+      if (node.attrs.has("weight")) return "class weights of an element_loss";
+      [[fallthrough]];
+    case Op::softmax_cross_entropy:
+      if (node.attrs.text("reduction") == "none") return "unreduced losses";
+      if (node.nx > 3) return "weights of elements";
+      return node.gradient && node.gy(1) != kNone ? "gradients of images' losses" : "";
     case Op::dropout:
       return node.attrs.flag("spatial") ? "spatial dropout" : "";
     default:
@@ -84,7 +98,7 @@ class MpsBackend final : public runtime::Backend {
                                 : plan.values[static_cast<std::size_t>(node.inputs[i])].shape);
       if (!why.empty()) return {false, why};
     }
-    const bool loss = node.op == Op::softmax_cross_entropy || node.op == Op::mse;
+    const bool loss = node.op == Op::softmax_cross_entropy || node.op == Op::element_loss;
     const std::string why =
         loss ? "" : too_large(plan.values[static_cast<std::size_t>(node.outputs[0])].shape);
     return {why.empty(), why};
@@ -173,7 +187,7 @@ std::unique_ptr<Operation> make_operation(Builder& b) {
     case Op::add:
       return make_add(b);
     case Op::softmax_cross_entropy:
-    case Op::mse:
+    case Op::element_loss:
       return make_loss(b);
     case Op::subtract:
     case Op::multiply:
@@ -182,6 +196,12 @@ std::unique_ptr<Operation> make_operation(Builder& b) {
     case Op::total_loss:
     case Op::prelu:
     case Op::log_softmax:
+    case Op::group_norm:
+    case Op::layer_norm:
+    case Op::local_response_norm:
+    case Op::local_contrast_norm:
+    case Op::cosine_distance:
+    case Op::yolo_loss:
       break;  // supports() refuses them
   }
   throw UnsupportedError("no such op");

@@ -114,7 +114,8 @@ Gradients autodiff(ir::Plan& plan, const std::vector<Seed>& seeds, const std::ve
       bool is_loss = false;
       for (int i = 0; i < forward_nodes; ++i) {
         const Node& node = plan.nodes[static_cast<std::size_t>(i)];
-        is_loss |= ir::rule(node.op).loss && node.outputs[0] == seed.value;
+        is_loss |= ir::rule(node.op).loss && node.outputs[0] == seed.value &&
+                   plan.values[static_cast<std::size_t>(seed.value)].shape == Shape{1};
       }
       if (!is_loss)
         throw ValueError(
