@@ -2,35 +2,13 @@
 #include "backend/cpu/kernels/kernels.h"
 
 namespace mpsnn::backend::cpu::MPSNN_ISA {
-namespace {
-
-// The sum of term(i) over a row: float over a few hundred values, then double.
-template <class F>
-double row_sum(int64_t n, F term) {
-  constexpr int64_t kWidth = 16, kFlush = 256;
-  double sum = 0;
-  for (int64_t first = 0; first < n; first += kFlush) {
-    const int64_t last = first + kFlush < n ? first + kFlush : n;
-    float part[kWidth] = {};
-    int64_t i = first;
-    for (; i + kWidth <= last; i += kWidth)
-#pragma GCC ivdep
-      for (int64_t k = 0; k < kWidth; ++k) part[k] += term(i + k);
-    for (int64_t k = 0; i < last; ++i, ++k) part[k] += term(i);
-    for (const float p : part) sum += static_cast<double>(p);
-  }
-  return sum;
-}
-
-}  // namespace
-
 void layer_norm(const float* x, const float* w, const float* b, int64_t rows, int64_t c,
                 float epsilon, float* y, float* mean, float* inverse) {
   const auto n = static_cast<double>(c);
   for (int64_t r = 0; r < rows; ++r) {
     const float* in = x + r * c;
-    const auto m = static_cast<float>(row_sum(c, [in](int64_t k) { return in[k]; }) / n);
-    const double squares = row_sum(c, [in, m](int64_t k) { return (in[k] - m) * (in[k] - m); });
+    const auto m = static_cast<float>(sum_of(c, [in](int64_t k) { return in[k]; }) / n);
+    const double squares = sum_of(c, [in, m](int64_t k) { return (in[k] - m) * (in[k] - m); });
     const auto v = static_cast<float>(squares / n);
     const float i = 1.0f / __builtin_sqrtf(v + epsilon);
     float* out = y + r * c;
@@ -56,11 +34,11 @@ void layer_norm_gradient(const float* gy, const float* x, const float* w, const 
     const float m = mean[r], i = inverse[r];
     double sum, dot;
     if (w != nullptr) {
-      sum = row_sum(c, [=](int64_t k) { return g[k] * w[k]; });
-      dot = row_sum(c, [=](int64_t k) { return g[k] * w[k] * ((in[k] - m) * i); });
+      sum = sum_of(c, [=](int64_t k) { return g[k] * w[k]; });
+      dot = sum_of(c, [=](int64_t k) { return g[k] * w[k] * ((in[k] - m) * i); });
     } else {
-      sum = row_sum(c, [=](int64_t k) { return g[k]; });
-      dot = row_sum(c, [=](int64_t k) { return g[k] * ((in[k] - m) * i); });
+      sum = sum_of(c, [=](int64_t k) { return g[k]; });
+      dot = sum_of(c, [=](int64_t k) { return g[k] * ((in[k] - m) * i); });
     }
     const auto s = static_cast<float>(sum / n), d = static_cast<float>(dot / n);
     float* out = gx + r * c;

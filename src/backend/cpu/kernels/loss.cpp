@@ -58,23 +58,6 @@ inline float slope(float a, float y, float t) {
   }
 }
 
-// Sums are kept in float over a few hundred elements, then added to a double.
-double sum_of(const float* l, int64_t n) {
-  constexpr int64_t kWidth = 16, kFlush = 256;
-  double sum = 0;
-  for (int64_t first = 0; first < n; first += kFlush) {
-    const int64_t last = first + kFlush < n ? first + kFlush : n;
-    float part[kWidth] = {};
-    int64_t i = first;
-    for (; i + kWidth <= last; i += kWidth)
-#pragma GCC ivdep
-      for (int64_t k = 0; k < kWidth; ++k) part[k] += l[i + k];
-    for (int64_t k = 0; i < last; ++i, ++k) part[k] += l[i];
-    for (const float p : part) sum += static_cast<double>(p);
-  }
-  return sum;
-}
-
 template <int kKind>
 double forward(const LossParams& p, const float* x, const float* t, const float* w, float* l,
                int64_t n) {
@@ -88,7 +71,7 @@ double forward(const LossParams& p, const float* x, const float* t, const float*
       l[i] = w[i] == 0.0f ? 0.0f : one;
     }
   }
-  return sum_of(l, n);
+  return sum_of(n, [l](int64_t i) { return l[i]; });
 }
 
 template <int kKind>
@@ -96,8 +79,7 @@ void backward(const LossParams& p, const float* x, const float* t, const float* 
               float* gx, int64_t n) {
   if (w == nullptr) {
 #pragma GCC ivdep
-    for (int64_t i = 0; i < n; ++i)
-      gx[i] = factor * slope<kKind>(p.a, x[i], p.keep * t[i] + p.add);
+    for (int64_t i = 0; i < n; ++i) gx[i] = factor * slope<kKind>(p.a, x[i], p.keep * t[i] + p.add);
   } else {
 #pragma GCC ivdep
     for (int64_t i = 0; i < n; ++i) {

@@ -119,8 +119,8 @@ struct KernelTable {
   void (*element_loss_gradient)(const LossParams& p, const float* x, const float* t, const float* w,
                                 float factor, float* gx, int64_t n);
 
-  // Rows of c values, each normalised by itself; w and b may be absent. `weights`: gw and gb += sums
-  // over rows.
+  // Rows of c values, each normalised by itself; w and b may be absent. `weights`: gw and gb +=
+  // sums over rows.
   void (*layer_norm)(const float* x, const float* w, const float* b, int64_t rows, int64_t c,
                      float epsilon, float* y, float* mean, float* inverse);
   void (*layer_norm_gradient)(const float* gy, const float* x, const float* w, const float* mean,

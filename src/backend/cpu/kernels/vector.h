@@ -72,10 +72,16 @@ static inline float fast_log(float x) {
   return x > 0.0f ? above : (x == 0.0f ? -inf : __builtin_nanf(""));
 }
 
-// log(1 + z) for z in 0..1: the rounding of 1 + z is put back.
+// log(1 + z) for z in 0..1: 2 artanh(z / (2 + z)), whose argument is at most 1/3.
 static inline float fast_log1p(float z) {
-  const float u = 1.0f + z;
-  return fast_log(u) + (z - (u - 1.0f)) / u;
+  const float s = z / (2.0f + z), q = s * s;
+  float p = 1.0f / 13;
+  p = p * q + 1.0f / 11;
+  p = p * q + 1.0f / 9;
+  p = p * q + 1.0f / 7;
+  p = p * q + 1.0f / 5;
+  p = p * q + 1.0f / 3;
+  return 2.0f * (s + s * q * p);
 }
 
 // Odd polynomial near 0, where 1 - 2 / (e^2x + 1) cancels.
@@ -87,5 +93,23 @@ static inline float fast_tanh(float x) {
 }
 
 static inline float fast_sigmoid(float x) { return 1.0f / (1.0f + fast_exp(-x)); }
+
+// The sum of term(i) for i in 0..n: in float by lanes over a few hundred terms, then in double.
+template <class F>
+static inline double sum_of(int64_t n, F term) {
+  constexpr int64_t kWidth = 16, kFlush = 256;
+  double sum = 0;
+  for (int64_t first = 0; first < n; first += kFlush) {
+    const int64_t last = first + kFlush < n ? first + kFlush : n;
+    float part[kWidth] = {};
+    int64_t i = first;
+    for (; i + kWidth <= last; i += kWidth)
+#pragma GCC ivdep
+      for (int64_t k = 0; k < kWidth; ++k) part[k] += term(i + k);
+    for (int64_t k = 0; i < last; ++i, ++k) part[k] += term(i);
+    for (const float p : part) sum += static_cast<double>(p);
+  }
+  return sum;
+}
 
 }  // namespace mpsnn::backend::cpu::MPSNN_ISA
