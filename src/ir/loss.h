@@ -1,4 +1,5 @@
-// The losses of losses.def: l(y, t) and its derivative by y. At kinks they follow PyTorch; 0 log 0 is 0.
+// The losses of losses.def: l(y, t) and its derivative by y. At kinks they follow PyTorch; 0 log 0
+// is 0.
 #pragma once
 
 #include <cmath>

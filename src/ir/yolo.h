@@ -1,27 +1,28 @@
-// The loss of one image in YOLO's second version, as MPSCNNYOLOLoss is used by Turi Create. Channels
-// are x, y, w, h, confidence and classes of each anchor; a target's x and y are offsets in its cell,
-// its w and h counts of cells.
+// The loss of one image in YOLO's second version, as MPSCNNYOLOLoss is used by Turi Create.
+// Channels are x, y, w, h, confidence and classes of each anchor; a target's x and y are offsets in
+// its cell, its w and h counts of cells.
 //
 //   An anchor is an object if its target's confidence is 1, and its box and the target's, both
-//   centred, overlap most among the cell's anchors or by more than `presence`; it is background if it
-//   is none and they overlap by less than `absence`. Overlap is intersection over union.
-//   box, class:  of objects, divided by their number
-//   confidence:  of objects and background, divided by the number of cells; an object's target is
+//   centred, overlap most among the cell's anchors or by more than `presence`; it is background if
+//   it is none and they overlap by less than `absence`. Overlap is intersection over union. box,
+//   class:  of objects, divided by their number confidence:  of objects and background, divided by
+//   the number of cells; an object's target is
 //                the overlap of the predicted box with the wanted one if `rescore`, else 1, and is
 //                taken as a constant
 #pragma once
 
 #include <algorithm>
 #include <cmath>
-#include <vector>
 
 #include "mpsnn/attrs.h"
 
 namespace mpsnn::ir {
 
 struct YoloSpec {
-  explicit YoloSpec(const Attrs& attrs)
-      : anchors(attrs.numbers("anchors")),
+  // `anchors`: a copy of the attribute, as long as the node; `count` pairs.
+  YoloSpec(const Attrs& attrs, const double* anchors, int64_t count)
+      : anchors(anchors),
+        count(count),
         rescore(attrs.flag("rescore")),
         xy(attrs.number("scale_xy")),
         wh(attrs.number("scale_wh")),
@@ -30,7 +31,8 @@ struct YoloSpec {
         classes(attrs.number("scale_class")),
         presence(attrs.number("presence")),
         absence(attrs.number("absence")) {}
-  std::vector<double> anchors;  // w, h of each, in cells
+  const double* anchors;  // w, h of each, in cells
+  int64_t count;
   bool rescore;
   double xy, wh, no_object, object, classes, presence, absence;
 };
@@ -51,21 +53,19 @@ inline double overlap(double w, double h, double w2, double h2, double dx, doubl
 
 }  // namespace yolo
 
-// The image's loss, from `cells` cells of `channels` values each; and gx = factor times its gradient,
-// unless it is null.
+// The image's loss, from `cells` cells of `channels` values each; and gx = factor times its
+// gradient, unless it is null.
 template <class T>
 double yolo_loss(const YoloSpec& s, const T* x, const T* t, int64_t cells, int64_t channels,
                  double factor, T* gx) {
-  const auto count = static_cast<int64_t>(s.anchors.size() / 2);
-  const int64_t width = channels / count;
+  const int64_t count = s.count, width = channels / count;
   double place = 0, belief = 0, objects = 0;
   const auto in_cell = [&](int64_t cell, auto visit) {
     double best = 0;
     const auto fit = [&](int64_t a) {
       const T* want = t + cell * channels + a * width;
-      return yolo::overlap(s.anchors[static_cast<std::size_t>(2 * a)],
-                           s.anchors[static_cast<std::size_t>(2 * a + 1)],
-                           static_cast<double>(want[2]), static_cast<double>(want[3]), 0, 0);
+      return yolo::overlap(s.anchors[2 * a], s.anchors[2 * a + 1], static_cast<double>(want[2]),
+                           static_cast<double>(want[3]), 0, 0);
     };
     for (int64_t a = 0; a < count; ++a) best = std::max(best, fit(a));
     for (int64_t a = 0; a < count; ++a) {
@@ -77,7 +77,8 @@ double yolo_loss(const YoloSpec& s, const T* x, const T* t, int64_t cells, int64
   };
   for (int64_t cell = 0; cell < cells; ++cell)
     in_cell(cell, [&](int64_t, bool object, bool) { objects += object; });
-  const double per_object = objects > 0 ? 1 / objects : 0, per_cell = 1 / static_cast<double>(cells);
+  const double per_object = objects > 0 ? 1 / objects : 0,
+               per_cell = 1 / static_cast<double>(cells);
 
   for (int64_t cell = 0; cell < cells; ++cell)
     in_cell(cell, [&](int64_t a, bool object, bool background) {
@@ -91,8 +92,7 @@ double yolo_loss(const YoloSpec& s, const T* x, const T* t, int64_t cells, int64
       if (!object && !background) return;
       double confidence = 0;
       if (object) {
-        const double aw = s.anchors[static_cast<std::size_t>(2 * a)],
-                     ah = s.anchors[static_cast<std::size_t>(2 * a + 1)];
+        const double aw = s.anchors[2 * a], ah = s.anchors[2 * a + 1];
         const double dx = yolo::sigmoid(raw(0)) - wanted(0), dy = yolo::sigmoid(raw(1)) - wanted(1);
         confidence = s.rescore ? yolo::overlap(std::exp(raw(2)) * aw, std::exp(raw(3)) * ah,
                                                wanted(2), wanted(3), dx, dy)

@@ -331,6 +331,7 @@ for shape in ((4, 5, 6, 3), (2, 7, 5, 32), (16, 9), (2, 11, 6)):
             positive=(4,),
         )
 
+
 def affine(y: T, w: T | None, b: T | None) -> T:
     return y * (1 if w is None else w) + (0 if b is None else b)
 
@@ -687,7 +688,9 @@ def yolo_oracle(attrs: dict[str, Any]) -> Callable[..., T]:
             "scale_no_object", 5.0
         )
         count = objects.sum((1, 2, 3)).clamp(min=1)
-        losses = (place * objects).sum((1, 2, 3)) / count + (belief * scale).sum((1, 2, 3)) / (h * w)
+        losses = (place * objects).sum((1, 2, 3)) / count + (belief * scale).sum((1, 2, 3)) / (
+            h * w
+        )
         return reduced(losses, unit_weights(losses, image, None), 1.0,
                        attrs.get("reduction", "mean"))  # fmt: skip
 

@@ -137,9 +137,7 @@ class Objective:
         tracer.layer = None
         return total, losses
 
-    def arrays(
-        self, targets: Any, weights: Any
-    ) -> tuple[list[Any], tuple[Form, ...], list[Any]]:
+    def arrays(self, targets: Any, weights: Any) -> tuple[list[Any], tuple[Form, ...], list[Any]]:
         """Targets in the order of their inputs, the labels' forms, and the inputs of weights."""
         found: list[Any] = []
         forms: list[Form] = []

@@ -48,9 +48,7 @@ struct LossNode {
   }
 
   float image_weight(int64_t n) const { return image ? image.get<float>()[n] : 1.0f; }
-  float unit_weight(int64_t u) const {
-    return unit ? unit.get<float>()[u / units_a_weight] : 1.0f;
-  }
+  float unit_weight(int64_t u) const { return unit ? unit.get<float>()[u / units_a_weight] : 1.0f; }
 
   // f(first, last, sum of w l, sum of w) over units of one image, without the image's weight; in an
   // unreduced loss it also writes each w l.
@@ -126,9 +124,7 @@ struct Labels {
     if (node.attrs.has("weight"))
       for (const double w : node.attrs.numbers("weight")) weights.push_back(static_cast<float>(w));
   }
-  const float* row(int64_t at) const {
-    return soft ? target.get<float>() + at * classes : nullptr;
-  }
+  const float* row(int64_t at) const { return soft ? target.get<float>() + at * classes : nullptr; }
   int64_t label(int64_t at) const { return soft ? -1 : target.get<int32_t>()[at]; }
   bool ignored(int64_t at) const { return !soft && label(at) == ignore; }
   float class_weight(int64_t k) const {
@@ -154,8 +150,7 @@ struct Elements {
   Elements(Builder& b, const Node& node)
       : labels(b, node),
         indices(!labels.soft),
-        weighted(indices || !labels.weights.empty() ||
-                 (node.nx > 3 && node.x(3) != kNone)) {
+        weighted(indices || !labels.weights.empty() || (node.nx > 3 && node.x(3) != kNone)) {
     const ir::LossSpec spec = ir::loss_of(node.attrs);
     params = {static_cast<int>(spec.kind), static_cast<float>(spec.a), 1.0f - labels.smoothing,
               0.5f * labels.smoothing};
@@ -339,10 +334,13 @@ KernelPtr make_yolo_loss(Builder& b, const Node& node) {
   const Shape& shape = b.shape(node.x(0));
   const LossNode l(b, node, 1);
   const auto target = b.in(node.x(1));
-  const ir::YoloSpec spec(node.attrs);
+  const auto anchors = node.attrs.numbers("anchors");
   const int64_t c = shape[3], cells = positions_an_image(shape), size = cells * c;
   const bool gradient = node.gradient;
-  return kernel([=](const runtime::StepContext&) {
+  const Attrs& attrs = node.attrs;
+  return kernel([=, spec = ir::YoloSpec(attrs, nullptr, attrs.integer("count"))](
+                    const runtime::StepContext&) mutable {
+    spec.anchors = anchors.data();
     const auto one = [&](int64_t n, float factor, float* gx) {
       return ir::yolo_loss<float>(spec, l.x.get<float>() + n * size, target.get<float>() + n * size,
                                   cells, c, static_cast<double>(factor), gx);
@@ -376,8 +374,7 @@ KernelPtr make_given_loss(Builder& b, const Node& node) {
         weight = 1;
         if (l.none) l.loss.get<float>()[n] = l.x.get<float>()[n];
       });
-    for (int64_t n = 0; n < l.images; ++n)
-      l.gx.get<float>()[n] = l.factor(n) + l.own_factor(n, n);
+    for (int64_t n = 0; n < l.images; ++n) l.gx.get<float>()[n] = l.factor(n) + l.own_factor(n, n);
   });
 }
 

@@ -1,5 +1,5 @@
-// Normalisation by groups, rows and windows. Windows reach size / 2 to the front and (size - 1) / 2 to
-// the back; beyond the image there are zeros, and the divisor stays.
+// Normalisation by groups, rows and windows. Windows reach size / 2 to the front and (size - 1) / 2
+// to the back; beyond the image there are zeros, and the divisor stays.
 #include <cmath>
 
 #include "backend/reference/reference.h"
@@ -38,12 +38,11 @@ void normalize_gradient(Call& c, int64_t set, int64_t n, At at, Channel channel)
     dot += inner(i) * (x[at(i)] - mean) * inverse;
   }
   for (int64_t i = 0; i < n; ++i)
-    c.gx(0)[at(i)] =
-        inverse * (inner(i) - sum / size - (x[at(i)] - mean) * inverse * dot / size);
+    c.gx(0)[at(i)] = inverse * (inner(i) - sum / size - (x[at(i)] - mean) * inverse * dot / size);
 }
 
-// Gradients by weight and bias: of each value of `channels`, over `count` values at at(channel, i) of
-// the set set(channel, i).
+// Gradients by weight and bias: of each value of `channels`, over `count` values at at(channel, i)
+// of the set set(channel, i).
 template <class At, class Set>
 void weight_gradients(Call& c, int64_t channels, int64_t count, At at, Set set) {
   double *gw = c.node().nx > 1 ? c.gx(1) : nullptr, *gb = c.node().nx > 2 ? c.gx(2) : nullptr;
@@ -51,8 +50,7 @@ void weight_gradients(Call& c, int64_t channels, int64_t count, At at, Set set) 
     for (int64_t i = 0; i < count; ++i) {
       const int64_t where = at(k, i), s = set(k, i);
       if (gb != nullptr) gb[k] += c.gy(0)[where];
-      if (gw != nullptr)
-        gw[k] += c.gy(0)[where] * (c.x(0)[where] - c.state(0)[s]) * c.state(1)[s];
+      if (gw != nullptr) gw[k] += c.gy(0)[where] * (c.x(0)[where] - c.state(0)[s]) * c.state(1)[s];
     }
   });
 }
@@ -108,7 +106,7 @@ struct Neighbours {
   }
   Window window;
   bool space;
-  Shape shape;
+  const Shape& shape;
   int64_t channels;
   double divisor;
 };
@@ -154,8 +152,7 @@ int64_t row_size(Call& c) {
 void layer_norm(Call& c) {
   const int64_t n = row_size(c), rows = count(c.x_shape(0)) / n;
   each(rows, 4 * n, [&](int64_t r) {
-    normalize(
-        c, r, n, [&](int64_t i) { return r * n + i; }, [](int64_t i) { return i; });
+    normalize(c, r, n, [&](int64_t i) { return r * n + i; }, [](int64_t i) { return i; });
   });
 }
 
@@ -195,10 +192,9 @@ void local_response_norm_gradient(Call& c) {
   };
   each(count(near.shape), 500, [&](int64_t at) {
     double sum = 0;
-    near.visit(at, true,
-               [&](int64_t q) { sum += gy[q] * x[q] * std::pow(scale(q), -beta - 1); });
-    c.gx(0)[at] = gy[at] * std::pow(scale(at), -beta) -
-                  2 * alpha * beta / near.divisor * x[at] * sum;
+    near.visit(at, true, [&](int64_t q) { sum += gy[q] * x[q] * std::pow(scale(q), -beta - 1); });
+    c.gx(0)[at] =
+        gy[at] * std::pow(scale(at), -beta) - 2 * alpha * beta / near.divisor * x[at] * sum;
   });
 }
 

@@ -1,5 +1,5 @@
-// Losses: sum(w l) / sum(w), sum(w l) or every w l; and the first two over each image. An l whose w is
-// 0 does not count, whatever it is.
+// Losses: sum(w l) / sum(w), sum(w l) or every w l; and the first two over each image. An l whose w
+// is 0 does not count, whatever it is.
 #include <algorithm>
 #include <cmath>
 #include <utility>
@@ -129,8 +129,8 @@ struct Targets {
     weighted = c.attrs().has("weight") && c.attrs().read_numbers("weight", weights, classes);
   }
   double wanted(int64_t at) const {
-    const double t = indices ? (target[at / classes] == static_cast<double>(at % classes))
-                             : target[at];
+    const double t =
+        indices ? (target[at / classes] == static_cast<double>(at % classes)) : target[at];
     return t * (1 - smoothing) + 0.5 * smoothing;
   }
   double weight(int64_t at) const {
@@ -144,6 +144,12 @@ struct Targets {
   double* weights;
   bool weighted;
 };
+
+ir::YoloSpec yolo_spec(Call& c) {
+  const int64_t count = c.attrs().integer("count");
+  c.attrs().read_numbers("anchors", c.scratch(0), 2 * count);  // fewer than channels
+  return {c.attrs(), c.scratch(0), count};
+}
 
 int64_t elements(Call& c) { return count(c.x_shape(0)) / c.x_shape(0)[0]; }
 int64_t positions(Call& c) { return elements(c) / c.x_shape(0).back(); }
@@ -219,7 +225,7 @@ void cosine_distance_gradient(Call& c) {
 }
 
 void yolo_loss(Call& c) {
-  const ir::YoloSpec spec(c.attrs());
+  const ir::YoloSpec spec = yolo_spec(c);
   const int64_t channels = c.x_shape(0)[3], cells = positions(c);
   Units(c, 1).forward([&](int64_t n) {
     const int64_t at = n * cells * channels;
@@ -230,7 +236,7 @@ void yolo_loss(Call& c) {
 }
 
 void yolo_loss_gradient(Call& c) {
-  const ir::YoloSpec spec(c.attrs());
+  const ir::YoloSpec spec = yolo_spec(c);
   const int64_t channels = c.x_shape(0)[3], cells = positions(c);
   const Units units(c, 1);
   for (int64_t n = 0; n < units.images; ++n) {

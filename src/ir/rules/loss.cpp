@@ -1,6 +1,6 @@
-// Losses: (prediction, target, [weight per image], [weight per element or position]) -> the loss, which
-// is one number or, unreduced, one of each element or position; and one loss an image. given_loss:
-// the same of losses that other ops have computed; total_loss: a weighted sum.
+// Losses: (prediction, target, [weight per image], [weight per element or position]) -> the loss,
+// which is one number or, unreduced, one of each element or position; and one loss an image.
+// given_loss: the same of losses that other ops have computed; total_loss: a weighted sum.
 #include "ir/loss.h"
 
 #include <cmath>
@@ -10,7 +10,8 @@
 namespace mpsnn::ir {
 namespace {
 
-// Outputs and states; `units` is the shape of what is reduced, `weight` the operand of image weights.
+// Outputs and states; `units` is the shape of what is reduced, `weight` the operand of image
+// weights.
 void finish(Infer& n, const Shape& units, int weight = 2) {
   const std::string reduction = n.attrs().text("reduction", "mean");
   if (reduction != "mean" && reduction != "sum" && reduction != "none")
@@ -146,6 +147,7 @@ void infer_yolo_loss(Infer& n) {
   if (channels % count != 0 || channels / count < 5)
     n.shape_error("prediction needs at least 5 channels for each of " + std::to_string(count) +
                   " anchors, got " + std::to_string(channels));
+  n.attrs().set("count", count);
   n.attrs().set("rescore", n.attrs().flag("rescore", true));
   for (const auto& [name, otherwise] :
        {std::pair{"scale_xy", 10.0}, std::pair{"scale_wh", 10.0}, std::pair{"scale_no_object", 5.0},
