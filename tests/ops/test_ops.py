@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from cases import CASES, Case
+from cases import Case
 from harness import (  # fmt: skip
     TOLERANCE,
     as_tensors,
@@ -19,6 +19,7 @@ from harness import (  # fmt: skip
     run,
     scalar,
 )
+from loss_cases import CASES
 from mpsnn import _core
 
 DEVICES = devices()

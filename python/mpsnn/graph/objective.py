@@ -12,7 +12,6 @@ from mpsnn._trace import Symbol, Tracer, flatten
 from mpsnn.graph.values import LossLabels
 from mpsnn.nn.losses import FunctionLoss, Loss
 
-
 # What a program depends on of a loss's labels: whether they are soft, and the shape of an image's
 # element weights, if it has any.
 Form = tuple[bool, "tuple[int, ...] | None"]

@@ -14,7 +14,7 @@ REDUCTIONS = ("mean", "sum", "none")
 
 
 class Loss:
-    """Base of losses. Called on arrays or values of a graph: `loss(outputs, targets, weights=None)`.
+    """Base of losses. Called on arrays or graph values: `loss(outputs, targets, weights=None)`.
 
     With l the loss of an element (of a position, for losses over channels) and w its weight, image
     times element times class weight and 0 where it is ignored, "mean" is sum(w l) / sum(w), 0 where

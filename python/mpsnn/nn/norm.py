@@ -199,9 +199,9 @@ class LayerNorm(Module):
 class LocalResponseNorm(Module):
     """x / (k + alpha * m)^beta, m the mean of squares in a window (Krizhevsky et al. 2012).
 
-    The window reaches size // 2 to the front and (size - 1) // 2 to the back; beyond the image there
-    are zeros, and the divisor stays. Over channels it is MPSCNNCrossChannelNormalization and
-    PyTorch's layer, over space MPSCNNSpatialNormalization.
+    The window reaches size // 2 to the front and (size - 1) // 2 to the back; beyond the image are
+    zeros, and the divisor stays. Over channels it is MPSCNNCrossChannelNormalization and PyTorch's
+    layer, over space MPSCNNSpatialNormalization.
 
     Args:
         size: of the window, a side if it is over space.
