@@ -46,8 +46,7 @@ LossSpec loss_of(const Attrs& attrs) {
   };
   const std::string& kind = attrs.text("kind");
   for (std::size_t i = 0; i < sizeof(kLosses) / sizeof(kLosses[0]); ++i)
-    if (kind == kLosses[i].name)
-      return {static_cast<Loss>(i), attrs.number("a", kLosses[i].a)};
+    if (kind == kLosses[i].name) return {static_cast<Loss>(i), attrs.number("a", kLosses[i].a)};
   throw ValueError("unknown loss '" + kind + "'");
 }
 

@@ -95,9 +95,9 @@ KernelPtr group_forward(Builder& b, const Node& node) {
             for (int64_t k = i * g.width; k < (i + 1) * g.width; ++k) {
               const double s = w ? r * static_cast<double>(w.get<float>()[k]) : r;
               scale[n * g.c + k] = static_cast<float>(s);
-              shift[n * g.c + k] = static_cast<float>(
-                  (bias ? static_cast<double>(bias.get<float>()[k]) : 0.0) -
-                  s * static_cast<double>(centre[n * g.c + k]));
+              shift[n * g.c + k] =
+                  static_cast<float>((bias ? static_cast<double>(bias.get<float>()[k]) : 0.0) -
+                                     s * static_cast<double>(centre[n * g.c + k]));
             }
           }
         });

@@ -1,6 +1,6 @@
-// local_response_norm and local_contrast_norm. Windows reach size / 2 to the front and (size - 1) / 2
-// to the back, mirrored for gradients; beyond the image there are zeros. Sums over space are made in
-// double, along one axis after the other.
+// local_response_norm and local_contrast_norm. Windows reach size / 2 to the front and (size - 1) /
+// 2 to the back, mirrored for gradients; beyond the image there are zeros. Sums over space are made
+// in double, along one axis after the other.
 #include <algorithm>
 #include <cstring>
 
@@ -135,8 +135,8 @@ KernelPtr make_local_response_norm(Builder& b, const Node& node) {
 }
 
 // With m and V the window's mean and variance, u = delta + alpha V and d = x - p0 m: y = pm + ps d
-// u^-beta. A gradient g gives, with h = ps g u^-beta and q = -alpha beta h d / u, and with sums over
-// the windows that a value is in: h + (sum(-p0 h - 2 q m) + 2 x sum(q)) / size^2.
+// u^-beta. A gradient g gives, with h = ps g u^-beta and q = -alpha beta h d / u, and with sums
+// over the windows that a value is in: h + (sum(-p0 h - 2 q m) + 2 x sum(q)) / size^2.
 KernelPtr make_local_contrast_norm(Builder& b, const Node& node) {
   const Shape& shape = b.shape(node.gradient ? node.gy(0) : node.y(0));
   const Image s(shape);
