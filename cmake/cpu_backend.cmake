@@ -11,9 +11,12 @@ target_link_libraries(mpsnn_core PRIVATE DNNL::dnnl)
 function(mpsnn_kernels isa)
     set(files
         pointwise
+        neuron
         gemm
         pool
         norm
+        local_norm
+        loss
         winograd
         optimizer
         table

@@ -496,10 +496,10 @@ Support supports(const Graph& graph, const std::string& device, bool gradient) {
   } else {
     const ir::Rule& rule = ir::rule(last.op);
     const Value& y = graph.value(last.outputs[0]);
-    options.seeds.push_back(
-        {last.outputs[0],
-         rule.loss ? kNone
-                   : copy.add_input("cotangent", y.shape, y.dtype, {false, 0, -100, false})});
+    options.seeds.push_back({last.outputs[0], rule.loss && y.shape == Shape{1}
+                                                  ? kNone
+                                                  : copy.add_input("cotangent", y.shape, y.dtype,
+                                                                   {false, 0, -100, false})});
     for (int i = 0; i < last.nx; ++i)
       if (((rule.differentiable >> i) & 1) && last.x(i) != kNone)
         options.results.push_back({"x" + std::to_string(i), last.x(i), true});

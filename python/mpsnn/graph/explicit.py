@@ -92,16 +92,25 @@ class Graph:
             raise TypeError(f"[Graph] expected a value of this graph, got {x!r}")
         return x
 
-    def loss(self, y: Symbol, labels: Symbol, loss: Any) -> Symbol:
-        """The scalar loss of y; `loss` is one of `nn` or a function `f(y, labels) -> (N,)`."""
+    def loss(self, y: Symbol, labels: Symbol, loss: Any, weights: Symbol | None = None) -> Symbol:
+        """The scalar loss of y; `loss` is one of `nn` or a function `f(y, labels) -> (N,)`.
+
+        `weights` are an input (`targets`) of weights of elements or positions.
+        """
         if not isinstance(loss, Loss):
             if not callable(loss):
                 raise TypeError(f"[Graph] expected a loss, got {loss!r}")
             loss = FunctionLoss(loss)
+        if loss.attrs["reduction"] == "none":
+            raise ValueError("[Graph] the loss of a graph is one number: reduction must be 'mean' "
+                             "or 'sum'")  # fmt: skip
         self._tracer.layer = type(loss).__name__
         try:
             total, losses = loss.apply(
-                self._own(y), self._own(labels), self._weights.get(labels.id)
+                self._own(y),
+                self._own(labels),
+                self._weights.get(labels.id),
+                None if weights is None else self._own(weights),
             )
         finally:
             self._tracer.layer = None

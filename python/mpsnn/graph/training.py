@@ -14,7 +14,7 @@ from mpsnn import _check, _core
 from mpsnn._core import Program, UnsupportedError
 from mpsnn._device import on_device
 from mpsnn._trace import Tracer
-from mpsnn.graph.objective import Objective
+from mpsnn.graph.objective import Form, Objective
 from mpsnn.graph.step import Step, as_tensor
 from mpsnn.graph.summary import Summary
 from mpsnn.nn.module import FORMAT, Module
@@ -141,9 +141,8 @@ class TrainingGraph:
         self.accumulate: int = settings["accumulate"]
         if ema is not None and optimizer is None:
             raise ValueError(f"[{me}] without an optimizer there is nothing to average (ema)")
-        self._hard = (False,) * len(self._objective.losses)
-        # By whether the targets of each loss are soft labels.
-        self._programs: dict[tuple[bool, ...], Program] = {}
+        self._hard: tuple[Form, ...] = ((False, None),) * len(self._objective.losses)
+        self._programs: dict[tuple[Form, ...], Program] = {}
         self._program, self.device, self._reason = on_device(
             device, lambda where: self._compile(where, self._hard)
         )
@@ -155,11 +154,11 @@ class TrainingGraph:
         self._schedules: list[Any] = optimizer.rates() if optimizer is not None else []
         self._fix_rates()
 
-    def _compile(self, device: str, soft: tuple[bool, ...]) -> Program:
+    def _compile(self, device: str, forms: tuple[Form, ...]) -> Program:
         tracer = Tracer(self.dtype, self.model)
         symbols = [tracer.symbol(name, (self.batch_size, *shape)) for name, shape in self._shapes]
         output = tracer.call(self.model, tuple(symbols), {})
-        total, losses = self._objective.build(tracer, output, soft)
+        total, losses = self._objective.build(tracer, output, forms)
         tracer.names["loss"] = total.id
         results = [("loss", total.id, False)]
         results += [(f"losses{i}", one.id, False) for i, one in enumerate(losses)]
@@ -178,7 +177,7 @@ class TrainingGraph:
             trained = [(n, p) for n, p in self.model.named_parameters() if id(p) not in stopped]
             optimizer = self.optimizer.spec(trained, self._host)
         options = self._options
-        if soft != self._hard:
+        if forms != self._hard:
             options = {**options, "continues": self._programs[self._hard]}
         return Program.compile(
             tracer.graph, device=device, seeds=[(total.id, -1)], results=results,
@@ -228,7 +227,8 @@ class TrainingGraph:
             several.
             targets: class indices, soft labels, or values of the output's shape; in the form of
                 `loss` for several. `LossLabels` carry weights with them.
-            weights: one weight an image, `(N,)`.
+            weights: one weight an image, `(N,)`, or one an element or position of the one loss;
+                `LossLabels` carry those of several.
 
         Raises:
             ShapeError, DTypeError, ValueError: an array does not fit; nothing has run.
@@ -238,14 +238,15 @@ class TrainingGraph:
             raise UnsupportedError("[TrainingGraph] lengths and states come with recurrent layers")
         rates = self._rates if self._rates is not None else self._rates_now()
         plain = self._quick and type(inputs) is np.ndarray and type(targets) is np.ndarray
+        plain = plain and (weights is None or np.ndim(weights) < 2)
         if plain and not (self._has_classes and targets.dtype.kind == "f"):
             core = self._program.encode((inputs, targets, weights), rates)
             return Step(core, self.output_names, False, self._loss_weights)
         arrays = [as_tensor(a) for a in in_order(inputs, self._input_names, "inputs")]
-        labels, soft, weights = self._objective.arrays(targets, weights)
-        if soft not in self._programs:
-            self._programs[soft] = self._compile(self.device, soft)
-        core = self._programs[soft].encode((*arrays, *labels, weights), rates)
+        labels, forms, weighted = self._objective.arrays(targets, weights)
+        if forms not in self._programs:
+            self._programs[forms] = self._compile(self.device, forms)
+        core = self._programs[forms].encode((*arrays, *labels, *weighted), rates)
         return Step(
             core, self.output_names, isinstance(arrays[0], _core.Tensor), self._loss_weights
         )

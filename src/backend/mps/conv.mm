@@ -205,9 +205,9 @@ class Convolution final : public Operation {
         y_(b.node().y(0)),
         dtype_(b.plan().dtype),
         keeper_(b.keeper()) {
-    const auto kind = ir::parse_neuron(b.attrs().text("neuron", "none"));
-    if (kind != ir::Neuron::none) {
-      MPSNNNeuronDescriptor* neuron = describe(kind, b.attrs().number("neuron_a", 0.0));
+    const ir::NeuronSpec epilogue = ir::epilogue_of(b.attrs());
+    if (epilogue.kind != ir::Neuron::none) {
+      MPSNNNeuronDescriptor* neuron = describe(epilogue.kind, epilogue.a);
       if (keeper_ < 0) {
         weights_.descriptor().fusedNeuronDescriptor = neuron;
         fused_ = true;

@@ -1,4 +1,4 @@
-// softmax_cross_entropy and mse on MPSCNNLoss; given_loss and total_loss by our own kernels. One
+// softmax_cross_entropy and element_loss on MPSCNNLoss; given_loss and total_loss by our own kernels. One
 // encode gives both the loss of each image and its gradient, so the forward node keeps the one and
 // the gradient node the other; every factor (image, class, loss scale, 1 / sum of weights) is in
 // the weights image, never in MPS's reduction, of which it is not documented what it does to

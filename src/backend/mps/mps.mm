@@ -41,43 +41,8 @@ std::string too_large(const Shape& shape) {
   return "";
 }
 
-// What make_operation makes; of the other ops the device says that they are not here yet.
-bool has(Op op) {
-  switch (op) {
-    case Op::conv2d:
-    case Op::linear:
-    case Op::neuron:
-    case Op::max_pool2d:
-    case Op::avg_pool2d:
-    case Op::batch_norm:
-    case Op::dropout:
-    case Op::flatten:
-    case Op::softmax:
-    case Op::concat:
-    case Op::add:
-    case Op::subtract:
-    case Op::multiply:
-    case Op::image_mean:
-    case Op::given_loss:
-    case Op::total_loss:
-    case Op::softmax_cross_entropy:
-    case Op::mse:
-      return true;
-    default:
-      return false;
-  }
-}
-
-class MpsBackend final : public runtime::Backend {
- public:
-  explicit MpsBackend(const Device& device) : device_(device), gpu_(device) {}
-
-  const Device& device() const override { return device_; }
-
-  Support supports(const ir::Plan& plan, const Node& node) const override {
-    if (plan.dtype != DType::float32 && plan.dtype != DType::float16)
-      return {false, std::string("Metal Performance Shaders has no ") + name_of(plan.dtype)};
-    if (!has(node.op)) return {false, std::string("mps has no ") + name_of(node.op) + " yet"};
+    if (const std::string what = lacking(node); !what.empty())
+      return {false, "mps has no " + what + " yet"};
     if (node.gradient || node.op == Op::flatten) return {};  // as large as the forward node's
     for (std::size_t i = 0; i < node.inputs.size(); ++i) {
       const bool image = i == 0 || node.op == Op::add || node.op == Op::subtract ||
@@ -186,7 +151,7 @@ std::unique_ptr<Operation> make_operation(Builder& b) {
     case Op::image_mean:
       return make_image_mean(b);
     case Op::softmax_cross_entropy:
-    case Op::mse:
+    case Op::element_loss:
       return make_loss(b);
     case Op::given_loss:
       return make_given_loss(b);

@@ -26,7 +26,7 @@ NeuronRef describe(ir::Neuron kind, double a) {
                                                               c:0];
     case ir::Neuron::tanh:
       return [MPSNNNeuronDescriptor cnnNeuronDescriptorWithType:MPSCNNNeuronTypeTanH a:1 b:1 c:0];
-    case ir::Neuron::none:
+    default:  // none; supports() refuses the others
       break;
   }
   return [MPSNNNeuronDescriptor cnnNeuronDescriptorWithType:MPSCNNNeuronTypeNone a:0 b:0 c:0];
@@ -36,10 +36,10 @@ void label(AnyKernelRef kernel, const std::string& layer) { kernel.label = @(lay
 
 EpilogueGradient::EpilogueGradient(Builder& b, const Geometry& y)
     : gy_(b.node().gy(0)), y_(y), dtype_(b.plan().dtype) {
-  const auto kind = ir::parse_neuron(b.attrs().text("neuron", "none"));
-  present_ = kind != ir::Neuron::none;
-  kind_ = static_cast<int>(kind);
-  a_ = static_cast<float>(b.attrs().number("neuron_a", 0.0));
+  const ir::NeuronSpec neuron = ir::epilogue_of(b.attrs());
+  present_ = neuron.kind != ir::Neuron::none;
+  kind_ = static_cast<int>(neuron.kind);
+  a_ = static_cast<float>(neuron.a);
   if (!present_) return;
   from_y_ = b.dense(b.node().y(0));
   from_gy_ = b.dense(gy_);
@@ -66,7 +66,8 @@ ImagesRef EpilogueGradient::gradients(Encoding& e) const {
 namespace {
 
 MPSNNNeuronDescriptor* descriptor_of(Builder& b) {
-  return describe(ir::parse_neuron(b.attrs().text("kind")), b.attrs().number("a"));
+  const ir::NeuronSpec neuron = ir::neuron_of(b.attrs());
+  return describe(neuron.kind, neuron.a);
 }
 
 }  // namespace

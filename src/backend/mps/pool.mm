@@ -21,8 +21,9 @@ struct Window {
     kh = k[0], kw = k[1], sh = s[0], sw = s[1], top = p[0], left = p[1], dh = d[0], dw = d[1];
     padded = p[0] + p[1] + p[2] + p[3] != 0;
     clamps = maximum || !b.attrs().flag("count_include_pad");
-    neuron = ir::parse_neuron(b.attrs().text("neuron", "none"));
-    a = b.attrs().number("neuron_a", 0.0);
+    const ir::NeuronSpec epilogue = ir::epilogue_of(b.attrs());
+    neuron = epilogue.kind;
+    a = epilogue.a;
   }
   bool dilated() const { return dh != 1 || dw != 1; }
   bool own() const { return dilated() && padded; }
@@ -91,11 +92,9 @@ class Pool final : public Operation {
     label(kernel_, b.layer());
     kernel_.offset = window_.offset();
     kernel_.edgeMode = window_.edge();
-    const auto kind = ir::parse_neuron(b.attrs().text("neuron", "none"));
-    if (kind == ir::Neuron::none) return;
-    neuron_ =
-        [[MPSCNNNeuron alloc] initWithDevice:b.gpu().device()
-                            neuronDescriptor:describe(kind, b.attrs().number("neuron_a", 0.0))];
+    if (window_.neuron == ir::Neuron::none) return;
+    neuron_ = [[MPSCNNNeuron alloc] initWithDevice:b.gpu().device()
+                                  neuronDescriptor:describe(window_.neuron, window_.a)];
     label(neuron_, b.layer());
   }
   void encode(Encoding& e) override {

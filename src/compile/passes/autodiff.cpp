@@ -59,12 +59,9 @@ class Reverse {
     }
 
     // The fuse pass makes no such node; a graph may come with one.
-    if (node.attrs.has("neuron") &&
-        !ir::gradient_from_output(ir::parse_neuron(node.attrs.text("neuron")),
-                                  node.attrs.number("neuron_a", 0.0)))
-      throw UnsupportedError("[" + node.layer + "] the gradient of a fused " +
-                             node.attrs.text("neuron") + " needs a slope above 0, got " +
-                             std::to_string(node.attrs.number("neuron_a", 0.0)));
+    if (!ir::gradient_from_output(ir::epilogue_of(node.attrs)))
+      throw UnsupportedError("[" + node.layer + "] a fused " + node.attrs.text("neuron") +
+                             " with these parameters has no gradient from its output alone");
     const ir::Reads reads = backend_.saves(plan_, node, rule.offers);
     Node g;
     g.op = node.op;
@@ -134,7 +131,8 @@ Gradients autodiff(ir::Plan& plan, const std::vector<Seed>& seeds, const std::ve
       bool is_loss = false;
       for (int i = 0; i < forward_nodes; ++i) {
         const Node& node = plan.nodes[static_cast<std::size_t>(i)];
-        is_loss |= ir::rule(node.op).loss && node.outputs[0] == seed.value;
+        is_loss |= ir::rule(node.op).loss && node.outputs[0] == seed.value &&
+                   plan.values[static_cast<std::size_t>(seed.value)].shape == Shape{1};
       }
       if (!is_loss)
         throw ValueError(
