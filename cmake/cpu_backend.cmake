@@ -15,6 +15,8 @@ function(mpsnn_kernels isa)
         pool
         norm
         winograd
+        rnn
+        rnn_gradient
         optimizer
         table
     )

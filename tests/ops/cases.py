@@ -4,8 +4,8 @@ One row serves every device: forward, each gradient, half storage and support ar
 test_ops.py. To add an op, add rows here.
 
 A case's `operands` are (kind, shape): "x" data of the graph's type, "p" a parameter (master type),
-"i" class indices. `torch` gets float64 tensors in mpsnn's layouts and returns the output (for a
-loss: the scalar).
+"i" class indices, or lengths in 0..classes-1, "-" an absent one. `torch` gets float64 tensors in
+mpsnn's layouts and returns the output (for a loss: the scalar; a tuple where all outputs count).
 """
 
 from __future__ import annotations
@@ -34,6 +34,8 @@ class Case:
     training: bool = True
     positive: tuple[int, ...] = ()  # operands that must be positive
     distinct: bool = False  # no two equal values (ties of max pooling)
+    scale: float = 1.0  # of parameters
+    several: bool = False  # `torch` returns all outputs
 
 
 CASES: list[Case] = []

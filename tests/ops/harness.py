@@ -12,6 +12,7 @@ from cases import Case
 from mpsnn import _core
 
 LOSSES = {"softmax_cross_entropy", "mse", "given_loss", "total_loss"}
+HALF_WEIGHTS = {"conv2d": (1,), "linear": (1,), "rnn": (1, 2)}
 TOLERANCE = {"float64": 1e-9, "float32": 1e-5, "float16": 1e-2, "bfloat16": 5e-2}
 
 
@@ -35,18 +36,18 @@ def make_operands(case: Case, dtype: str) -> list[np.ndarray]:
     master = "float64" if dtype == "float64" else "float32"
     operands = []
     for i, (kind, shape) in enumerate(case.operands):
-        if kind == "i":
-            operands.append(rng.integers(0, case.classes, shape))
+        if kind in "i-":
+            operands.append(rng.integers(0, max(case.classes, 1), shape))
             continue
-        x = rng.standard_normal(shape)
+        x = rng.standard_normal(shape) * (case.scale if kind == "p" else 1)
         if case.distinct:
             x = rng.permutation(x.size).reshape(shape) / 16.0 - 3
         if i in case.positive or kind == "w":
             x = np.abs(x) + 0.5
         if kind == "t" and case.op == "softmax_cross_entropy":
             x = np.exp(x) / np.exp(x).sum(-1, keepdims=True)
-        # Weights of convolutions and dense layers are rounded to half when used; biases are not.
-        half_weight = kind == "p" and i == 1 and case.op in ("conv2d", "linear")
+        # Weights of products are rounded to half when used; biases are not.
+        half_weight = kind == "p" and i in HALF_WEIGHTS.get(case.op, ())
         stored = dtype if kind == "x" or half_weight else master
         operands.append(round_to(x, "float32" if stored == "float64" and i < 0 else stored))
     return operands
@@ -57,7 +58,7 @@ def differentiable(case: Case) -> list[int]:
     if case.op in LOSSES:
         return [0]
     count = 3 if case.op == "batch_norm" else len(case.operands)
-    return list(range(count))
+    return [i for i in range(count) if case.operands[i][0] not in "i-"]
 
 
 def oracle(
@@ -65,10 +66,15 @@ def oracle(
 ) -> tuple[np.ndarray, list[np.ndarray]]:
     """Output and gradients by PyTorch in float64."""
     wanted = differentiable(case)
-    tensors = [torch.from_numpy(np.ascontiguousarray(o)) for o in operands]
+    tensors: list[Any] = [torch.from_numpy(np.ascontiguousarray(o)) for o in operands]
+    for i, (kind, _) in enumerate(case.operands):
+        if kind == "-":
+            tensors[i] = None
     for i in wanted:
         tensors[i].requires_grad_(True)
     y = case.torch(*tensors)
+    if case.several:
+        y = torch.cat([part.reshape(-1) for part in y])
     seed = torch.ones_like(y) if cotangent is None else torch.from_numpy(cotangent)
     y.backward(seed)
     return y.detach().numpy(), [tensors[i].grad.numpy() for i in wanted]
@@ -88,6 +94,9 @@ def run(
     master = "float64" if dtype == "float64" else "float32"
     ids, fed = [], []
     for i, ((kind, _), value) in enumerate(zip(case.operands, operands, strict=True)):
+        if kind == "-":
+            ids.append(-1)
+            continue
         if kind == "p":
             parameter = _core.Parameter(value.astype(master))
             ids.append(graph.parameter(f"p{i}", parameter))
@@ -102,16 +111,20 @@ def run(
         ids.append(graph.input(f"x{i}", value.shape, dtype if kind == "x" else master))
         fed.append(value.astype(master))
     outputs = graph.add(case.op, ids, dict(case.attrs), f"{case.op} {case.name}")
-    results = [("y", outputs[0], False)]
+    kept = outputs if case.several else outputs[:1]
+    results = [(f"y{i}", y, False) for i, y in enumerate(kept)]
     seeds = []
     if gradient:
         if case.op in LOSSES:
             seeds.append((outputs[0], -1))
         else:
             assert cotangent is not None
-            c = graph.input("cotangent", graph.shape(outputs[0]), dtype, batched=False)
-            seeds.append((outputs[0], c))
-            fed.append(cotangent.astype(master))
+            flat = cotangent.reshape(-1).astype(master)
+            for i, y in enumerate(kept):
+                shape = graph.shape(y)
+                seeds.append((y, graph.input(f"cotangent{i}", shape, dtype, batched=False)))
+                own, flat = np.split(flat, [int(np.prod(shape))])
+                fed.append(own.reshape(shape))
         results += [(f"g{i}", ids[i], True) for i in differentiable(case)]
     program = _core.Program.compile(
         graph, device=device, training=gradient and case.training, seeds=seeds, results=results,
@@ -120,7 +133,8 @@ def run(
     step = program.encode(tuple(fed), ())
     step.wait()
     values = [as_float64(step.result(i)) for i in range(len(results))]
-    return values[0], values[1:]
+    y = np.concatenate([v.reshape(-1) for v in values[: len(kept)]]) if case.several else values[0]
+    return y, values[len(kept) :]
 
 
 def as_float64(tensor: Any) -> np.ndarray:

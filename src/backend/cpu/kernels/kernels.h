@@ -39,6 +39,11 @@ void norm_gradient(const float*, const float*, const float*, const float*, const
 void softmax(const float*, float*, int64_t, int64_t);
 void softmax_gradient(const float*, const float*, float*, int64_t, int64_t);
 float exp_row(const float*, float*, int64_t, float*);
+void rnn_pack_columns(const float*, const RnnShape&, int64_t, int, int, float*);
+void rnn_pack_rows(const float*, const RnnShape&, int64_t, int64_t, float*);
+int64_t rnn_scratch(const RnnShape&, bool);
+void rnn(const RnnShape&, const RnnInputs&, const RnnOutputs&, int64_t, int64_t, float*);
+void rnn_gradient(const RnnShape&, const RnnInputs&, const RnnOutputs&, int64_t, int64_t, float*);
 double sum_squares(const GradientView&, int64_t);
 void accumulate(const float*, float, bool, float*, int64_t);
 void sgd(const SgdStep&, const GradientView&, float*, float*, int64_t);

@@ -16,14 +16,8 @@ template <int kKind>
 float value(float x, float a) {
   if (kKind == kRelu) return x < 0.0f ? 0.0f : x;  // NaN passes
   if (kKind == kLeaky) return x > 0.0f ? x : a * x;
-  if (kKind == kSigmoid) return 1.0f / (1.0f + fast_exp(-x));
-  if (kKind == kTanh) {
-    // Odd polynomial near 0, where 1 - 2 / (e^2x + 1) cancels.
-    const float s = x * x;
-    const float small = x + x * s * (-0.333332796f + s * (0.133314422f + s * -0.0529f));
-    const float large = 1.0f - 2.0f / (fast_exp(2.0f * x) + 1.0f);
-    return s < 0.04f ? small : large;
-  }
+  if (kKind == kSigmoid) return fast_sigmoid(x);
+  if (kKind == kTanh) return fast_tanh(x);
   return x;
 }
 

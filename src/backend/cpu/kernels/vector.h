@@ -43,4 +43,14 @@ static inline float fast_exp(float x) {
   return x != x ? x : y;
 }
 
+static inline float fast_sigmoid(float x) { return 1.0f / (1.0f + fast_exp(-x)); }
+
+static inline float fast_tanh(float x) {
+  // Odd polynomial near 0, where 1 - 2 / (e^2x + 1) cancels.
+  const float s = x * x;
+  const float small = x + x * s * (-0.333332796f + s * (0.133314422f + s * -0.0529f));
+  const float large = 1.0f - 2.0f / (fast_exp(2.0f * x) + 1.0f);
+  return s < 0.04f ? small : large;
+}
+
 }  // namespace mpsnn::backend::cpu::MPSNN_ISA
