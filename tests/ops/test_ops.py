@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import cases_rnn  # noqa: F401  its rows join the table
 import numpy as np
 import pytest
-import cases_rnn  # noqa: F401  its rows join the table
 from cases import CASES, Case
 from harness import (  # fmt: skip
     LOSSES,

@@ -11,11 +11,16 @@ from mpsnn.nn.module import Identity, Module, Parameter
 from mpsnn.nn.neuron import LeakyReLU, ReLU, Sigmoid, Softmax, Tanh
 from mpsnn.nn.norm import BatchNorm1d, BatchNorm2d
 from mpsnn.nn.pool import AvgPool2d, MaxPool2d
+from mpsnn.nn.recurrent import GRU, LSTM, MGU, RNN
 from mpsnn.nn.shape import Flatten
 from mpsnn.ops import add, concat
 
 __all__ = [
+    "GRU",
+    "LSTM",
+    "MGU",
     "MSE",
+    "RNN",
     "AvgPool2d",
     "BatchNorm1d",
     "BatchNorm2d",

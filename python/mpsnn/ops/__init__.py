@@ -12,6 +12,18 @@ from __future__ import annotations
 from typing import Any
 
 from mpsnn import _check
+from mpsnn.ops.recurrent import (
+    gru,
+    gru_gradient,
+    lstm,
+    lstm_gradient,
+    minimal_gated,
+    minimal_gated_gradient,
+    rnn,
+    rnn_gradient,
+    stack,
+    unstack,
+)
 from mpsnn.ops.run import apply as apply
 from mpsnn.ops.run import eager_loss as eager_loss
 from mpsnn.ops.run import gradient as _gradient
@@ -245,22 +257,32 @@ __all__ = [
     "dropout",
     "dropout_gradient",
     "flatten",
+    "gru",
+    "gru_gradient",
     "image_mean",
     "image_mean_gradient",
     "leaky_relu",
     "linear",
     "linear_gradient",
+    "lstm",
+    "lstm_gradient",
     "max_pool2d",
     "max_pool2d_gradient",
+    "minimal_gated",
+    "minimal_gated_gradient",
     "multiply",
     "multiply_gradient",
     "neuron",
     "neuron_gradient",
     "relu",
+    "rnn",
+    "rnn_gradient",
     "sigmoid",
     "softmax",
     "softmax_gradient",
+    "stack",
     "subtract",
     "subtract_gradient",
     "tanh",
+    "unstack",
 ]

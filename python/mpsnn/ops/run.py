@@ -84,13 +84,21 @@ def finish(results: list[Tensor], arrays: list[Any]) -> list[Any]:
     return [r.numpy() for r in results]
 
 
-def _symbols(tracer: Tracer, op: str, arrays: list[Any], dtype: str) -> list[Any]:
+def _symbols(
+    tracer: Tracer, op: str, arrays: list[Any], dtype: str, indices: dict[int, int]
+) -> list[Any]:
     made: list[Any] = []
     for i, array in enumerate(arrays):
         if array is None:
             made.append(None)
             continue
         kind = str(array.dtype)
+        if i in indices:  # integers in 0..indices[i] - 1
+            classes = indices[i]
+            made.append(
+                tracer.symbol(f"x{i}", array.shape, "int32", batched=False, classes=classes)
+            )
+            continue
         if "float" not in kind:
             raise _core.DTypeError(f"[{op}] operand {i} must be floating, got {kind}")
         made.append(tracer.symbol(f"x{i}", array.shape, dtype, batched=False))
@@ -114,8 +122,12 @@ def apply(
     *,
     training: bool = False,
     seed: int = 0,
+    indices: dict[int, int] | None = None,
 ) -> list[Any]:
-    """Append the op to the graph of its operands, or run it on arrays."""
+    """Append the op to the graph of its operands, or run it on arrays.
+
+    `indices`: the places of integer operands, and how many values each has.
+    """
     symbol = find_symbol(operands)
     if symbol is not None:
         return list(symbol.tracer.add(op, operands, attrs))
@@ -124,7 +136,7 @@ def apply(
 
     def make() -> Any:
         tracer = Tracer(dtype)
-        outputs = tracer.add(op, _symbols(tracer, op, arrays, dtype), attrs)
+        outputs = tracer.add(op, _symbols(tracer, op, arrays, dtype, indices or {}), attrs)
         results = [(f"y{i}", y.id, False) for i, y in enumerate(outputs)]
         return Program.compile(
             tracer.graph, device=where, training=training, seed=seed, results=results
@@ -145,29 +157,38 @@ def gradient(
     *,
     wanted: int | None = None,
     seed: int = 0,
+    indices: dict[int, int] | None = None,
 ) -> tuple[Any, ...]:
-    """Gradients by the operands (the first `wanted`), on arrays."""
+    """Gradients by the operands (the first `wanted`), on arrays.
+
+    `gy` is the gradient by the first output, or a tuple of those by each, None where there is none.
+    """
     if find_symbol(operands, gy) is not None:
         raise _core.UnsupportedError(
             f"[{op}] gradients of graph values are made by TrainingGraph and vjp"
         )
-    arrays, dtype = as_arrays([*operands, gy])
+    given = gy if isinstance(gy, tuple) else (gy,)
+    arrays, dtype = as_arrays([*operands, *given])
     where = device_of(device, arrays)
+    count_x = len(operands)
 
     def make() -> Any:
         tracer = Tracer(dtype)
-        symbols = _symbols(tracer, op, arrays[:-1], dtype)
-        y = tracer.add(op, symbols, attrs)[0]
-        if tuple(arrays[-1].shape) != y.shape:
-            raise _core.ShapeError(
-                f"[{op}] gradient must be {y.shape}, got {tuple(arrays[-1].shape)}"
-            )
-        cotangent = tracer.symbol("gy", y.shape, dtype, batched=False)
+        symbols = _symbols(tracer, op, arrays[:count_x], dtype, indices or {})
+        outputs = tracer.add(op, symbols, attrs)
+        if len(given) > len(outputs):
+            raise ValueError(f"[{op}] has {len(outputs)} outputs, got {len(given)} gradients")
+        seeds = []
+        for y, g in zip(outputs, arrays[count_x:], strict=False):
+            if g is None:
+                continue
+            if tuple(g.shape) != y.shape:
+                raise _core.ShapeError(f"[{op}] gradient must be {y.shape}, got {tuple(g.shape)}")
+            seeds.append((y.id, tracer.symbol("gy", y.shape, dtype, batched=False).id))
         by = [s for s in symbols[:wanted] if s is not None]
         results = [(f"gx{i}", s.id, True) for i, s in enumerate(by)]
         return Program.compile(
-            tracer.graph, device=where, training=True, seed=seed, seeds=[(y.id, cotangent.id)],
-            results=results,
+            tracer.graph, device=where, training=True, seed=seed, seeds=seeds, results=results,
         ), len(results)  # fmt: skip
 
     key = _key(op, arrays, attrs, "gradient", dtype, where, seed)

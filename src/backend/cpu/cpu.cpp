@@ -35,7 +35,7 @@ bool is_small(const ir::Plan& plan) {
     double work = 0;
     if (node.op == Op::rnn) {
       const Shape& x = shape(node.x(ir::rnn_operand::x));
-      work = static_cast<double>(x[0] * x[1]) *
+      work = static_cast<double>(count(x) / x.back()) *
              static_cast<double>(count(shape(node.x(ir::rnn_operand::weight_ih))) +
                                  count(shape(node.x(ir::rnn_operand::weight_hh))));
     } else if (node.op == Op::linear) {

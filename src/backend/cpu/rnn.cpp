@@ -1,6 +1,6 @@
-// rnn by our own kernels (kernels/rnn.cpp): the sequences are shared out over the threads once, each
-// of which does whole sequences; weights are packed before, weight gradients summed after. On 2 to
-// 8 threads no split of single steps comes near it. stack and unstack copy.
+// rnn by our own kernels (kernels/rnn.cpp): the sequences are shared out over the threads once,
+// each of which does whole sequences; weights are packed before, weight gradients summed after. On
+// 2 to 8 threads no split of single steps comes near it. stack and unstack copy.
 #include "ir/rnn.h"
 
 #include <algorithm>
@@ -34,7 +34,8 @@ RnnShape shape_of(const ir::Plan& plan, const Node& node) {
   s.cell = static_cast<int>(cell);
   s.neuron = static_cast<int>(ir::parse_neuron(node.attrs.text("neuron")));
   s.reverse = node.attrs.flag("reverse");
-  s.n = shape(at::x)[0], s.steps = shape(at::x)[1], s.in = shape(at::x)[2];
+  s.n = shape(at::x)[0], s.in = shape(at::x).back();
+  s.steps = count(shape(at::x)) / (s.n * s.in);
   s.hidden = shape(at::weight_hh)[1];
   s.ip = padded(s.in), s.hp = padded(s.hidden);
   s.gates = ir::gates_of(cell);
@@ -261,8 +262,7 @@ class Gradient final : public Common {
 KernelPtr slices(Builder& b, ValueId whole, const std::vector<ValueId>& parts, bool join) {
   const auto all = join ? b.out(whole) : b.in(whole);
   std::vector<Ref> refs;
-  for (const ValueId v : parts)
-    refs.push_back(v == kNone ? Ref() : join ? b.in(v) : b.out(v));
+  for (const ValueId v : parts) refs.push_back(v == kNone ? Ref() : join ? b.in(v) : b.out(v));
   const auto bytes = floats(count(b.shape(whole))) / parts.size() * sizeof(float);
   return kernel([=](const runtime::StepContext&) {
     for (std::size_t i = 0; i < refs.size(); ++i) {

@@ -28,8 +28,8 @@ struct Sequence {
         reverse(call.attrs().flag("reverse")),
         gates(ir::gates_of(cell)),
         n(call.x_shape(at::x)[0]),
-        steps(call.x_shape(at::x)[1]),
-        in(call.x_shape(at::x)[2]),
+        in(call.x_shape(at::x).back()),
+        steps(count(call.x_shape(at::x)) / (n * in)),
         hidden(call.x_shape(at::weight_hh)[1]) {}
 
   static int64_t rows(int gates) { return 2 * gates + 6; }
@@ -74,7 +74,7 @@ struct Sequence {
   ir::Neuron neuron;
   bool reverse;
   int gates;
-  int64_t n, steps, in, hidden;
+  int64_t n, in, steps, hidden;
 };
 
 void Sequence::step(const double* x, const Record& r) const {
@@ -242,8 +242,7 @@ void Sequence::gradient(int64_t b) const {
     const Record r = record(b, t);
     std::fill_n(r.delta, (gates + 1) * hidden, 0.0);
     if (!active(b, t)) continue;
-    for (int64_t j = 0; gy != nullptr && j < hidden; ++j)
-      gh[j] += gy[(b * steps + t) * hidden + j];
+    for (int64_t j = 0; gy != nullptr && j < hidden; ++j) gh[j] += gy[(b * steps + t) * hidden + j];
     step_gradient(r, gh, gc);
     if (gx == nullptr) continue;
     double* to = gx + (b * steps + t) * in;
@@ -290,15 +289,14 @@ void Sequence::weight_gradients(int64_t row) const {
 std::size_t rnn_scratch(const Call& c) {
   const Shape& x = c.x_shape(at::x);
   const int gates = ir::gates_of(ir::parse_cell(c.attrs().text("cell")));
-  return static_cast<std::size_t>((x[0] * x[1] * Sequence::rows(gates) + 2 * x[0]) *
+  return static_cast<std::size_t>((count(x) / x.back() * Sequence::rows(gates) + 2 * x[0]) *
                                   c.x_shape(at::weight_hh)[1]);
 }
 
 void rnn(Call& c) {
   const Sequence s(c);
-  each(s.n, s.steps * s.gates * s.hidden * (s.in + s.hidden), [&](int64_t b) {
-    s.forward(b, c.y(0), c.y(1), s.cell == Cell::lstm ? c.y(2) : nullptr);
-  });
+  each(s.n, s.steps * s.gates * s.hidden * (s.in + s.hidden),
+       [&](int64_t b) { s.forward(b, c.y(0), c.y(1), s.cell == Cell::lstm ? c.y(2) : nullptr); });
 }
 
 void rnn_gradient(Call& c) {

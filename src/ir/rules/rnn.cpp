@@ -14,11 +14,13 @@ constexpr const char* kCells[] = {"lstm", "gru", "gru_reset_before", "mgu", "rnn
 
 void infer_rnn(Infer& n) {
   namespace at = rnn_operand;
-  n.need_rank(at::x, 3, "sequence");
+  const Shape given = n.shape(at::x);  // (N, 1, T, C), an image of height 1, is a sequence as well
+  const bool image = given.size() == 4 && given[1] == 1;
+  if (!image) n.need_rank(at::x, 3, "sequence");
+  const Shape x{given[0], given[image ? 2 : 1], given.back()};
   n.need_rank(at::weight_ih, 2, "weight_ih");
   n.need_rank(at::weight_hh, 2, "weight_hh");
   const Cell cell = parse_cell(n.attrs().text("cell"));
-  const Shape x = n.shape(at::x);
   const int64_t hidden = n.shape(at::weight_hh)[1], rows = gates_of(cell) * hidden;
   n.need_shape(at::weight_hh, {rows, hidden}, "weight_hh");
   const Shape& weight = n.shape(at::weight_ih);

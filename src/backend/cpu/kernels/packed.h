@@ -1,6 +1,6 @@
 // Products with a packed right operand, for the recurrent layers: B lies in panels of two vectors
-// of columns (a last one of one), each (depth, width); every size but the rows of A is a multiple of
-// a vector, and C is the caller's own padded memory, so there are no partial vectors.
+// of columns (a last one of one), each (depth, width); every size but the rows of A is a multiple
+// of a vector, and C is the caller's own padded memory, so there are no partial vectors.
 #pragma once
 
 #include "backend/cpu/kernels/vector.h"
@@ -43,8 +43,7 @@ void packed_panel(int64_t rows, int64_t depth, const float* a, int64_t ar, int64
     packed_block<4, kVecs>(depth, a + r * ar, ar, aj, b, add, c + r * ldc, ldc);
   for (; r + 2 <= rows; r += 2)
     packed_block<2, kVecs>(depth, a + r * ar, ar, aj, b, add, c + r * ldc, ldc);
-  for (; r < rows; ++r)
-    packed_block<1, kVecs>(depth, a + r * ar, ar, aj, b, add, c + r * ldc, ldc);
+  for (; r < rows; ++r) packed_block<1, kVecs>(depth, a + r * ar, ar, aj, b, add, c + r * ldc, ldc);
 }
 
 // C (rows x cols) = [C +] A B; A(r, j) = a[r * ar + j * aj]; B is rows `from`.. of a packed matrix
@@ -57,8 +56,8 @@ inline void packed_product(int64_t rows, int64_t depth, int64_t cols, const floa
     const bool more = add || j > 0;
     int64_t k = 0;
     for (; k + 2 * kLanes <= cols; k += 2 * kLanes)
-      packed_panel<2>(rows, part, a + j * aj, ar, aj,
-                      packed + k * whole + (from + j) * 2 * kLanes, more, c + k, ldc);
+      packed_panel<2>(rows, part, a + j * aj, ar, aj, packed + k * whole + (from + j) * 2 * kLanes,
+                      more, c + k, ldc);
     if (k < cols)
       packed_panel<1>(rows, part, a + j * aj, ar, aj, packed + k * whole + (from + j) * kLanes,
                       more, c + k, ldc);

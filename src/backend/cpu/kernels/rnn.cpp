@@ -7,9 +7,9 @@
 namespace mpsnn::backend::cpu::MPSNN_ISA {
 namespace {
 
-enum { kLstm, kGru, kGruBefore, kMgu, kRnn };        // ir::Cell
-enum { kNone, kRelu, kLeaky, kSigmoid, kTanh };      // ir::Neuron
-enum { kPeepholeI, kPeepholeF, kPeepholeO };         // ir::peephole
+enum { kLstm, kGru, kGruBefore, kMgu, kRnn };    // ir::Cell
+enum { kNone, kRelu, kLeaky, kSigmoid, kTanh };  // ir::Neuron
+enum { kPeepholeI, kPeepholeF, kPeepholeO };     // ir::peephole
 
 // One step of one sequence: `pre` is W x + U h without biases, `kept` what the gradient reads.
 template <bool kPeepholes>
@@ -104,8 +104,7 @@ struct Scratch {
 void start(const float* from, const RnnShape& s, int64_t first, int64_t m, float* to) {
   for (int64_t r = 0; r < m; ++r)
     for (int64_t j = 0; j < s.hp; ++j)
-      to[r * s.hp + j] =
-          from != nullptr && j < s.hidden ? from[(first + r) * s.hidden + j] : 0.0f;
+      to[r * s.hp + j] = from != nullptr && j < s.hidden ? from[(first + r) * s.hidden + j] : 0.0f;
 }
 
 void step(const RnnShape& s, const RnnInputs& in, const RnnOutputs& out, int64_t first, int64_t m,
@@ -126,7 +125,8 @@ void step(const RnnShape& s, const RnnInputs& in, const RnnOutputs& out, int64_t
   }
   for (int64_t r = 0; r < m; ++r) {
     const float *p = pre + r * row, *tail = at.tail + r * n;
-    float *h = at.h + r * n, *kept = kept_of(r), *y = out.y + ((first + r) * s.steps + t) * s.hidden;
+    float *h = at.h + r * n, *kept = kept_of(r),
+          *y = out.y + ((first + r) * s.steps + t) * s.hidden;
     if (!active(in, first + r, t)) {
       memset(y, 0, static_cast<size_t>(s.hidden) * sizeof(float));
       continue;
@@ -161,9 +161,7 @@ void block(const RnnShape& s, const RnnInputs& in, const RnnOutputs& out, int64_
   start(in.c0, s, first, m, at.c);
   for (int64_t begin = 0; begin < s.steps; begin += s.chunk) {
     const int64_t steps = s.steps - begin < s.chunk ? s.steps - begin : s.chunk;
-    const auto time = [&](int64_t i) {
-      return s.reverse ? s.steps - 1 - begin - i : begin + i;
-    };
+    const auto time = [&](int64_t i) { return s.reverse ? s.steps - 1 - begin - i : begin + i; };
     for (int64_t i = 0; i < steps; ++i)
       for (int64_t r = 0; r < m; ++r) {
         float* to = at.x + (i * m + r) * s.in;

@@ -121,8 +121,8 @@ struct KernelTable {
   // y = exp(x - max); returns the sum, and the maximum in `most`.
   float (*exp_row)(const float* x, float* y, int64_t c, float* most);
 
-  // Sequences begin..end of an rnn. Packing: rows of depth of `gates` gates, from gate `first` on, as
-  // columns; or as they are, with columns padded to cp. `scratch`: as many floats as rnn_scratch
+  // Sequences begin..end of an rnn. Packing: rows of depth of `gates` gates, from gate `first` on,
+  // as columns; or as they are, with columns padded to cp. `scratch`: as many floats as rnn_scratch
   // says.
   void (*rnn_pack_columns)(const float* w, const RnnShape& s, int64_t depth, int first, int gates,
                            float* to);
