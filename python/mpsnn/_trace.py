@@ -163,6 +163,11 @@ class Tracer:
         self.names.setdefault(name, value)
         return Symbol(self, value)
 
+    def indices(self, x: Symbol, classes: int) -> Symbol:
+        """An input of the graph, as integers in 0..classes-1."""
+        self.graph.make_indices(x.id, classes)
+        return x
+
     def _operand(self, op: str, operand: Any) -> int:
         from mpsnn.nn.module import Parameter
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -20,7 +19,7 @@ def run_eagerly(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> A
         raise TypeError(f"[{type(module).__name__}] is called on arrays by position")
     while args and args[-1] is None:
         args = args[:-1]
-    arrays, dtype = as_arrays([a for arg in args for a in _parts(arg)])
+    arrays, dtype = as_arrays([a for arg in args for a in _parts(arg)], integers=True)
     where = device_of(None, arrays)
     modes = tuple((m.training, m.trainable) for _, m in module.named_modules())
     shapes = tuple(None if a is None else (tuple(a.shape), str(a.dtype)) for a in arrays)
@@ -28,11 +27,17 @@ def run_eagerly(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> A
     programs = module._eager_programs()
     if key not in programs:
         tracer = Tracer(dtype, module, eager=True)
-        symbols = _inputs(tracer, arrays, dtype, _lengths(module, args))
+        symbols = [
+            None if a is None else tracer.symbol(f"x{i}", a.shape, dtype, batched=False)
+            for i, a in enumerate(arrays)
+        ]
         rest = iter(symbols)
         call = [tuple(next(rest) for _ in arg) if isinstance(arg, tuple) else next(rest)
                 for arg in args]  # fmt: skip
         structure = tracer.call(module, tuple(call), {})
+        for i, (symbol, array) in enumerate(zip(symbols, arrays, strict=True)):
+            if symbol is not None and symbol.dtype != "int32":  # indices are of whoever reads them
+                _need_floating(i, array)
         leaves = flatten(structure)
         results = [(f"y{i}", y.id, False) for i, y in enumerate(leaves)]
         programs[key] = (
@@ -55,36 +60,19 @@ def _parts(arg: Any) -> tuple[Any, ...]:
     return arg if isinstance(arg, tuple) else (arg,)
 
 
-def _lengths(module: Any, args: tuple[Any, ...]) -> dict[int, int]:
-    """The place among the arrays of an argument `lengths`, and how many values it has."""
-    names = list(inspect.signature(module.forward).parameters)
-    if "lengths" not in names or len(args) <= names.index("lengths"):
-        return {}
-    before = args[: names.index("lengths")]
-    return {sum(len(_parts(arg)) for arg in before): np.shape(before[0])[-2] + 1}
+def _need_floating(i: int, array: Any) -> None:
+    if array is None or "float" not in str(array.dtype):
+        kind = None if array is None else array.dtype
+        raise _core.DTypeError(
+            f"[input {i}] expected floating values, got {kind}; integer pictures are scaled "
+            "first: x.astype(float32) /255"
+        )
 
 
-def _inputs(
-    tracer: Tracer, arrays: list[Any], dtype: str, indices: dict[int, int] | None = None
-) -> list[Any]:
-    lengths = indices or {}
-    symbols: list[Any] = []
+def _inputs(tracer: Tracer, arrays: list[Any], dtype: str) -> list[Symbol]:
     for i, array in enumerate(arrays):
-        if array is None and lengths:
-            symbols.append(None)
-            continue
-        if i in lengths:
-            symbols.append(tracer.symbol("lengths", array.shape, "int32", batched=False,
-                                         classes=lengths[i]))  # fmt: skip
-            continue
-        if array is None or "float" not in str(array.dtype):
-            kind = None if array is None else array.dtype
-            raise _core.DTypeError(
-                f"[input {i}] expected floating values, got {kind}; integer pictures are scaled "
-                "first: x.astype(float32) /255"
-            )
-        symbols.append(tracer.symbol(f"x{i}", array.shape, dtype, batched=False))
-    return symbols
+        _need_floating(i, array)
+    return [tracer.symbol(f"x{i}", a.shape, dtype, batched=False) for i, a in enumerate(arrays)]
 
 
 def vjp(

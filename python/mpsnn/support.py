@@ -27,6 +27,7 @@ _EXAMPLES: dict[str, tuple[list[Any], dict[str, Any]]] = {
     "multiply": ([_IMAGE, _IMAGE], {}),
     "image_mean": ([_IMAGE], {}),
     "rnn": ([(2, 5, 4), (12, 4), (12, 3), (12,)], {"cell": "lstm"}),
+    "embedding": (["i", (4, 3)], {}),
     "stack": ([(2, 4), (2, 4)], {}),
     "unstack": ([(3, 2, 4)], {}),
     "softmax_cross_entropy": ([(2, 4), "i"], {}),

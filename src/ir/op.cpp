@@ -49,7 +49,7 @@ const Rule& rule(Op op) {
 
 bool is_weight(Op op, int i) {
   if (op == Op::rnn) return i == rnn_operand::weight_ih || i == rnn_operand::weight_hh;
-  return i == 1 && (op == Op::conv2d || op == Op::linear);
+  return i == 1 && (op == Op::conv2d || op == Op::linear || op == Op::embedding);
 }
 
 const Value& Infer::value(int i) const {

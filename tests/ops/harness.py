@@ -12,7 +12,7 @@ from cases import Case
 from mpsnn import _core
 
 LOSSES = {"softmax_cross_entropy", "mse", "given_loss", "total_loss"}
-HALF_WEIGHTS = {"conv2d": (1,), "linear": (1,), "rnn": (1, 2)}
+HALF_WEIGHTS = {"conv2d": (1,), "linear": (1,), "rnn": (1, 2), "embedding": (1,)}
 TOLERANCE = {"float64": 1e-9, "float32": 1e-5, "float16": 1e-2, "bfloat16": 5e-2}
 
 

@@ -332,3 +332,95 @@ def test_encoder_hands_its_state_to_a_decoder() -> None:
     got, (by_x, _) = mpsnn.vjp(net, [x, z], np.ones(y.shape, np.float32))
     close(got, y.detach())
     close(by_x, tx.grad, 3e-5)
+
+
+def test_embedding_like_torch() -> None:
+    """Training on character indices; rows that are not named do not move."""
+    mpsnn.manual_seed(0)
+    net = nn.Sequential(nn.Embedding(9, 4, padding_idx=2), nn.GRU(4, H), nn.Linear(H, 9))
+    x = np.array([[1, 2, 3], [3, 5, 1]])
+    table = torch.from_numpy(net.state_dict()["0.weight"]).requires_grad_(True)
+    assert not table[2].any()
+    gru, head = torch.nn.GRU(4, H, batch_first=True), torch.nn.Linear(H, 9)
+    state = net.torch_state_dict((3,))
+    gru.load_state_dict({k[2:]: torch.from_numpy(v) for k, v in state.items() if k[0] == "1"})
+    head.load_state_dict({k[2:]: torch.from_numpy(v) for k, v in state.items() if k[0] == "2"})
+    rows = torch.nn.functional.embedding(torch.from_numpy(x), table, 2)
+    logits = head(gru(rows)[0])
+    close(net(x), logits.detach())
+    labels = np.array([[2, 3, 4], [5, 1, 0]])
+    loss = torch.nn.functional.cross_entropy(
+        logits.reshape(-1, 9), torch.from_numpy(labels).ravel()
+    )
+    loss.backward()
+    before = net.state_dict()["0.weight"]
+    graph = mpsnn.TrainingGraph(net, nn.SoftmaxCrossEntropy(), optim.SGD(1.0), (3,), 2, "cpu",
+                                outputs=["0.weight:grad"])  # fmt: skip
+    step = graph.encode(x, labels)
+    assert step.loss == pytest.approx(float(loss.detach()), rel=1e-5)
+    close(step.outputs["0.weight:grad"], table.grad, 3e-5)
+    close(before - net.state_dict()["0.weight"], table.grad, 1e-4)
+    with pytest.raises(ValueError, match="9 is outside"):
+        graph.encode(x + 6, labels)
+    with pytest.raises(mpsnn.DTypeError, match="integers"):
+        graph.encode(x.astype(np.float32), labels)
+    with pytest.raises(mpsnn.DTypeError, match="floating"):
+        nn.Linear(3, 2)(x)
+    with pytest.raises(ValueError, match="as values and as indices"):
+        mpsnn.InferenceGraph(Twice(), (3,), 2)
+
+
+class Twice(nn.Module):
+    """Reads its input as values, then as indices."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(9, 4)
+
+    def forward(self, x: Any) -> Any:
+        return x + x, self.embedding(x)
+
+
+def test_embedding_op() -> None:
+    w = rng.standard_normal((5, 3)).astype(np.float32)
+    i = np.array([4, 0, 4])
+    np.testing.assert_array_equal(mpsnn.ops.embedding(i, w), w[i])
+    (gradient,) = mpsnn.ops.embedding_gradient(np.ones((3, 3), np.float32), i, w, padding_idx=0)
+    np.testing.assert_array_equal(gradient[:, 0], [0, 0, 0, 0, 2])
+
+
+def test_activity_classifier() -> None:
+    """The talk's shape; standardisation is the model's own; padding does not enter statistics."""
+    model = mpsnn.models.activity_classifier(100, 6, 5)
+    x = np.random.default_rng(0).standard_normal((3, 1, 2000, 6)).astype(np.float32) * 3 + 7
+    model.standardize(x)
+    inside = mpsnn.InferenceGraph(model.standard, (1, 2000, 6), 3)(x)
+    np.testing.assert_allclose(inside.mean((0, 1, 2)), 0, atol=1e-4)
+    np.testing.assert_allclose(inside.std((0, 1, 2)), 1, atol=1e-4)
+    labels = np.random.default_rng(1).integers(0, 5, (3, 20))
+    before = model.state_dict()
+    graph = mpsnn.TrainingGraph(model, nn.SoftmaxCrossEntropy(), optim.Adam(1e-3), (1, 2000, 6), 3)
+    first = graph.encode(x, labels).loss
+    for _ in range(20):
+        last = graph.encode(x, labels).loss
+    assert last < first
+    after = model.state_dict()
+    assert all((before[k] == after[k]).all() for k in before if k.startswith("standard"))
+    assert mpsnn.InferenceGraph(model, (1, 2000, 6), 3)(x).shape == (3, 20, 5)
+    with pytest.raises(mpsnn.UnsupportedError, match=r"\[BatchNorm1d head.1\] lengths"):
+        graph.encode(x, labels, lengths=[2000, 1001, 100])
+    model = mpsnn.models.activity_classifier(100, 6, 5, batch_norm=False)
+    graph = mpsnn.TrainingGraph(model, nn.SoftmaxCrossEntropy(), None, (1, 2000, 6), 3, seed=0)
+    loss = graph.encode(x, labels, lengths=[2000, 1001, 100]).loss
+    valid = np.arange(20) < np.array([20, 11, 1])[:, None]
+    ignored = np.where(valid, labels, -100)
+    assert loss == pytest.approx(graph.encode(x, ignored).loss, rel=1e-6)
+
+
+def test_basic_motions() -> None:
+    (x, y), (xt, yt) = mpsnn.datasets.basic_motions()
+    assert x.shape == xt.shape == (40, 100, 6)
+    assert x.dtype == np.float32
+    for labels in (y, yt):
+        assert labels.dtype == np.int64
+        assert (np.bincount(labels) == 10).all()

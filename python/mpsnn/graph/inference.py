@@ -71,7 +71,7 @@ class InferenceGraph:
 
     def _build(self, where: str, lengths: bool, states: bool) -> _Variant:
         tracer = Tracer(self.dtype, self.model)
-        sequence = Sequences(tracer, self._shapes[0][1], lengths, states)
+        sequence = Sequences(tracer, self._shapes[0][1], lengths, states, False)
         tracer.sequence = sequence
         symbols = [tracer.symbol(name, (self.batch_size, *shape)) for name, shape in self._shapes]
         structure = tracer.call(self.model, tuple(symbols), {})

@@ -22,11 +22,15 @@ class Sequences:
     Args:
         shape: of one image of the graph's first input.
         lengths, states: whether steps come with them.
+        training: whether it is a training graph's.
     """
 
-    def __init__(self, tracer: Tracer, shape: tuple[int, ...], lengths: bool, states: bool) -> None:
+    def __init__(
+        self, tracer: Tracer, shape: tuple[int, ...], lengths: bool, states: bool, training: bool
+    ) -> None:
         self._tracer = tracer
         self.steps = shape[-2] if len(shape) > 1 else 1
+        self.padded = lengths and training  # statistics of a batch would include padding
         self._has_lengths, self._has_states = lengths, states
         self._lengths: dict[int, Symbol] = {}
         self._inputs: list[tuple[int, tuple[str, int, int]]] = []  # steps, or 0 and a state's place

@@ -159,7 +159,7 @@ class TrainingGraph:
     def _compile(self, device: str, form: Form) -> Program:
         soft, lengths, states = form
         tracer = Tracer(self.dtype, self.model)
-        sequence = Sequences(tracer, self._shapes[0][1], lengths, states)
+        sequence = Sequences(tracer, self._shapes[0][1], lengths, states, True)
         tracer.sequence = self._sequences[form] = sequence
         symbols = [tracer.symbol(name, (self.batch_size, *shape)) for name, shape in self._shapes]
         output = tracer.call(self.model, tuple(symbols), {})

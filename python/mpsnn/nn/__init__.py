@@ -5,6 +5,7 @@ from __future__ import annotations
 from mpsnn.nn.containers import ModuleDict, ModuleList, Sequential
 from mpsnn.nn.conv import Conv2d
 from mpsnn.nn.dropout import Dropout
+from mpsnn.nn.embedding import Embedding
 from mpsnn.nn.linear import Linear
 from mpsnn.nn.losses import MSE, Loss, SoftmaxCrossEntropy
 from mpsnn.nn.module import Identity, Module, Parameter
@@ -26,6 +27,7 @@ __all__ = [
     "BatchNorm2d",
     "Conv2d",
     "Dropout",
+    "Embedding",
     "Flatten",
     "Identity",
     "LeakyReLU",

@@ -13,6 +13,8 @@ from typing import Any
 
 from mpsnn import _check
 from mpsnn.ops.recurrent import (
+    embedding,
+    embedding_gradient,
     gru,
     gru_gradient,
     lstm,
@@ -256,6 +258,8 @@ __all__ = [
     "conv2d_gradient",
     "dropout",
     "dropout_gradient",
+    "embedding",
+    "embedding_gradient",
     "flatten",
     "gru",
     "gru_gradient",

@@ -125,6 +125,24 @@ def rnn_gradient(
     return _gradient("rnn", gy, operands, reverse, neuron, device)
 
 
+def embedding(
+    indices: Any, weight: Any, *, padding_idx: int | None = None, device: str | None = None
+) -> Any:
+    """Rows of weight `(V, D)`: indices `(...)` to `(..., D)`; `padding_idx` has no gradient."""
+    attrs = {"padding": -1 if padding_idx is None else padding_idx}
+    return apply("embedding", [indices, weight], attrs, device, indices={0: weight.shape[0]})[0]
+
+
+def embedding_gradient(
+    gy: Any, indices: Any, weight: Any, *, padding_idx: int | None = None,
+    device: str | None = None,
+) -> tuple[Any, ...]:  # fmt: skip
+    """Gradient by the weight: zero in rows that no index names."""
+    attrs = {"padding": -1 if padding_idx is None else padding_idx}
+    classes = {0: weight.shape[0]}
+    return gradient("embedding", gy, [indices, weight], attrs, device, first=1, indices=classes)
+
+
 def stack(parts: Any, *, device: str | None = None) -> Any:
     """Arrays of one shape along a new first axis."""
     return apply("stack", list(parts), {}, device)[0]

@@ -58,8 +58,11 @@ def device_of(device: Any, arrays: list[Any]) -> str:
     return default_device()
 
 
-def as_arrays(values: list[Any]) -> tuple[list[Any], str]:
-    """Operands as arrays, and the dtype of the graph that computes with them."""
+def as_arrays(values: list[Any], integers: bool = False) -> tuple[list[Any], str]:
+    """Operands as arrays, and the dtype of the graph that computes with them.
+
+    `integers`: all of them may be indices.
+    """
     from mpsnn.nn.module import Parameter
 
     arrays: list[Any] = []
@@ -71,9 +74,9 @@ def as_arrays(values: list[Any]) -> tuple[list[Any], str]:
         arrays.append(value)
     names = [str(a.dtype) for a in arrays if a is not None]
     floats = [n for n in names if "float" in n]
-    if not floats:
+    if not floats and not (integers and names):
         raise _core.DTypeError(f"expected floating arrays, got {', '.join(names)}")
-    dtype = floats[0] if floats[0] in ("float16", "bfloat16", "float64") else "float32"
+    dtype = floats[0] if floats and floats[0] in ("float16", "bfloat16", "float64") else "float32"
     return arrays, dtype
 
 
@@ -155,11 +158,12 @@ def gradient(
     attrs: dict[str, Any],
     device: Any = None,
     *,
+    first: int = 0,
     wanted: int | None = None,
     seed: int = 0,
     indices: dict[int, int] | None = None,
 ) -> tuple[Any, ...]:
-    """Gradients by the operands (the first `wanted`), on arrays.
+    """Gradients by the operands (from `first`, or to `wanted`), on arrays.
 
     `gy` is the gradient by the first output, or a tuple of those by each, None where there is none.
     """
@@ -185,7 +189,7 @@ def gradient(
             if tuple(g.shape) != y.shape:
                 raise _core.ShapeError(f"[{op}] gradient must be {y.shape}, got {tuple(g.shape)}")
             seeds.append((y.id, tracer.symbol("gy", y.shape, dtype, batched=False).id))
-        by = [s for s in symbols[:wanted] if s is not None]
+        by = [s for s in symbols[first:wanted] if s is not None]
         results = [(f"gx{i}", s.id, True) for i, s in enumerate(by)]
         return Program.compile(
             tracer.graph, device=where, training=True, seed=seed, seeds=seeds, results=results,

@@ -67,6 +67,7 @@ KernelPtr make_multiply(Builder&, const Node&);
 KernelPtr make_image_mean(Builder&, const Node&);
 KernelPtr make_rnn(Builder&, const Node&);
 std::size_t rnn_state_bytes(const ir::Plan&, const Node&);
+KernelPtr make_embedding(Builder&, const Node&);
 KernelPtr make_stack(Builder&, const Node&);
 KernelPtr make_unstack(Builder&, const Node&);
 KernelPtr make_softmax_cross_entropy(Builder&, const Node&);

@@ -1,6 +1,6 @@
 // rnn by our own kernels (kernels/rnn.cpp): the sequences are shared out over the threads once,
 // each of which does whole sequences; weights are packed before, weight gradients summed after. On
-// 2 to 8 threads no split of single steps comes near it. stack and unstack copy.
+// 2 to 8 threads no split of single steps comes near it. embedding, stack and unstack copy rows.
 #include "ir/rnn.h"
 
 #include <algorithm>
@@ -294,6 +294,41 @@ std::size_t rnn_state_bytes(const ir::Plan& plan, const Node& node) {
 KernelPtr make_rnn(Builder& b, const Node& node) {
   if (node.gradient) return std::make_unique<Gradient>(b, node);
   return std::make_unique<Forward>(b, node);
+}
+
+KernelPtr make_embedding(Builder& b, const Node& node) {
+  const ValueId weight = node.gradient ? node.gx(1) : node.x(1);
+  const int64_t rows = b.shape(weight)[0], size = b.shape(weight)[1], n = count(b.shape(node.x(0))),
+                padding = node.attrs.integer("padding");
+  const auto index = b.raw(node.x(0));
+  const auto bytes = floats(size) * sizeof(float);
+  if (!node.gradient) {
+    const auto w = b.weight(weight), y = b.out(node.y(0));
+    return kernel([=](const runtime::StepContext&) {
+      const auto* at = index.get<int32_t>();
+      threads::parallel_for(n, 1 + 16384 / size, [&](int64_t i, int64_t end) {
+        for (; i < end; ++i) {
+          float* to = y.get<float>() + i * size;
+          if (at[i] >= 0 && at[i] < rows)
+            std::memcpy(to, w.get<float>() + at[i] * size, bytes);
+          else
+            std::memset(to, 0, bytes);
+        }
+      });
+    });
+  }
+  const auto gy = b.in(node.gy(0)), gw = b.out(weight);
+  // Each thread has rows of the weight to itself and looks for them: one order of summation.
+  return kernel([=](const runtime::StepContext&) {
+    const auto* at = index.get<int32_t>();
+    auto* to = gw.get<float>();
+    threads::parallel_for(rows, 1 + 16384 / size, [&](int64_t begin, int64_t end) {
+      std::memset(to + begin * size, 0, floats(end - begin) * bytes);
+      for (int64_t i = 0; i < n; ++i)
+        if (at[i] >= begin && at[i] < end && at[i] != padding)
+          select().add(to + at[i] * size, gy.get<float>() + i * size, to + at[i] * size, size);
+    });
+  });
 }
 
 KernelPtr make_stack(Builder& b, const Node& node) {

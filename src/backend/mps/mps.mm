@@ -43,7 +43,8 @@ std::string too_large(const Shape& shape) {
 
 bool lacks(Op op) {
   return op == Op::subtract || op == Op::multiply || op == Op::image_mean || op == Op::given_loss ||
-         op == Op::total_loss || op == Op::rnn || op == Op::stack || op == Op::unstack;
+         op == Op::total_loss || op == Op::rnn || op == Op::embedding || op == Op::stack ||
+         op == Op::unstack;
 }
 
 class MpsBackend final : public runtime::Backend {
@@ -161,6 +162,7 @@ std::unique_ptr<Operation> make_operation(Builder& b) {
     case Op::image_mean:
     case Op::given_loss:
     case Op::rnn:
+    case Op::embedding:
     case Op::stack:
     case Op::unstack:
     case Op::total_loss:

@@ -28,6 +28,7 @@ const OpFunctions& functions(Op op) {
     ROW(softmax)
     ROW(concat)
     ROW(rnn)
+    ROW(embedding)
     ROW(stack)
     ROW(unstack)
     ROW(softmax_cross_entropy)

@@ -121,6 +121,8 @@ void image_mean_gradient(Call&);
 void rnn(Call&);
 void rnn_gradient(Call&);
 std::size_t rnn_scratch(const Call&);  // doubles at Call::scratch(0)
+void embedding(Call&);
+void embedding_gradient(Call&);
 void stack(Call&);
 void stack_gradient(Call&);
 void unstack(Call&);

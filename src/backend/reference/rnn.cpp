@@ -1,5 +1,5 @@
 // rnn: step by step for each sequence (ir/rnn.h has the formulas). The gradient runs the sequence
-// again, so that nothing is kept. stack and unstack only move elements.
+// again, so that nothing is kept. embedding, stack and unstack move elements.
 #include <algorithm>
 #include <cmath>
 
@@ -307,6 +307,29 @@ void rnn_gradient(Call& c) {
   });
   each(s.gates * s.hidden, s.n * s.steps * (s.in + s.hidden),
        [&](int64_t row) { s.weight_gradients(row); });
+}
+
+void embedding(Call& c) {
+  const int64_t rows = c.x_shape(1)[0], size = c.x_shape(1)[1], n = count(c.x_shape(0));
+  const double *index = c.x(0), *w = c.x(1);
+  double* y = c.y(0);
+  for (int64_t i = 0; i < n; ++i) {
+    const auto at = static_cast<int64_t>(index[i]);
+    if (at >= 0 && at < rows) std::copy_n(w + at * size, size, y + i * size);
+  }
+}
+
+void embedding_gradient(Call& c) {
+  const int64_t rows = c.x_shape(1)[0], size = c.x_shape(1)[1], n = count(c.x_shape(0));
+  const int64_t padding = c.attrs().integer("padding");
+  const double *index = c.x(0), *gy = c.gy(0);
+  double* gw = c.gx(1);
+  for (int64_t i = 0; i < n; ++i) {
+    const auto at = static_cast<int64_t>(index[i]);
+    if (at < 0 || at >= rows || at == padding) continue;
+    for (int64_t k = 0; k < size; ++k)
+      gw[at * size + k] = c.add(gw[at * size + k], gy[i * size + k]);
+  }
 }
 
 void stack(Call& c) {

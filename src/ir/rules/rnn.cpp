@@ -1,6 +1,7 @@
 // rnn: x (N, T, C), weight_ih (G H, C), weight_hh (G H, H) and what may be absent (ir/rnn.h) to
-// y (N, T, H), the final h (N, H) and, of an LSTM, the final c.  stack joins equal shapes along a
-// new first axis, as states of several layers are kept; unstack takes them apart.
+// y (N, T, H), the final h (N, H) and, of an LSTM, the final c. embedding: rows of a weight (V, D)
+// by indices; those outside 0..V-1 give zeros, and `padding` has no gradient. stack joins equal
+// shapes along a new first axis, as states of several layers are kept; unstack takes them apart.
 #include "ir/rnn.h"
 
 #include "ir/neuron.h"
@@ -52,6 +53,20 @@ void infer_rnn(Infer& n) {
   n.opaque_state();
 }
 
+void infer_embedding(Infer& n) {
+  if (n.value(0).dtype != DType::int32)
+    n.dtype_error(std::string("indices must be int32, got ") + name_of(n.value(0).dtype));
+  n.need_rank(1, 2, "weight");
+  const int64_t padding = n.attrs().integer("padding", -1);
+  if (padding < -1 || padding >= n.shape(1)[0])
+    n.value_error("padding_idx must be in 0.." + std::to_string(n.shape(1)[0] - 1) + ", got " +
+                  std::to_string(padding));
+  n.attrs().set("padding", padding);
+  Shape y = n.shape(0);
+  y.push_back(n.shape(1)[1]);
+  n.output(std::move(y));
+}
+
 void infer_stack(Infer& n) {
   Shape y = n.shape(0);
   for (int i = 1; i < n.operands(); ++i) n.need_shape(i, y, "every part");
@@ -75,6 +90,7 @@ Cell parse_cell(std::string_view name) {
 
 void register_rnn(Rule* rules) {
   rules[static_cast<int>(Op::rnn)] = {infer_rnn, 0b011111111, {0b111111111, 0b1, 0b1}};
+  rules[static_cast<int>(Op::embedding)] = {infer_embedding, 0b10, {0b1, 0, 0}};
   rules[static_cast<int>(Op::stack)] = {infer_stack, ~uint64_t{0}, {}};
   rules[static_cast<int>(Op::unstack)] = {infer_unstack, 0b1, {}};
 }
