@@ -409,7 +409,7 @@ def test_activity_classifier() -> None:
     assert mpsnn.InferenceGraph(model, (1, 2000, 6), 3)(x).shape == (3, 20, 5)
     with pytest.raises(mpsnn.UnsupportedError, match=r"\[BatchNorm1d head.1\] lengths"):
         graph.encode(x, labels, lengths=[2000, 1001, 100])
-    model = mpsnn.models.activity_classifier(100, 6, 5, batch_norm=False)
+    model = mpsnn.models.activity_classifier(100, 6, 5, batch_norm=False, dropout=(0.0, 0.0))
     graph = mpsnn.TrainingGraph(model, nn.SoftmaxCrossEntropy(), None, (1, 2000, 6), 3, seed=0)
     loss = graph.encode(x, labels, lengths=[2000, 1001, 100]).loss
     valid = np.arange(20) < np.array([20, 11, 1])[:, None]
