@@ -1,6 +1,6 @@
 // rnn by our own kernels (kernels/rnn.cpp): the sequences are shared out over the threads once,
-// each of which does whole sequences; weights are packed before, weight gradients summed after. On
-// 2 to 8 threads no split of single steps comes near it. embedding, stack and unstack copy rows.
+// each of which does whole sequences; weights are packed before, weight gradients summed after. A
+// single sequence keeps one thread busy. embedding, stack and unstack copy rows.
 #include "ir/rnn.h"
 
 #include <algorithm>
