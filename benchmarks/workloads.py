@@ -232,13 +232,13 @@ def run_window(trainer: Trainer, steps: int, wait: bool) -> tuple[float, float]:
     return (time.perf_counter() - start) / steps, loss
 
 
-def main() -> None:
+def main(trainers: dict[str, Callable[[str, int, Variant], Trainer]] = TRAINERS) -> None:
     """Be a worker: warm up, say so, and run the windows asked for."""
     answers = private_stdout()
     job = json.loads(sys.argv[1])
     variant = Variant(**job["variant"])
     limit_cpus(job["cpus"])
-    trainer = TRAINERS[variant.framework](job["workload"], job["batch"], variant)
+    trainer = trainers[variant.framework](job["workload"], job["batch"], variant)
     run_window(trainer, 10, False)
     print(json.dumps({"ready": True}), file=answers)
     for line in sys.stdin:

@@ -18,6 +18,8 @@ function(mpsnn_kernels isa)
         local_norm
         loss
         winograd
+        rnn
+        rnn_gradient
         optimizer
         table
     )

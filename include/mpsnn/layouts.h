@@ -3,6 +3,9 @@
 //
 //   convolution              (out, kh, kw, in / groups)
 //   dense                    (out, in), `in` in H, W, C order after Flatten
+//   recurrent                weight_ih (G H, in), weight_hh (G H, H), bias (G H), bias_hn (H);
+//                            gates LSTM i, f, g, o; GRU r, z, n; minimally gated f, n
+//   peepholes                (3, H): i, f, o
 //   normalisation            weight, bias, running_mean, running_var: (C)
 //   images, sequences, rows  (N, H, W, C), (N, T, C), (N, C)
 //

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from mpsnn import _core
 
 if TYPE_CHECKING:
+    from mpsnn.graph.sequence import Sequences
     from mpsnn.nn.module import Module
 
 
@@ -84,6 +85,7 @@ class Tracer:
         self._root = root
         self._paths: dict[int, str] = {}
         self._stack: list[Module] = []
+        self.sequence: Sequences | None = None  # where steps come with lengths or states
         self.layer: str | None = None  # what messages call the nodes appended now
         self._calls: dict[str, int] = {}
         self._kept: list[Any] = []
@@ -160,6 +162,11 @@ class Tracer:
         value = self.graph.input(name, tuple(shape), dtype, **spec)
         self.names.setdefault(name, value)
         return Symbol(self, value)
+
+    def indices(self, x: Symbol, classes: int) -> Symbol:
+        """An input of the graph, as integers in 0..classes-1."""
+        self.graph.make_indices(x.id, classes)
+        return x
 
     def _operand(self, op: str, operand: Any) -> int:
         from mpsnn.nn.module import Parameter

@@ -1,6 +1,7 @@
 // Graph: values and nodes are only ever appended, so ids are stable and nodes are in a valid order.
 #include "mpsnn/graph.h"
 
+#include <algorithm>
 #include <unordered_map>
 
 #include "ir/op.h"
@@ -43,6 +44,21 @@ ValueId Graph::add_input(std::string name, Shape shape, DType dtype, InputSpec s
   const ValueId id = add_value(std::move(value));
   inputs_.push_back(id);
   return id;
+}
+
+void Graph::make_indices(ValueId input, int64_t classes) {
+  Value& v = values_[static_cast<std::size_t>(input)];
+  if (v.kind != ValueKind::input) throw ValueError("only an input of a graph is of indices");
+  if (v.dtype == DType::int32) {
+    v.input.classes = std::min(v.input.classes, classes);
+    return;
+  }
+  for (const Node& node : nodes_)
+    for (const ValueId read : node.inputs)
+      if (read == input)
+        throw ValueError("[input " + v.name + "] is read as values and as indices");
+  v.dtype = DType::int32;
+  v.input.classes = classes;
 }
 
 ValueId Graph::add_parameter(std::string name, std::shared_ptr<Parameter> parameter) {

@@ -3,6 +3,7 @@
 
 #include <array>
 
+#include "ir/rnn.h"
 #include "mpsnn/error.h"
 
 namespace mpsnn {
@@ -38,10 +39,16 @@ const Rule& rule(Op op) {
     register_norm(r.data());
     register_neuron(r.data());
     register_shape(r.data());
+    register_rnn(r.data());
     register_loss(r.data());
     return r;
   }();
   return rules[static_cast<std::size_t>(op)];
+}
+
+bool is_weight(Op op, int i) {
+  if (op == Op::rnn) return i == rnn_operand::weight_ih || i == rnn_operand::weight_hh;
+  return i == 1 && (op == Op::conv2d || op == Op::linear || op == Op::embedding);
 }
 
 const Value& Infer::value(int i) const {

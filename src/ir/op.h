@@ -57,6 +57,8 @@ struct Rule {
   bool loss = false;               // output 0 is a scalar loss, seeded by one
 };
 const Rule& rule(Op op);
+// Whether a half graph computes with a half copy of operand i, a float32 master.
+bool is_weight(Op op, int i);
 
 // One registration function a file of rules/.
 void register_conv(Rule* rules);
@@ -64,6 +66,7 @@ void register_pool(Rule* rules);
 void register_norm(Rule* rules);
 void register_neuron(Rule* rules);
 void register_shape(Rule* rules);
+void register_rnn(Rule* rules);
 void register_loss(Rule* rules);
 
 }  // namespace mpsnn::ir

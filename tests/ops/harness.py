@@ -19,6 +19,7 @@ LOSSES = {
     "given_loss",
     "total_loss",
 }
+HALF_WEIGHTS = {"conv2d": (1,), "linear": (1,), "rnn": (1, 2), "embedding": (1,)}
 TOLERANCE = {"float64": 1e-9, "float32": 1e-5, "float16": 1e-2, "bfloat16": 5e-2}
 
 
@@ -67,9 +68,9 @@ def make_operands(case: Case, dtype: str) -> list[Any]:
             continue
         kind, shape = operand
         if kind == "i":
-            operands.append(rng.integers(0, case.classes, shape))
+            operands.append(rng.integers(0, max(case.classes, 1), shape))
             continue
-        x = rng.standard_normal(shape)
+        x = rng.standard_normal(shape) * (case.scale if kind == "p" else 1)
         if case.distinct:  # of both signs, so that a rectifier behind a maximum shows; none is 0
             x = rng.permutation(x.size).reshape(shape) - x.size * 2 // 3
             x = (x + (x >= 0)) / 16.0
@@ -83,8 +84,8 @@ def make_operands(case: Case, dtype: str) -> list[Any]:
             x = rng.integers(0, 2, shape).astype(np.float64)
         if kind == "yolo":
             x = yolo_target(rng, case, shape)
-        # Weights of convolutions and dense layers are rounded to half when used; biases are not.
-        half_weight = kind == "p" and i == 1 and case.op in ("conv2d", "linear")
+        # Weights of products are rounded to half when used; biases are not.
+        half_weight = kind == "p" and i in HALF_WEIGHTS.get(case.op, ())
         stored = dtype if kind in ("x", "u") or half_weight else master
         operands.append(round_to(x, "float32" if stored == "float64" and i < 0 else stored))
     return operands
@@ -95,7 +96,11 @@ def differentiable(case: Case) -> list[int]:
     if case.op in LOSSES:
         return [0]
     count = 3 if case.op == "batch_norm" else len(case.operands)
-    return [i for i in range(count) if case.operands[i] is not None]
+    return [
+        i
+        for i, operand in enumerate(case.operands[:count])
+        if operand is not None and operand[0] != "i"
+    ]
 
 
 def as_tensors(operands: list[Any]) -> list[Any]:
@@ -111,6 +116,8 @@ def oracle(
     for i in wanted:
         tensors[i].requires_grad_(True)
     y = case.torch(*tensors)
+    if case.several:
+        y = torch.cat([part.reshape(-1) for part in y])
     seed = torch.ones_like(y) if cotangent is None else torch.from_numpy(cotangent)
     y.backward(seed)
     return y.detach().numpy(), [tensors[i].grad.numpy() for i in wanted]
@@ -148,16 +155,20 @@ def run(
         ids.append(graph.input(f"x{i}", value.shape, dtype if kind in ("x", "u") else master))
         fed.append(value.astype(master))
     outputs = graph.add(case.op, ids, dict(case.attrs), f"{case.op} {case.name}")
-    results = [("y", outputs[0], False)]
+    kept = outputs if case.several else outputs[:1]
+    results = [(f"y{i}", y, False) for i, y in enumerate(kept)]
     seeds = []
     if gradient:
         if scalar(case):
             seeds.append((outputs[0], -1))
         else:
             assert cotangent is not None
-            c = graph.input("cotangent", graph.shape(outputs[0]), dtype, batched=False)
-            seeds.append((outputs[0], c))
-            fed.append(cotangent.astype(master))
+            flat = cotangent.reshape(-1).astype(master)
+            for i, y in enumerate(kept):
+                shape = graph.shape(y)
+                seeds.append((y, graph.input(f"cotangent{i}", shape, dtype, batched=False)))
+                own, flat = np.split(flat, [int(np.prod(shape))])
+                fed.append(own.reshape(shape))
         results += [(f"g{i}", ids[i], True) for i in differentiable(case)]
     program = _core.Program.compile(
         graph, device=device, training=gradient and case.training, seeds=seeds, results=results,
@@ -166,7 +177,8 @@ def run(
     step = program.encode(tuple(fed), ())
     step.wait()
     values = [as_float64(step.result(i)) for i in range(len(results))]
-    return values[0], values[1:]
+    y = np.concatenate([v.reshape(-1) for v in values[: len(kept)]]) if case.several else values[0]
+    return y, values[len(kept) :]
 
 
 def as_float64(tensor: Any) -> np.ndarray:

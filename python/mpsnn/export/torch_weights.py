@@ -16,6 +16,7 @@ from mpsnn import _check, _core
 
 if TYPE_CHECKING:
     from mpsnn.nn.module import Module
+    from mpsnn.nn.recurrent import Recurrent
 
 POINTWISE = ("neuron", "dropout", "softmax")
 
@@ -76,11 +77,28 @@ def _orders(model: Module, input_shape: Any) -> dict[str, np.ndarray]:
     return found
 
 
+def _recurrent(model: Module) -> list[tuple[str, Recurrent]]:
+    """(prefix of its arrays' names, layer) of each recurrent layer."""
+    from mpsnn.nn.recurrent import Recurrent
+
+    return [
+        (f"{path}." if path else "", layer)
+        for path, layer in model.named_modules()
+        if isinstance(layer, Recurrent)
+    ]
+
+
 def to_torch(model: Module, input_shape: Any) -> dict[str, np.ndarray]:
     """See `Module.torch_state_dict`."""
     orders = _orders(model, input_shape)
+    from mpsnn.export.recurrent import state_to_torch
+
     state: dict[str, np.ndarray] = {}
-    for name, value in model.state_dict().items():
+    ours = model.state_dict()
+    for prefix, layer in _recurrent(model):
+        own = {k[len(prefix) :]: ours.pop(k) for k in list(ours) if k.startswith(prefix)}
+        state.update({prefix + k: v for k, v in state_to_torch(layer, own).items()})
+    for name, value in ours.items():
         if name in orders:
             value = value[..., orders[name]]
         elif value.ndim == 4:
@@ -93,14 +111,18 @@ def to_torch(model: Module, input_shape: Any) -> dict[str, np.ndarray]:
 
 def from_torch(model: Module, source: Any, input_shape: Any) -> dict[str, np.ndarray]:
     """A state dict in mpsnn's layouts."""
-    state = (
-        source
-        if isinstance(source, Mapping)
-        else _read(_check.path("load_torch_state_dict", source))
-    )
+    from mpsnn.export.recurrent import state_from_torch
+
+    mapping = isinstance(source, Mapping)
+    state = dict(source if mapping else _read(_check.path("load_torch_state_dict", source)))
     orders = _orders(model, input_shape)
     shapes = {name: p.shape for name, p in model._all_arrays()}
     found: dict[str, np.ndarray] = {}
+    for prefix, layer in _recurrent(model):
+        own = {
+            k[len(prefix) :]: _array(k, state.pop(k)) for k in list(state) if k.startswith(prefix)
+        }
+        found.update({prefix + k: v for k, v in state_from_torch(layer, own).items()})
     for name, given in state.items():
         if name.endswith("num_batches_tracked"):
             continue

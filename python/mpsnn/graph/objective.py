@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -173,6 +173,30 @@ class Objective:
 
 def _rank(weights: Any) -> int:
     return 0 if weights is None else np.ndim(weights)
+
+    def masked(
+        self, labels: list[Any], forms: tuple[Form, ...], lengths: Callable[[int], np.ndarray]
+    ) -> list[Any]:
+        """Labels whose steps past the lengths do not count; `lengths` gives them for so many steps.
+
+        Raises:
+            UnsupportedError: a loss of a sequence that is not of class indices.
+        """
+        found = list(labels)
+        for i, (loss, (is_soft_one, _)) in enumerate(zip(self.losses.values(), forms, strict=True)):
+            target = np.asarray(found[i])
+            indices = loss.has_classes and not is_soft_one
+            if target.ndim < (2 if indices else 3):
+                continue  # one label a sequence
+            if not indices or len(found) != len(self.losses):
+                raise _core.UnsupportedError(
+                    f"[{type(loss).__name__}] lengths mask class indices; give weights=, or a "
+                    "function that masks"
+                )
+            valid = np.arange(target.shape[1]) < lengths(target.shape[1])[:, None]
+            valid = valid.reshape(*valid.shape, *(1,) * (target.ndim - 2))
+            found[i] = np.where(valid, target, loss.attrs.get("ignore_index", -100))
+        return found
 
 
 def _split(labels: LossLabels, weights: Any) -> tuple[Any, Any]:

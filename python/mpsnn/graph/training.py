@@ -11,16 +11,20 @@ from typing import Any
 import numpy as np
 
 from mpsnn import _check, _core
-from mpsnn._core import Program, UnsupportedError
+from mpsnn._core import Program
 from mpsnn._device import on_device
 from mpsnn._trace import Tracer
-from mpsnn.graph.objective import Form, Objective
+from mpsnn.graph.objective import Form as LossForm
+from mpsnn.graph.objective import Objective
+from mpsnn.graph.sequence import Sequences
 from mpsnn.graph.step import Step, as_tensor
 from mpsnn.graph.summary import Summary
 from mpsnn.nn.module import FORMAT, Module
 from mpsnn.optim import Optimizer
 from mpsnn.optim.host import HostUpdate
 
+# Whether the targets of each loss are soft labels; whether steps have lengths, and states.
+Form = tuple[tuple[LossForm, ...], bool, bool]
 DTYPES = ("float32", "float16", "bfloat16", "float64")
 
 
@@ -141,12 +145,13 @@ class TrainingGraph:
         self.accumulate: int = settings["accumulate"]
         if ema is not None and optimizer is None:
             raise ValueError(f"[{me}] without an optimizer there is nothing to average (ema)")
-        self._hard: tuple[Form, ...] = ((False, None),) * len(self._objective.losses)
-        self._programs: dict[tuple[Form, ...], Program] = {}
+        self._plain: Form = (((False, None),) * len(self._objective.losses), False, False)
+        self._programs: dict[Form, Program] = {}
+        self._sequences: dict[Form, Sequences] = {}
         self._program, self.device, self._reason = on_device(
-            device, lambda where: self._compile(where, self._hard)
+            device, lambda where: self._compile(where, self._plain)
         )
-        self._programs[self._hard] = self._program
+        self._programs[self._plain] = self._program
         self._loss_weights = tuple(self._objective.weights.values())
         self._has_classes = any(one.has_classes for one in self._objective.losses.values())
         self._quick = len(self._shapes) == 1 and self._objective.single
@@ -154,8 +159,11 @@ class TrainingGraph:
         self._schedules: list[Any] = optimizer.rates() if optimizer is not None else []
         self._fix_rates()
 
-    def _compile(self, device: str, forms: tuple[Form, ...]) -> Program:
+    def _compile(self, device: str, form: Form) -> Program:
+        forms, lengths, states = form
         tracer = Tracer(self.dtype, self.model)
+        sequence = Sequences(tracer, self._shapes[0][1], lengths, states, True)
+        tracer.sequence = self._sequences[form] = sequence
         symbols = [tracer.symbol(name, (self.batch_size, *shape)) for name, shape in self._shapes]
         output = tracer.call(self.model, tuple(symbols), {})
         total, losses = self._objective.build(tracer, output, forms)
@@ -170,6 +178,7 @@ class TrainingGraph:
                     f"[TrainingGraph] there is no value {key!r}; there are {sorted(tracer.names)}"
                 )
             results.append((name, tracer.names[key], gradient))
+        results += [(f"state{i}", s.id, False) for i, s in enumerate(sequence.results())]
         frozen = self.model._frozen()
         optimizer = None
         if self.optimizer is not None:
@@ -177,8 +186,8 @@ class TrainingGraph:
             trained = [(n, p) for n, p in self.model.named_parameters() if id(p) not in stopped]
             optimizer = self.optimizer.spec(trained, self._host)
         options = self._options
-        if forms != self._hard:
-            options = {**options, "continues": self._programs[self._hard]}
+        if form != self._plain:
+            options = {**options, "continues": self._programs[self._plain]}
         return Program.compile(
             tracer.graph, device=device, seeds=[(total.id, -1)], results=results,
             optimizer=optimizer, frozen=[p.core for p in frozen],
@@ -229,27 +238,40 @@ class TrainingGraph:
                 `loss` for several. `LossLabels` carry weights with them.
             weights: one weight an image, `(N,)`, or one an element or position of the one loss;
                 `LossLabels` carry those of several.
+            lengths: valid steps of each sequence, `(N,)` integers. Recurrent layers stop there, and
+                class indices past them do not count.
+            states: initial states of the recurrent layers: an earlier step's `states`, or {} for
+                zeros. Gradients do not flow into them (truncated back-propagation).
 
         Raises:
             ShapeError, DTypeError, ValueError: an array does not fit; nothing has run.
             NonFiniteError: of an earlier step that nobody waited for.
         """
-        if lengths is not None or states is not None:
-            raise UnsupportedError("[TrainingGraph] lengths and states come with recurrent layers")
         rates = self._rates if self._rates is not None else self._rates_now()
+        sequences = lengths is not None or states is not None
         plain = self._quick and type(inputs) is np.ndarray and type(targets) is np.ndarray
-        plain = plain and (weights is None or np.ndim(weights) < 2)
+        plain = plain and not sequences and (weights is None or np.ndim(weights) < 2)
         if plain and not (self._has_classes and targets.dtype.kind == "f"):
             core = self._program.encode((inputs, targets, weights), rates)
             return Step(core, self.output_names, False, self._loss_weights)
         arrays = [as_tensor(a) for a in in_order(inputs, self._input_names, "inputs")]
         labels, forms, weighted = self._objective.arrays(targets, weights)
-        if forms not in self._programs:
-            self._programs[forms] = self._compile(self.device, forms)
-        core = self._programs[forms].encode((*arrays, *labels, *weighted), rates)
-        return Step(
-            core, self.output_names, isinstance(arrays[0], _core.Tensor), self._loss_weights
-        )
+        form = (forms, lengths is not None, states is not None)
+        if form not in self._programs:
+            self._programs[form] = self._compile(self.device, form)
+        extra: list[Any] = []
+        if sequences:
+            sequence = self._sequences[form]
+            extra = sequence.arrays(len(arrays[0]), lengths, states)
+            if lengths is not None:
+                valid = sequence.check_lengths(lengths, len(arrays[0]))
+                labels = self._objective.masked(
+                    labels, forms, lambda steps: sequence.scaled(valid, steps)
+                )
+        core = self._programs[form].encode((*arrays, *extra, *labels, *weighted), rates)
+        tensors = isinstance(arrays[0], _core.Tensor)
+        return Step(core, self.output_names, tensors, self._loss_weights,
+                    self._sequences[form] if states is not None else None)  # fmt: skip
 
     def averaged_model(self) -> Module:
         """A copy of the model with the moving averages of its weights (`ema=`); waits.

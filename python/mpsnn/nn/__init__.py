@@ -5,6 +5,7 @@ from __future__ import annotations
 from mpsnn.nn.containers import ModuleDict, ModuleList, Sequential
 from mpsnn.nn.conv import Conv2d
 from mpsnn.nn.dropout import Dropout, Dropout2d
+from mpsnn.nn.embedding import Embedding
 from mpsnn.nn.linear import Linear
 from mpsnn.nn.losses import (
     MAE,
@@ -54,6 +55,7 @@ from mpsnn.nn.norm import (
     LocalResponseNorm,
 )
 from mpsnn.nn.pool import AvgPool2d, MaxPool2d
+from mpsnn.nn.recurrent import GRU, LSTM, MGU, RNN
 from mpsnn.nn.shape import Flatten
 from mpsnn.ops import add, concat
 
@@ -66,6 +68,10 @@ __all__ = [
     "SELU",
     "YOLO",
     "Abs",
+    "GRU",
+    "LSTM",
+    "MGU",
+    "RNN",
     "AvgPool2d",
     "BatchNorm1d",
     "BatchNorm2d",
@@ -75,6 +81,7 @@ __all__ = [
     "Dropout",
     "Dropout2d",
     "Exp",
+    "Embedding",
     "Flatten",
     "GroupNorm",
     "HardSigmoid",

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from mpsnn import _check, ops
-from mpsnn._core import ShapeError
+from mpsnn._core import ShapeError, UnsupportedError
 from mpsnn.nn.module import Module, Parameter
 
 
@@ -35,6 +35,11 @@ class _BatchNorm(Module):
             layer = f"{type(self).__name__} {x.tracer.path(self)}".rstrip()
             raise ShapeError(f"[{layer}] expected {expected}, got {x.shape}")
         frozen = not self.trainable or x.tracer.training(self) is False
+        if not frozen and x.tracer.sequence is not None and x.tracer.sequence.padded:
+            raise UnsupportedError(
+                f"[{type(self).__name__} {x.tracer.path(self)}] lengths: padding would enter the "
+                "statistics of the batch"
+            )
         arrays = [x, self.weight, self.bias, self.running_mean, self.running_var]
         return ops.apply("batch_norm", arrays, {**self.attrs, "frozen": frozen})[0]
 

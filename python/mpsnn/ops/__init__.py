@@ -12,6 +12,20 @@ from __future__ import annotations
 from typing import Any
 
 from mpsnn import _check
+from mpsnn.ops.recurrent import (
+    embedding,
+    embedding_gradient,
+    gru,
+    gru_gradient,
+    lstm,
+    lstm_gradient,
+    minimal_gated,
+    minimal_gated_gradient,
+    rnn,
+    rnn_gradient,
+    stack,
+    unstack,
+)
 from mpsnn.ops.run import apply as apply
 from mpsnn.ops.run import eager_loss as eager_loss
 from mpsnn.ops.run import gradient as _gradient
@@ -409,9 +423,13 @@ __all__ = [
     "conv2d_gradient",
     "dropout",
     "dropout_gradient",
+    "embedding",
+    "embedding_gradient",
     "flatten",
     "group_norm",
     "group_norm_gradient",
+    "gru",
+    "gru_gradient",
     "image_mean",
     "image_mean_gradient",
     "layer_norm",
@@ -425,8 +443,12 @@ __all__ = [
     "local_response_norm_gradient",
     "log_softmax",
     "log_softmax_gradient",
+    "lstm",
+    "lstm_gradient",
     "max_pool2d",
     "max_pool2d_gradient",
+    "minimal_gated",
+    "minimal_gated_gradient",
     "multiply",
     "multiply_gradient",
     "neuron",
@@ -434,10 +456,14 @@ __all__ = [
     "prelu",
     "prelu_gradient",
     "relu",
+    "rnn",
+    "rnn_gradient",
     "sigmoid",
     "softmax",
     "softmax_gradient",
+    "stack",
     "subtract",
     "subtract_gradient",
     "tanh",
+    "unstack",
 ]

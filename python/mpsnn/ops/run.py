@@ -61,8 +61,11 @@ def device_of(device: Any, arrays: list[Any]) -> str:
     return default_device()
 
 
-def as_arrays(values: list[Any]) -> tuple[list[Any], str]:
-    """Operands as arrays, and the dtype of the graph that computes with them."""
+def as_arrays(values: list[Any], integers: bool = False) -> tuple[list[Any], str]:
+    """Operands as arrays, and the dtype of the graph that computes with them.
+
+    `integers`: all of them may be indices.
+    """
     from mpsnn.nn.module import Parameter
 
     arrays: list[Any] = []
@@ -77,9 +80,9 @@ def as_arrays(values: list[Any]) -> tuple[list[Any], str]:
         arrays.append(value)
     names = [str(a.dtype) for a in arrays if a is not None]
     floats = [n for n in names if "float" in n]
-    if not floats:
+    if not floats and not (integers and names):
         raise _core.DTypeError(f"expected floating arrays, got {', '.join(names)}")
-    dtype = floats[0] if floats[0] in ("float16", "bfloat16", "float64") else "float32"
+    dtype = floats[0] if floats and floats[0] in ("float16", "bfloat16", "float64") else "float32"
     return arrays, dtype
 
 
@@ -90,13 +93,21 @@ def finish(results: list[Tensor], arrays: list[Any]) -> list[Any]:
     return [r.numpy() for r in results]
 
 
-def _symbols(tracer: Tracer, op: str, arrays: list[Any], dtype: str) -> list[Any]:
+def _symbols(
+    tracer: Tracer, op: str, arrays: list[Any], dtype: str, indices: dict[int, int]
+) -> list[Any]:
     made: list[Any] = []
     for i, array in enumerate(arrays):
         if array is None:
             made.append(None)
             continue
         kind = str(array.dtype)
+        if i in indices:  # integers in 0..indices[i] - 1
+            classes = indices[i]
+            made.append(
+                tracer.symbol(f"x{i}", array.shape, "int32", batched=False, classes=classes)
+            )
+            continue
         if "float" not in kind:
             raise _core.DTypeError(f"[{op}] operand {i} must be floating, got {kind}")
         made.append(tracer.symbol(f"x{i}", array.shape, dtype, batched=False))
@@ -120,8 +131,12 @@ def apply(
     *,
     training: bool = False,
     seed: int = 0,
+    indices: dict[int, int] | None = None,
 ) -> list[Any]:
-    """Append the op to the graph of its operands, or run it on arrays."""
+    """Append the op to the graph of its operands, or run it on arrays.
+
+    `indices`: the places of integer operands, and how many values each has.
+    """
     symbol = find_symbol(operands)
     if symbol is not None:
         return list(symbol.tracer.add(op, operands, attrs))
@@ -130,7 +145,7 @@ def apply(
 
     def make() -> Any:
         tracer = Tracer(dtype)
-        outputs = tracer.add(op, _symbols(tracer, op, arrays, dtype), attrs)
+        outputs = tracer.add(op, _symbols(tracer, op, arrays, dtype, indices or {}), attrs)
         results = [(f"y{i}", y.id, False) for i, y in enumerate(outputs)]
         return Program.compile(
             tracer.graph, device=where, training=training, seed=seed, results=results
@@ -149,33 +164,43 @@ def gradient(
     attrs: dict[str, Any],
     device: Any = None,
     *,
+    first: int = 0,
     wanted: int | None = None,
     seed: int = 0,
+    indices: dict[int, int] | None = None,
 ) -> tuple[Any, ...]:
-    """Gradients by the operands (the first `wanted`), on arrays."""
+    """Gradients by the operands (from `first`, or to `wanted`), on arrays.
+
+    `gy` is the gradient by the first output, or a tuple of those by each, None where there is none.
+    """
     if find_symbol(operands, gy) is not None:
         raise _core.UnsupportedError(
             f"[{op}] gradients of graph values are made by TrainingGraph and vjp"
         )
     if gy is None:
         raise TypeError(f"[{op}] the gradient of the output is missing")
-    arrays, dtype = as_arrays([*operands, gy])
+    given = gy if isinstance(gy, tuple) else (gy,)
+    arrays, dtype = as_arrays([*operands, *given])
     where = device_of(device, arrays)
+    count_x = len(operands)
 
     def make() -> Any:
         tracer = Tracer(dtype)
-        symbols = _symbols(tracer, op, arrays[:-1], dtype)
-        y = tracer.add(op, symbols, attrs)[0]
-        if tuple(arrays[-1].shape) != y.shape:
-            raise _core.ShapeError(
-                f"[{op}] gradient must be {y.shape}, got {tuple(arrays[-1].shape)}"
-            )
-        cotangent = tracer.symbol("gy", y.shape, dtype, batched=False)
-        by = [s for s in symbols[:wanted] if s is not None]
+        symbols = _symbols(tracer, op, arrays[:count_x], dtype, indices or {})
+        outputs = tracer.add(op, symbols, attrs)
+        if len(given) > len(outputs):
+            raise ValueError(f"[{op}] has {len(outputs)} outputs, got {len(given)} gradients")
+        seeds = []
+        for y, g in zip(outputs, arrays[count_x:], strict=False):
+            if g is None:
+                continue
+            if tuple(g.shape) != y.shape:
+                raise _core.ShapeError(f"[{op}] gradient must be {y.shape}, got {tuple(g.shape)}")
+            seeds.append((y.id, tracer.symbol("gy", y.shape, dtype, batched=False).id))
+        by = [s for s in symbols[first:wanted] if s is not None]
         results = [(f"gx{i}", s.id, True) for i, s in enumerate(by)]
         return Program.compile(
-            tracer.graph, device=where, training=True, seed=seed, seeds=[(y.id, cotangent.id)],
-            results=results,
+            tracer.graph, device=where, training=True, seed=seed, seeds=seeds, results=results,
         ), len(results)  # fmt: skip
 
     key = _key(op, arrays, attrs, "gradient", dtype, where, seed)

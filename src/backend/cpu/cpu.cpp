@@ -5,6 +5,7 @@
 #include "backend/cpu/onednn.h"
 #include "backend/register.h"
 #include "core/host_info.h"
+#include "ir/rnn.h"
 
 namespace mpsnn::backend {
 namespace cpu {
@@ -28,11 +29,20 @@ bool is_small(const ir::Plan& plan) {
     for (const ValueId v : node.outputs)
       if (v != kNone)
         elements += static_cast<double>(count(plan.values[static_cast<std::size_t>(v)].shape));
-    if (node.op != Op::linear) continue;
-    const ValueId y = node.gradient ? node.gy(0) : node.outputs[0];
-    const ValueId w = node.x(1) != kNone ? node.x(1) : node.gx(1);
-    const double work = static_cast<double>(count(plan.values[static_cast<std::size_t>(y)].shape)) *
-                        static_cast<double>(plan.values[static_cast<std::size_t>(w)].shape[1]);
+    const auto shape = [&](ValueId v) -> const Shape& {
+      return plan.values[static_cast<std::size_t>(v)].shape;
+    };
+    double work = 0;
+    if (node.op == Op::rnn) {
+      const Shape& x = shape(node.x(ir::rnn_operand::x));
+      work = static_cast<double>(count(x) / x.back()) *
+             static_cast<double>(count(shape(node.x(ir::rnn_operand::weight_ih))) +
+                                 count(shape(node.x(ir::rnn_operand::weight_hh))));
+    } else if (node.op == Op::linear) {
+      const ValueId y = node.gradient ? node.gy(0) : node.outputs[0];
+      const ValueId w = node.x(1) != kNone ? node.x(1) : node.gx(1);
+      work = static_cast<double>(count(shape(y))) * static_cast<double>(shape(w)[1]);
+    }
     multiplications += node.gradient ? 2 * work : work;
   }
   return multiplications <= kMultiplications && elements <= kElements;
@@ -72,6 +82,9 @@ class CpuBackend final : public runtime::Backend {
         else
           reads.state = 0;
         break;
+      case Op::rnn:
+        reads.x &= ~(1u << ir::rnn_operand::bias | 1u << ir::rnn_operand::bias_hn);
+        break;
       default:
         break;
     }
@@ -81,6 +94,7 @@ class CpuBackend final : public runtime::Backend {
   bool fuses(runtime::Pattern, const Node&, const Node&, bool) const override { return true; }
   bool can_alias(const ir::Plan&, const Node&) const override { return true; }
   std::size_t state_bytes(const ir::Plan& plan, const Node& node, int) const override {
+    if (node.op == Op::rnn) return rnn_state_bytes(plan, node);
     const Shape& y = plan.values[static_cast<std::size_t>(node.outputs[0])].shape;
     const auto elements = static_cast<std::size_t>(count(y));
     if (node.op == Op::max_pool2d) return elements * sizeof(int32_t);

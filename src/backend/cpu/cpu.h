@@ -4,6 +4,7 @@
 #pragma once
 
 #include <memory>
+#include <utility>
 #include <vector>
 
 #include "backend/cpu/kernels/table.h"
@@ -46,8 +47,7 @@ class Builder {
   runtime::Ref convert(ValueId id, DType through, std::vector<Conversion>& list);
   runtime::KernelBuilder& base_;
   bool small_;
-  runtime::Ref rounded_from_;
-  Conversion rounded_{};
+  std::vector<std::pair<runtime::Ref, Conversion>> rounded_;  // masters and their copies
   std::vector<Conversion> before_, after_;
 };
 
@@ -71,6 +71,11 @@ KernelPtr make_add(Builder&, const Node&);
 KernelPtr make_subtract(Builder&, const Node&);
 KernelPtr make_multiply(Builder&, const Node&);
 KernelPtr make_image_mean(Builder&, const Node&);
+KernelPtr make_rnn(Builder&, const Node&);
+std::size_t rnn_state_bytes(const ir::Plan&, const Node&);
+KernelPtr make_embedding(Builder&, const Node&);
+KernelPtr make_stack(Builder&, const Node&);
+KernelPtr make_unstack(Builder&, const Node&);
 KernelPtr make_softmax_cross_entropy(Builder&, const Node&);
 KernelPtr make_element_loss(Builder&, const Node&);
 KernelPtr make_cosine_distance(Builder&, const Node&);

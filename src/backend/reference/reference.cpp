@@ -33,6 +33,10 @@ const OpFunctions& functions(Op op) {
     ROW(softmax)
     ROW(log_softmax)
     ROW(concat)
+    ROW(rnn)
+    ROW(embedding)
+    ROW(stack)
+    ROW(unstack)
     ROW(softmax_cross_entropy)
     ROW(subtract)
     ROW(multiply)
@@ -102,6 +106,9 @@ class ReferenceBackend final : public runtime::Backend {
           reads.x = 0b11;
         else
           reads.state = 0;
+        break;
+      case Op::rnn:
+        reads = {offers.x, 0, 0};  // the gradient runs the sequence again
         break;
       default:
         break;
@@ -199,7 +206,9 @@ Call::Call(runtime::KernelBuilder& builder, const Node& node) : plan_(builder.pl
     forward_x_ = node.inputs;
     y_shape_ = builder.value(node.outputs[0]).shape;
   }
-  if (forward_x_[0] != kNone && !x_shape(0).empty())
+  if (node.op == Op::rnn)
+    scratch_ = builder.workspace(rnn_scratch(*this) * sizeof(double));
+  else if (forward_x_[0] != kNone && !x_shape(0).empty())
     scratch_ = builder.workspace(2 * static_cast<std::size_t>(x_shape(0).back()) * sizeof(double));
   const std::string accumulator = node.attrs.text("accumulator", "");
   half_accumulator_ = plan_.dtype == DType::float16 &&
@@ -218,8 +227,8 @@ void Call::add_operand(runtime::KernelBuilder& builder, ValueId id, std::vector<
                   v.opaque_bytes != 0 || v.shape == Shape{0},
                   count(v.shape),
                   {}};
-  const bool weight =
-      (node_.op == Op::conv2d || node_.op == Op::linear) && node_.nx > 1 && id == node_.x(1);
+  bool weight = false;
+  for (int i = 0; i < node_.nx; ++i) weight |= ir::is_weight(node_.op, i) && id == node_.x(i);
   if (weight && plan_.dtype != DType::float64) operand.rounded = plan_.dtype;
   if (!operand.opaque)
     operand.values = builder.workspace(static_cast<std::size_t>(operand.count) * sizeof(double));

@@ -130,6 +130,15 @@ void multiply(Call&);
 void multiply_gradient(Call&);
 void image_mean(Call&);
 void image_mean_gradient(Call&);
+void rnn(Call&);
+void rnn_gradient(Call&);
+std::size_t rnn_scratch(const Call&);  // doubles at Call::scratch(0)
+void embedding(Call&);
+void embedding_gradient(Call&);
+void stack(Call&);
+void stack_gradient(Call&);
+void unstack(Call&);
+void unstack_gradient(Call&);
 void softmax_cross_entropy(Call&);
 void softmax_cross_entropy_gradient(Call&);
 void element_loss(Call&);

@@ -55,6 +55,11 @@ void layer_norm_weights(const float*, const float*, const float*, const float*, 
 void window_sum(const float*, int64_t, int64_t, float, float, float*);
 void local_scale(const float*, const float*, float, float*, int64_t);
 void local_terms(const float*, const float*, const float*, float, float*, float*, int64_t);
+void rnn_pack_columns(const float*, const RnnShape&, int64_t, int, int, float*);
+void rnn_pack_rows(const float*, const RnnShape&, int64_t, int64_t, float*);
+int64_t rnn_scratch(const RnnShape&, bool);
+void rnn(const RnnShape&, const RnnInputs&, const RnnOutputs&, int64_t, int64_t, float*);
+void rnn_gradient(const RnnShape&, const RnnInputs&, const RnnOutputs&, int64_t, int64_t, float*);
 double sum_squares(const GradientView&, int64_t);
 void accumulate(const float*, float, bool, float*, int64_t);
 void sgd(const SgdStep&, const GradientView&, float*, float*, int64_t);

@@ -22,6 +22,31 @@ struct WinogradTaps {
   int64_t row, column, source;
 };
 
+// One recurrent layer in one direction (ir/rnn.h). Gates and features are padded to multiples of
+// 16, so that every loop is whole vectors: hp of hidden, ip of in.
+struct RnnShape {
+  int cell, neuron;  // ir::Cell, ir::Neuron
+  bool reverse;
+  int64_t n, steps, in, hidden, ip, hp;
+  int gates, head;         // head: gates whose product is with the state as it is
+  int kept;                // rows of hp that a step leaves for the gradient
+  int64_t block;           // sequences at a time
+  int64_t chunk, chunk_g;  // steps at a time: their input products, their weight gradients
+};
+// What the layer reads; nullptr where absent. y and what follows is the gradient's.
+struct RnnInputs {
+  const float *x, *h0, *c0;
+  const int32_t* lengths;
+  const float *w, *u, *tail;  // packed: columns of gates, or for the gradient rows of gates
+  const float *bias, *bias_hn, *peephole;  // padded
+  const float *y, *kept, *gy, *gh, *gc;
+};
+// (steps, n, kept, hp) in `kept`; gradients by weights are padded, (gates hp, ip) and so on.
+struct RnnOutputs {
+  float *y, *h, *c, *kept;
+  float *gx, *gh0, *gc0, *gw, *gu, *gb, *gb_hn, *gp;
+};
+
 struct AdamStep {
   float lr_over_correction, beta1, beta2, epsilon, root_correction2, decay, keep;  // keep: AdamW
 };
@@ -134,6 +159,19 @@ struct KernelTable {
   void (*local_scale)(const float* x, const float* u, float beta, float* y, int64_t n);
   void (*local_terms)(const float* g, const float* x, const float* u, float beta, float* direct,
                       float* through, int64_t n);
+
+  // Sequences begin..end of an rnn. Packing: rows of depth of `gates` gates, from gate `first` on,
+  // as columns; or as they are, with columns padded to cp. `scratch`: as many floats as rnn_scratch
+  // says.
+  void (*rnn_pack_columns)(const float* w, const RnnShape& s, int64_t depth, int first, int gates,
+                           float* to);
+  void (*rnn_pack_rows)(const float* w, const RnnShape& s, int64_t columns, int64_t cp, float* to);
+  int64_t (*rnn_scratch)(const RnnShape& s, bool gradient);
+  void (*rnn)(const RnnShape& s, const RnnInputs& in, const RnnOutputs& out, int64_t begin,
+              int64_t end, float* scratch);
+  // Weight gradients of these sequences replace what is there.
+  void (*rnn_gradient)(const RnnShape& s, const RnnInputs& in, const RnnOutputs& out, int64_t begin,
+                       int64_t end, float* scratch);
 
   // Optimizer. sum_squares: of the clamped, scaled gradient; not finite if one element is not.
   double (*sum_squares)(const GradientView& g, int64_t n);
