@@ -4,10 +4,10 @@ One row serves every device: forward, each gradient, half storage and support ar
 test_ops.py. To add an op, add rows here; losses are in loss_cases.py.
 
 A case's `operands` are (kind, shape), or None for an absent one: "x" data of the graph's type, "u"
-the same within 0.05..0.95, "p" a parameter (master type), "i" class indices, or lengths in 0..classes-1, "t" targets and "w"
-positive weights (master type), "z" soft labels, "b" labels 0 or 1, "yolo" a YOLO target. `torch`
-gets float64 tensors in mpsnn's layouts and returns the output (for a loss: the
-scalar; a tuple where all outputs count).
+the same within 0.05..0.95, "p" a parameter (master type), "i" class indices or lengths, in
+0..classes-1, "t" targets and "w" positive weights (master type), "z" soft labels, "b" labels 0 or
+1, "yolo" a YOLO target. `torch` gets float64 tensors in mpsnn's layouts and returns the output (for
+a loss: the scalar; a tuple where all outputs count).
 """
 
 from __future__ import annotations

@@ -7,6 +7,7 @@
 #include <cstring>
 
 #include "backend/cpu/lambda.h"
+#include "ir/neuron.h"
 
 namespace mpsnn::backend::cpu {
 namespace {
@@ -32,7 +33,7 @@ RnnShape shape_of(const ir::Plan& plan, const Node& node) {
   const Cell cell = ir::parse_cell(node.attrs.text("cell"));
   RnnShape s{};
   s.cell = static_cast<int>(cell);
-  s.neuron = static_cast<int>(ir::parse_neuron(node.attrs.text("neuron")));
+  s.neuron = static_cast<int>(ir::epilogue_of(node.attrs).kind);
   s.reverse = node.attrs.flag("reverse");
   s.n = shape(at::x)[0], s.in = shape(at::x).back();
   s.steps = count(shape(at::x)) / (s.n * s.in);

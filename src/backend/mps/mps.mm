@@ -41,6 +41,54 @@ std::string too_large(const Shape& shape) {
   return "";
 }
 
+// What a node needs and this backend has not got yet, by name; empty where it has all.
+std::string lacking(const Node& node) {
+  switch (node.op) {
+    case Op::conv2d:
+    case Op::linear:
+    case Op::neuron:
+    case Op::max_pool2d:
+    case Op::avg_pool2d:
+    case Op::batch_norm:
+    case Op::flatten:
+    case Op::softmax:
+    case Op::concat:
+    case Op::add:
+    case Op::subtract:
+    case Op::multiply:
+    case Op::image_mean:
+    case Op::total_loss:
+      break;
+    case Op::element_loss:
+      if (node.attrs.text("kind") != "mse") return "loss " + node.attrs.text("kind");
+      if (node.attrs.has("weight")) return "class weights of an element_loss";
+      [[fallthrough]];
+    case Op::softmax_cross_entropy:
+    case Op::given_loss:
+      if (node.attrs.text("reduction") == "none") return "unreduced losses";
+      if (node.nx > 3) return "weights of elements";
+      return node.gradient && node.gy(1) != kNone ? "gradients of losses of images" : "";
+    case Op::dropout:
+      return node.attrs.flag("spatial") ? "spatial dropout" : "";
+    default:
+      return name_of(node.op);
+  }
+  const ir::NeuronSpec s =
+      node.op == Op::neuron ? ir::neuron_of(node.attrs) : ir::epilogue_of(node.attrs);
+  if (s.kind > ir::Neuron::tanh) return std::string("neuron ") + name_of(s.kind);
+  const bool scaled = s.kind == ir::Neuron::tanh && (s.a != 1 || s.b != 1);
+  return scaled ? "scaled tanh" : "";
+}
+
+class MpsBackend final : public runtime::Backend {
+ public:
+  explicit MpsBackend(const Device& device) : device_(device), gpu_(device) {}
+
+  const Device& device() const override { return device_; }
+
+  Support supports(const ir::Plan& plan, const Node& node) const override {
+    if (plan.dtype != DType::float32 && plan.dtype != DType::float16)
+      return {false, std::string("Metal Performance Shaders has no ") + name_of(plan.dtype)};
     if (const std::string what = lacking(node); !what.empty())
       return {false, "mps has no " + what + " yet"};
     if (node.gradient || node.op == Op::flatten) return {};  // as large as the forward node's

@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "backend/reference/reference.h"
+#include "ir/neuron.h"
 #include "ir/rnn.h"
 
 namespace mpsnn::backend::reference {
@@ -24,7 +25,7 @@ struct Sequence {
   explicit Sequence(Call& call)
       : c(call),
         cell(ir::parse_cell(call.attrs().text("cell"))),
-        neuron(ir::parse_neuron(call.attrs().text("neuron"))),
+        neuron(ir::epilogue_of(call.attrs())),
         reverse(call.attrs().flag("reverse")),
         gates(ir::gates_of(cell)),
         n(call.x_shape(at::x)[0]),
@@ -71,7 +72,7 @@ struct Sequence {
 
   Call& c;
   Cell cell;
-  ir::Neuron neuron;
+  ir::NeuronSpec neuron;
   bool reverse;
   int gates;
   int64_t n, in, steps, hidden;
@@ -126,7 +127,7 @@ void Sequence::step(const double* x, const Record& r) const {
     }
     case Cell::rnn:
       for (int64_t j = 0; j < hidden; ++j)
-        r.next_h[j] = gate(0, j) = ir::neuron(neuron, sum(0, j, r.h), 0.0);
+        r.next_h[j] = gate(0, j) = ir::neuron(neuron, sum(0, j, r.h));
       break;
   }
 }
@@ -220,7 +221,7 @@ void Sequence::step_gradient(const Record& r, double* gh, double* gc) const {
     }
     case Cell::rnn:
       for (int64_t j = 0; j < hidden; ++j) {
-        delta(0, j) = gh[j] * ir::neuron_slope(neuron, r.next_h[j], 0.0);
+        delta(0, j) = gh[j] * ir::neuron_slope(neuron, r.next_h[j]);
         gh[j] = 0;
       }
       back(0, r.delta, gh);

@@ -42,10 +42,11 @@ void infer_rnn(Infer& n) {
   if (n.has(at::c0) && !lstm) n.value_error("an initial c belongs to an LSTM");
   if (n.has(at::lengths) && n.value(at::lengths).dtype != DType::int32)
     n.dtype_error(std::string("lengths must be int32, got ") + name_of(n.value(at::lengths).dtype));
-  const Neuron neuron = parse_neuron(n.attrs().text("neuron", "tanh"));
-  if (neuron == Neuron::leaky_relu || (cell != Cell::rnn && neuron != Neuron::tanh))
+  if (!n.attrs().has("neuron")) n.attrs().set("neuron", std::string("tanh"));
+  const Neuron neuron = epilogue_of(n.attrs()).kind;
+  if (neuron == Neuron::leaky_relu || neuron > Neuron::tanh ||
+      (cell != Cell::rnn && neuron != Neuron::tanh))
     n.value_error(std::string("neuron ") + name_of(neuron) + " is not one of this cell's");
-  n.attrs().set("neuron", std::string(name_of(neuron)));
   n.attrs().set("reverse", n.attrs().flag("reverse", false));
   n.output({x[0], x[1], hidden});
   n.output({x[0], hidden});
