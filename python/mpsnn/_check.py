@@ -22,14 +22,23 @@ def integer(owner: str, name: str, value: Any, least: int = 1, most: int = 2**63
     return number
 
 
+def sizes(owner: str, name: str, value: Any, axes: int, least: int = 1) -> tuple[int, ...]:
+    """One integer for each of `axes`: an integer for all, or so many of them."""
+    if isinstance(value, (tuple, list)):
+        if len(value) != axes:
+            raise ValueError(f"[{owner}] {name} must be {_one_or_each(axes)}, got {value!r}")
+        return tuple(integer(owner, name, v, least) for v in value)
+    return (integer(owner, name, value, least),) * axes
+
+
 def pair(owner: str, name: str, value: Any, least: int = 1) -> tuple[int, int]:
     """An integer, or a pair of them, as a (height, width) pair."""
-    if isinstance(value, (tuple, list)):
-        if len(value) != 2:
-            raise ValueError(f"[{owner}] {name} must be an integer or a pair, got {value!r}")
-        return integer(owner, name, value[0], least), integer(owner, name, value[1], least)
-    number = integer(owner, name, value, least)
-    return number, number
+    height, width = sizes(owner, name, value, 2, least)
+    return height, width
+
+
+def _one_or_each(axes: int) -> str:
+    return "an integer or a pair" if axes == 2 else "an integer"
 
 
 def number(
@@ -72,8 +81,33 @@ def flag(owner: str, name: str, value: Any) -> bool:
     return value
 
 
-def padding(owner: str, value: Any) -> dict[str, Any]:
-    """The node attributes of "same", "valid", an integer or a pair."""
+def sides(owner: str, name: str, value: Any, axes: int, least: int = 0) -> tuple[int, ...]:
+    """(top, left, bottom, right) of an integer, or one an axis, each an integer or (before, after).
+
+    Sequences have no top and bottom.
+    """
+    if not isinstance(value, (tuple, list)):
+        value = (value,) * axes
+    if len(value) != axes:
+        raise ValueError(f"[{owner}] {name} must be {_one_or_each(axes)}, got {value!r}")
+    each = [(0, 0)] * (2 - axes) + [pair(owner, name, v, least) for v in value]
+    return (*(before for before, _ in each), *(after for _, after in each))
+
+
+def padding(owner: str, value: Any, axes: int = 2) -> dict[str, Any]:
+    """The node attributes of "same", "valid", or what `sides` takes."""
     if isinstance(value, str):
         return {"padding": one_of(owner, "padding", value, ("same", "valid"))}
-    return {"pads": pair(owner, "padding", value, 0)}
+    return {"pads": sides(owner, "padding", value, axes)}
+
+
+def output_padding(owner: str, value: Any, stride: tuple[int, ...], padding: Any) -> dict[str, Any]:
+    """The node attribute of a transposed convolution, smaller than its stride."""
+    more = sizes(owner, "output_padding", value, len(stride), 0)
+    if any(m >= s for m, s in zip(more, stride, strict=True)):
+        raise ValueError(
+            f"[{owner}] output_padding must be smaller than stride {stride}, got {more}"
+        )
+    if padding == "same" and any(more):
+        raise ValueError(f'[{owner}] padding "same" decides output_padding, got {more}')
+    return {"output_padding": more}

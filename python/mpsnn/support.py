@@ -10,6 +10,7 @@ from mpsnn import _core
 _IMAGE = (2, 4, 4, 2)
 _EXAMPLES: dict[str, tuple[list[Any], dict[str, Any]]] = {
     "conv2d": ([_IMAGE, (3, 3, 3, 2), (3,)], {}),
+    "conv_transpose2d": ([_IMAGE, (3, 3, 3, 2), (3,)], {}),
     "linear": ([(2, 4), (3, 4), (3,)], {}),
     "neuron": ([_IMAGE], {"kind": "relu"}),
     "max_pool2d": ([_IMAGE], {"kernel": (2, 2), "stride": (2, 2)}),

@@ -46,7 +46,7 @@ def make_operands(case: Case, dtype: str) -> list[np.ndarray]:
         if kind == "t" and case.op == "softmax_cross_entropy":
             x = np.exp(x) / np.exp(x).sum(-1, keepdims=True)
         # Weights of convolutions and dense layers are rounded to half when used; biases are not.
-        half_weight = kind == "p" and i == 1 and case.op in ("conv2d", "linear")
+        half_weight = kind == "p" and i == 1 and case.op in ("conv2d", "conv_transpose2d", "linear")
         stored = dtype if kind == "x" or half_weight else master
         operands.append(round_to(x, "float32" if stored == "float64" and i < 0 else stored))
     return operands

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from mpsnn.nn.containers import ModuleDict, ModuleList, Sequential
-from mpsnn.nn.conv import Conv2d
+from mpsnn.nn.conv import Conv1d, Conv2d, ConvTranspose2d
 from mpsnn.nn.dropout import Dropout
 from mpsnn.nn.linear import Linear
 from mpsnn.nn.losses import MSE, Loss, SoftmaxCrossEntropy
@@ -19,7 +19,9 @@ __all__ = [
     "AvgPool2d",
     "BatchNorm1d",
     "BatchNorm2d",
+    "Conv1d",
     "Conv2d",
+    "ConvTranspose2d",
     "Dropout",
     "Flatten",
     "Identity",

@@ -21,8 +21,8 @@ class _Pool2d(Module):
             "stride": kernel if stride is None else _check.pair(me, "stride", stride),
             **_check.padding(me, padding),
         }
-        pads = self.attrs.get("pads", (0, 0))
-        if any(2 * p > k for p, k in zip(pads, kernel, strict=True)):
+        pads = self.attrs.get("pads", (0, 0, 0, 0))
+        if any(2 * p > k for p, k in zip(pads, kernel * 2, strict=True)):
             raise ValueError(f"[{me}] padding must be at most half of the kernel, got {pads}")
 
     def forward(self, x: Any) -> Any:

@@ -17,12 +17,14 @@ from mpsnn.ops.run import eager_loss as eager_loss
 from mpsnn.ops.run import gradient as _gradient
 
 
-def _conv(stride: Any, padding: Any, dilation: Any, groups: int) -> dict[str, Any]:
+def _conv(
+    op: str, stride: Any, padding: Any, dilation: Any, groups: int, axes: int = 2
+) -> dict[str, Any]:
     return {
-        "stride": _check.pair("conv2d", "stride", stride),
-        "dilation": _check.pair("conv2d", "dilation", dilation),
-        "groups": _check.integer("conv2d", "groups", groups),
-        **_check.padding("conv2d", padding),
+        "stride": _check.sizes(op, "stride", stride, axes),
+        "dilation": _check.sizes(op, "dilation", dilation, axes),
+        "groups": _check.integer(op, "groups", groups),
+        **_check.padding(op, padding, axes),
     }
 
 
@@ -39,8 +41,12 @@ def conv2d(
     x: Any, w: Any, b: Any = None, *, stride: Any = 1, padding: Any = 0, dilation: Any = 1,
     groups: int = 1, device: str | None = None,
 ) -> Any:  # fmt: skip
-    """Convolution: x `(N, H, W, C)`, w `(out, kh, kw, C / groups)`, b `(out)`."""
-    return apply("conv2d", [x, w, b], _conv(stride, padding, dilation, groups), device)[0]
+    """Convolution: x `(N, H, W, C)`, w `(out, kh, kw, C / groups)`, b `(out)`.
+
+    `padding` is "valid", "same", an int, (height, width) or ((top, bottom), (left, right)).
+    """
+    attrs = _conv("conv2d", stride, padding, dilation, groups)
+    return apply("conv2d", [x, w, b], attrs, device)[0]
 
 
 def conv2d_gradient(
@@ -48,7 +54,60 @@ def conv2d_gradient(
     groups: int = 1, device: str | None = None,
 ) -> tuple[Any, ...]:  # fmt: skip
     """Gradients by x, w and, if given, b."""
-    return _gradient("conv2d", gy, [x, w, b], _conv(stride, padding, dilation, groups), device)
+    attrs = _conv("conv2d", stride, padding, dilation, groups)
+    return _gradient("conv2d", gy, [x, w, b], attrs, device)
+
+
+def conv1d(
+    x: Any, w: Any, b: Any = None, *, stride: Any = 1, padding: Any = 0, dilation: Any = 1,
+    groups: int = 1, device: str | None = None,
+) -> Any:  # fmt: skip
+    """Convolution of sequences: x `(N, T, C)`, w `(out, k, C / groups)`, b `(out)`.
+
+    `padding` is "valid", "same", an int or ((before, after),).
+    """
+    attrs = _conv("conv1d", stride, padding, dilation, groups, axes=1)
+    return apply("conv2d", [x, w, b], attrs, device)[0]
+
+
+def conv1d_gradient(
+    gy: Any, x: Any, w: Any, b: Any = None, *, stride: Any = 1, padding: Any = 0, dilation: Any = 1,
+    groups: int = 1, device: str | None = None,
+) -> tuple[Any, ...]:  # fmt: skip
+    """Gradients by x, w and, if given, b."""
+    attrs = _conv("conv1d", stride, padding, dilation, groups, axes=1)
+    return _gradient("conv2d", gy, [x, w, b], attrs, device)
+
+
+def _conv_transpose(
+    stride: Any, padding: Any, output_padding: Any, groups: int, dilation: Any
+) -> dict[str, Any]:
+    attrs = _conv("conv_transpose2d", stride, padding, dilation, groups)
+    return attrs | _check.output_padding(
+        "conv_transpose2d", output_padding, attrs["stride"], padding
+    )
+
+
+def conv_transpose2d(
+    x: Any, w: Any, b: Any = None, *, stride: Any = 1, padding: Any = 0, output_padding: Any = 0,
+    groups: int = 1, dilation: Any = 1, device: str | None = None,
+) -> Any:  # fmt: skip
+    """Transposed convolution: x `(N, H, W, C)`, w `(out, kh, kw, C / groups)`, b `(out)`.
+
+    `padding` is what is left out of the output on each side, as of `conv2d`; "same" gives
+    `(H stride, W stride)`; `output_padding` rows and columns are added at the bottom and right.
+    """
+    attrs = _conv_transpose(stride, padding, output_padding, groups, dilation)
+    return apply("conv_transpose2d", [x, w, b], attrs, device)[0]
+
+
+def conv_transpose2d_gradient(
+    gy: Any, x: Any, w: Any, b: Any = None, *, stride: Any = 1, padding: Any = 0,
+    output_padding: Any = 0, groups: int = 1, dilation: Any = 1, device: str | None = None,
+) -> tuple[Any, ...]:  # fmt: skip
+    """Gradients by x, w and, if given, b."""
+    attrs = _conv_transpose(stride, padding, output_padding, groups, dilation)
+    return _gradient("conv_transpose2d", gy, [x, w, b], attrs, device)
 
 
 def linear(x: Any, w: Any, b: Any = None, *, device: str | None = None) -> Any:
@@ -240,8 +299,12 @@ __all__ = [
     "batch_norm_gradient",
     "concat",
     "concat_gradient",
+    "conv1d",
+    "conv1d_gradient",
     "conv2d",
     "conv2d_gradient",
+    "conv_transpose2d",
+    "conv_transpose2d_gradient",
     "dropout",
     "dropout_gradient",
     "flatten",

@@ -52,6 +52,7 @@ class Builder {
 };
 
 KernelPtr make_conv2d(Builder&, const Node&);
+KernelPtr make_conv_transpose2d(Builder&, const Node&);
 KernelPtr make_linear(Builder&, const Node&);
 KernelPtr make_neuron(Builder&, const Node&);
 KernelPtr make_max_pool2d(Builder&, const Node&);

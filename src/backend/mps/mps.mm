@@ -42,8 +42,8 @@ std::string too_large(const Shape& shape) {
 }
 
 bool lacks(Op op) {
-  return op == Op::subtract || op == Op::multiply || op == Op::image_mean || op == Op::given_loss ||
-         op == Op::total_loss;
+  return op == Op::conv_transpose2d || op == Op::subtract || op == Op::multiply ||
+         op == Op::image_mean || op == Op::given_loss || op == Op::total_loss;
 }
 
 class MpsBackend final : public runtime::Backend {
@@ -156,6 +156,7 @@ std::unique_ptr<Operation> make_operation(Builder& b) {
     case Op::softmax_cross_entropy:
     case Op::mse:
       return make_loss(b);
+    case Op::conv_transpose2d:
     case Op::subtract:
     case Op::multiply:
     case Op::image_mean:

@@ -18,6 +18,7 @@ const OpFunctions& functions(Op op) {
     return f;                                          \
   }
     ROW(conv2d)
+    ROW(conv_transpose2d)
     ROW(linear)
     ROW(neuron)
     ROW(max_pool2d)
@@ -76,6 +77,7 @@ class ReferenceBackend final : public runtime::Backend {
     ir::Reads reads = offers;
     switch (node.op) {
       case Op::conv2d:
+      case Op::conv_transpose2d:
       case Op::linear:
         if (!node.attrs.has("neuron")) reads.y = 0;
         break;
@@ -211,8 +213,9 @@ void Call::add_operand(runtime::KernelBuilder& builder, ValueId id, std::vector<
                   v.opaque_bytes != 0 || v.shape == Shape{0},
                   count(v.shape),
                   {}};
-  const bool weight =
-      (node_.op == Op::conv2d || node_.op == Op::linear) && node_.nx > 1 && id == node_.x(1);
+  const bool weighs =
+      node_.op == Op::conv2d || node_.op == Op::conv_transpose2d || node_.op == Op::linear;
+  const bool weight = weighs && node_.nx > 1 && id == node_.x(1);
   if (weight && plan_.dtype != DType::float64) operand.rounded = plan_.dtype;
   if (!operand.opaque)
     operand.values = builder.workspace(static_cast<std::size_t>(operand.count) * sizeof(double));

@@ -93,6 +93,8 @@ struct OpFunctions {
 
 void conv2d(Call&);
 void conv2d_gradient(Call&);
+void conv_transpose2d(Call&);
+void conv_transpose2d_gradient(Call&);
 void linear(Call&);
 void linear_gradient(Call&);
 void neuron(Call&);
