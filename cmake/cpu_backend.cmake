@@ -13,6 +13,7 @@ function(mpsnn_kernels isa)
         pointwise
         gemm
         pool
+        resample
         norm
         winograd
         optimizer

@@ -111,3 +111,43 @@ def output_padding(owner: str, value: Any, stride: tuple[int, ...], padding: Any
     if padding == "same" and any(more):
         raise ValueError(f'[{owner}] padding "same" decides output_padding, got {more}')
     return {"output_padding": more}
+
+
+def window(
+    owner: str, kernel_size: Any, stride: Any, padding_: Any, ceil_mode: Any, axes: int = 2
+) -> dict[str, Any]:
+    """The node attributes of a pooling."""
+    kernel = sizes(owner, "kernel_size", kernel_size, axes)
+    attrs = {
+        "kernel": kernel,
+        "stride": kernel if stride is None else sizes(owner, "stride", stride, axes),
+        "ceil_mode": flag(owner, "ceil_mode", ceil_mode),
+        **padding(owner, padding_, axes),
+    }
+    pads = attrs.get("pads", (0, 0, 0, 0))
+    if any(2 * p > k for p, k in zip(pads, ((1,) * (2 - axes) + kernel) * 2, strict=True)):
+        raise ValueError(f"[{owner}] padding must be at most half of the kernel, got {padding_!r}")
+    return attrs
+
+
+def resampling(owner: str, mode: Any, align_corners: Any) -> dict[str, Any]:
+    """The node attributes of a resize besides its size."""
+    chosen = one_of(owner, "mode", mode, ("nearest", "bilinear"))
+    if flag(owner, "align_corners", align_corners) and chosen == "nearest":
+        raise ValueError(f'[{owner}] align_corners is of mode "bilinear"')
+    return {"mode": chosen, "align_corners": align_corners}
+
+
+def edges(owner: str, padding_: Any, mode: Any, value: Any, axes: int = 2) -> dict[str, Any]:
+    """The node attributes of padding around an image; negative amounts crop."""
+    chosen = one_of(owner, "mode", mode, ("zero", "constant", "reflect", "edge"))
+    fill = number(owner, "value", value)
+    if fill != 0 and chosen != "constant":
+        raise ValueError(f'[{owner}] value is of mode "constant", got {fill} with {chosen!r}')
+    most = 2**30
+    amounts = sides(owner, "padding", padding_, axes, -most)
+    return {
+        "sides": tuple(integer(owner, "padding", a, -most, most) for a in amounts),
+        "mode": "constant" if chosen == "zero" else chosen,
+        "value": fill,
+    }

@@ -36,6 +36,7 @@ const Rule& rule(Op op) {
     std::array<Rule, kOpCount> r{};
     register_conv(r.data());
     register_pool(r.data());
+    register_resample(r.data());
     register_norm(r.data());
     register_neuron(r.data());
     register_shape(r.data());

@@ -61,6 +61,7 @@ const Rule& rule(Op op);
 // One registration function a file of rules/.
 void register_conv(Rule* rules);
 void register_pool(Rule* rules);
+void register_resample(Rule* rules);
 void register_norm(Rule* rules);
 void register_neuron(Rule* rules);
 void register_shape(Rule* rules);

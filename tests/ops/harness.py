@@ -41,6 +41,8 @@ def make_operands(case: Case, dtype: str) -> list[np.ndarray]:
         x = rng.standard_normal(shape)
         if case.distinct:
             x = rng.permutation(x.size).reshape(shape) / 16.0 - 3
+        if case.negative and i == 0:
+            x = x - x.max() - 0.5
         if i in case.positive or kind == "w":
             x = np.abs(x) + 0.5
         if kind == "t" and case.op == "softmax_cross_entropy":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import cases_spatial as _more  # noqa: F401  # rows of the same table
 import numpy as np
 import pytest
 from cases import CASES, Case

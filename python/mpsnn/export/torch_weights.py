@@ -89,7 +89,8 @@ def _orders(model: Module, input_shape: Any) -> tuple[dict[str, np.ndarray], dic
 def _transpose(value: np.ndarray, groups: int, axes: tuple[int, ...]) -> np.ndarray:
     """The weight of a transposed convolution, its axes exchanged within each group."""
     parts = value.reshape(groups, -1, *value.shape[1:]).transpose(axes)
-    return parts.reshape(-1, *parts.shape[2:])
+    whole: np.ndarray = parts.reshape(-1, *parts.shape[2:])
+    return whole
 
 
 def to_torch(model: Module, input_shape: Any) -> dict[str, np.ndarray]:

@@ -11,103 +11,37 @@ from __future__ import annotations
 
 from typing import Any
 
-from mpsnn import _check
 from mpsnn.ops.run import apply as apply
 from mpsnn.ops.run import eager_loss as eager_loss
 from mpsnn.ops.run import gradient as _gradient
-
-
-def _conv(
-    op: str, stride: Any, padding: Any, dilation: Any, groups: int, axes: int = 2
-) -> dict[str, Any]:
-    return {
-        "stride": _check.sizes(op, "stride", stride, axes),
-        "dilation": _check.sizes(op, "dilation", dilation, axes),
-        "groups": _check.integer(op, "groups", groups),
-        **_check.padding(op, padding, axes),
-    }
-
-
-def _window(op: str, kernel: Any, stride: Any, padding: Any) -> dict[str, Any]:
-    size = _check.pair(op, "kernel_size", kernel)
-    return {
-        "kernel": size,
-        "stride": size if stride is None else _check.pair(op, "stride", stride),
-        **_check.padding(op, padding),
-    }
-
-
-def conv2d(
-    x: Any, w: Any, b: Any = None, *, stride: Any = 1, padding: Any = 0, dilation: Any = 1,
-    groups: int = 1, device: str | None = None,
-) -> Any:  # fmt: skip
-    """Convolution: x `(N, H, W, C)`, w `(out, kh, kw, C / groups)`, b `(out)`.
-
-    `padding` is "valid", "same", an int, (height, width) or ((top, bottom), (left, right)).
-    """
-    attrs = _conv("conv2d", stride, padding, dilation, groups)
-    return apply("conv2d", [x, w, b], attrs, device)[0]
-
-
-def conv2d_gradient(
-    gy: Any, x: Any, w: Any, b: Any = None, *, stride: Any = 1, padding: Any = 0, dilation: Any = 1,
-    groups: int = 1, device: str | None = None,
-) -> tuple[Any, ...]:  # fmt: skip
-    """Gradients by x, w and, if given, b."""
-    attrs = _conv("conv2d", stride, padding, dilation, groups)
-    return _gradient("conv2d", gy, [x, w, b], attrs, device)
-
-
-def conv1d(
-    x: Any, w: Any, b: Any = None, *, stride: Any = 1, padding: Any = 0, dilation: Any = 1,
-    groups: int = 1, device: str | None = None,
-) -> Any:  # fmt: skip
-    """Convolution of sequences: x `(N, T, C)`, w `(out, k, C / groups)`, b `(out)`.
-
-    `padding` is "valid", "same", an int or ((before, after),).
-    """
-    attrs = _conv("conv1d", stride, padding, dilation, groups, axes=1)
-    return apply("conv2d", [x, w, b], attrs, device)[0]
-
-
-def conv1d_gradient(
-    gy: Any, x: Any, w: Any, b: Any = None, *, stride: Any = 1, padding: Any = 0, dilation: Any = 1,
-    groups: int = 1, device: str | None = None,
-) -> tuple[Any, ...]:  # fmt: skip
-    """Gradients by x, w and, if given, b."""
-    attrs = _conv("conv1d", stride, padding, dilation, groups, axes=1)
-    return _gradient("conv2d", gy, [x, w, b], attrs, device)
-
-
-def _conv_transpose(
-    stride: Any, padding: Any, output_padding: Any, groups: int, dilation: Any
-) -> dict[str, Any]:
-    attrs = _conv("conv_transpose2d", stride, padding, dilation, groups)
-    return attrs | _check.output_padding(
-        "conv_transpose2d", output_padding, attrs["stride"], padding
-    )
-
-
-def conv_transpose2d(
-    x: Any, w: Any, b: Any = None, *, stride: Any = 1, padding: Any = 0, output_padding: Any = 0,
-    groups: int = 1, dilation: Any = 1, device: str | None = None,
-) -> Any:  # fmt: skip
-    """Transposed convolution: x `(N, H, W, C)`, w `(out, kh, kw, C / groups)`, b `(out)`.
-
-    `padding` is what is left out of the output on each side, as of `conv2d`; "same" gives
-    `(H stride, W stride)`; `output_padding` rows and columns are added at the bottom and right.
-    """
-    attrs = _conv_transpose(stride, padding, output_padding, groups, dilation)
-    return apply("conv_transpose2d", [x, w, b], attrs, device)[0]
-
-
-def conv_transpose2d_gradient(
-    gy: Any, x: Any, w: Any, b: Any = None, *, stride: Any = 1, padding: Any = 0,
-    output_padding: Any = 0, groups: int = 1, dilation: Any = 1, device: str | None = None,
-) -> tuple[Any, ...]:  # fmt: skip
-    """Gradients by x, w and, if given, b."""
-    attrs = _conv_transpose(stride, padding, output_padding, groups, dilation)
-    return _gradient("conv_transpose2d", gy, [x, w, b], attrs, device)
+from mpsnn.ops.spatial import (
+    avg_pool1d,
+    avg_pool1d_gradient,
+    avg_pool2d,
+    avg_pool2d_gradient,
+    conv1d,
+    conv1d_gradient,
+    conv2d,
+    conv2d_gradient,
+    conv_transpose2d,
+    conv_transpose2d_gradient,
+    crop,
+    crop_gradient,
+    l2_pool1d,
+    l2_pool1d_gradient,
+    l2_pool2d,
+    l2_pool2d_gradient,
+    max_pool1d,
+    max_pool1d_gradient,
+    max_pool2d,
+    max_pool2d_gradient,
+    pad,
+    pad_gradient,
+    resize,
+    resize_gradient,
+    upsample,
+    upsample_gradient,
+)
 
 
 def linear(x: Any, w: Any, b: Any = None, *, device: str | None = None) -> Any:
@@ -152,51 +86,6 @@ def sigmoid(x: Any, *, device: str | None = None) -> Any:
 def tanh(x: Any, *, device: str | None = None) -> Any:
     """tanh(x)."""
     return neuron(x, "tanh", device=device)
-
-
-def max_pool2d(
-    x: Any, kernel_size: Any, stride: Any = None, padding: Any = 0, dilation: Any = 1, *,
-    device: str | None = None,
-) -> Any:  # fmt: skip
-    """Maximum over windows of x `(N, H, W, C)`; stride is the kernel's size by default."""
-    attrs = _window("max_pool2d", kernel_size, stride, padding)
-    attrs["dilation"] = _check.pair("max_pool2d", "dilation", dilation)
-    return apply("max_pool2d", [x], attrs, device)[0]
-
-
-def max_pool2d_gradient(
-    gy: Any, x: Any, kernel_size: Any, stride: Any = None, padding: Any = 0, dilation: Any = 1, *,
-    device: str | None = None,
-) -> tuple[Any, ...]:  # fmt: skip
-    """Gradient by x."""
-    attrs = _window("max_pool2d", kernel_size, stride, padding)
-    attrs["dilation"] = _check.pair("max_pool2d", "dilation", dilation)
-    return _gradient("max_pool2d", gy, [x], attrs, device)
-
-
-def _avg(kernel: Any, stride: Any, padding: Any, include: bool | None) -> dict[str, Any]:
-    attrs = _window("avg_pool2d", kernel, stride, padding)
-    attrs["count_include_pad"] = padding != "same" if include is None else include
-    return attrs
-
-
-def avg_pool2d(
-    x: Any, kernel_size: Any, stride: Any = None, padding: Any = 0,
-    count_include_pad: bool | None = None, *, device: str | None = None,
-) -> Any:  # fmt: skip
-    """Mean over windows of x `(N, H, W, C)`."""
-    return apply("avg_pool2d", [x], _avg(kernel_size, stride, padding, count_include_pad), device)[
-        0
-    ]
-
-
-def avg_pool2d_gradient(
-    gy: Any, x: Any, kernel_size: Any, stride: Any = None, padding: Any = 0,
-    count_include_pad: bool | None = None, *, device: str | None = None,
-) -> tuple[Any, ...]:  # fmt: skip
-    """Gradient by x."""
-    attrs = _avg(kernel_size, stride, padding, count_include_pad)
-    return _gradient("avg_pool2d", gy, [x], attrs, device)
 
 
 def batch_norm(
@@ -293,6 +182,8 @@ def image_mean_gradient(gy: Any, x: Any, *, device: str | None = None) -> tuple[
 
 __all__ = [
     "add",
+    "avg_pool1d",
+    "avg_pool1d_gradient",
     "avg_pool2d",
     "avg_pool2d_gradient",
     "batch_norm",
@@ -305,25 +196,39 @@ __all__ = [
     "conv2d_gradient",
     "conv_transpose2d",
     "conv_transpose2d_gradient",
+    "crop",
+    "crop_gradient",
     "dropout",
     "dropout_gradient",
     "flatten",
     "image_mean",
     "image_mean_gradient",
+    "l2_pool1d",
+    "l2_pool1d_gradient",
+    "l2_pool2d",
+    "l2_pool2d_gradient",
     "leaky_relu",
     "linear",
     "linear_gradient",
+    "max_pool1d",
+    "max_pool1d_gradient",
     "max_pool2d",
     "max_pool2d_gradient",
     "multiply",
     "multiply_gradient",
     "neuron",
     "neuron_gradient",
+    "pad",
+    "pad_gradient",
     "relu",
+    "resize",
+    "resize_gradient",
     "sigmoid",
     "softmax",
     "softmax_gradient",
     "subtract",
     "subtract_gradient",
     "tanh",
+    "upsample",
+    "upsample_gradient",
 ]

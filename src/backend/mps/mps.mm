@@ -42,8 +42,9 @@ std::string too_large(const Shape& shape) {
 }
 
 bool lacks(Op op) {
-  return op == Op::conv_transpose2d || op == Op::subtract || op == Op::multiply ||
-         op == Op::image_mean || op == Op::given_loss || op == Op::total_loss;
+  return op == Op::conv_transpose2d || op == Op::l2_pool2d || op == Op::resize2d ||
+         op == Op::pad2d || op == Op::subtract || op == Op::multiply || op == Op::image_mean ||
+         op == Op::given_loss || op == Op::total_loss;
 }
 
 class MpsBackend final : public runtime::Backend {
@@ -56,6 +57,9 @@ class MpsBackend final : public runtime::Backend {
     if (plan.dtype != DType::float32 && plan.dtype != DType::float16)
       return {false, std::string("Metal Performance Shaders has no ") + name_of(plan.dtype)};
     if (lacks(node.op)) return {false, std::string("mps has no ") + name_of(node.op) + " yet"};
+    if (node.op == Op::avg_pool2d && node.attrs.flag("ceil_mode", false) &&
+        node.attrs.flag("count_include_pad"))
+      return {false, "mps has no ceil_mode with count_include_pad yet"};
     if (node.gradient || node.op == Op::flatten) return {};  // as large as the forward node's
     for (std::size_t i = 0; i < node.inputs.size(); ++i) {
       const bool image = i == 0 || node.op == Op::add || node.op == Op::concat;
@@ -157,6 +161,9 @@ std::unique_ptr<Operation> make_operation(Builder& b) {
     case Op::mse:
       return make_loss(b);
     case Op::conv_transpose2d:
+    case Op::l2_pool2d:
+    case Op::resize2d:
+    case Op::pad2d:
     case Op::subtract:
     case Op::multiply:
     case Op::image_mean:

@@ -76,14 +76,18 @@ Pair resolve_window(Infer& n, const Shape& image, Pair kernel) {
     }
   n.attrs().set("pads", pads);
 
+  const bool ceil = n.attrs().flag("ceil_mode", false);
   Pair size{};
   for (std::size_t i = 0; i < 2; ++i) {
     const int64_t padded = image[1 + i] + pads[i] + pads[2 + i];
-    if (padded < extent[i])
+    const int64_t room = padded - extent[i] + (ceil ? stride[i] - 1 : 0);
+    if (room < 0)
       n.shape_error(std::string("kernel ") + (i == 0 ? "height " : "width ") +
                     std::to_string(extent[i]) + " is larger than the padded image's " +
                     std::to_string(padded));
-    size[i] = (padded - extent[i]) / stride[i] + 1;
+    size[i] = room / stride[i] + 1;
+    // A last window that would begin behind the image is none.
+    if (ceil && (size[i] - 1) * stride[i] >= image[1 + i] + pads[i]) --size[i];
   }
   return size;
 }

@@ -12,7 +12,8 @@ namespace mpsnn::ir {
 // Attribute `name`, {height, width}; `otherwise` where it is absent, and as a sequence's height.
 std::array<int64_t, 2> read_pair(Infer& n, const char* name, int64_t least, int64_t otherwise);
 
-// {height, width} of the output; sets `stride`, `dilation`, `pads`. `image` is (N, H, W, C).
+// {height, width} of the output; sets `stride`, `dilation`, `pads`. `image` is (N, H, W, C). With
+// `ceil_mode` a last window may reach beyond the padding.
 std::array<int64_t, 2> resolve_window(Infer& n, const Shape& image, std::array<int64_t, 2> kernel);
 
 // The same for the transposed window: the size of an image from which resolve_window leads to
