@@ -11,10 +11,13 @@ target_link_libraries(mpsnn_core PRIVATE DNNL::dnnl)
 function(mpsnn_kernels isa)
     set(files
         pointwise
+        neuron
         gemm
         pool
         resample
         norm
+        local_norm
+        loss
         winograd
         optimizer
         table

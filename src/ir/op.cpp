@@ -3,7 +3,6 @@
 
 #include <array>
 
-#include "ir/neuron.h"
 #include "mpsnn/error.h"
 
 namespace mpsnn {
@@ -87,18 +86,6 @@ void Infer::need_shape(int i, const Shape& expected, const char* what) const {
     shape_error(std::string(what) + " must be " + to_string(expected) + ", got " +
                 to_string(shape(i)));
 }
-
-namespace {
-constexpr const char* kNeurons[] = {"none", "relu", "leaky_relu", "sigmoid", "tanh"};
-}
-
-Neuron parse_neuron(std::string_view name) {
-  for (std::size_t i = 0; i < sizeof(kNeurons) / sizeof(kNeurons[0]); ++i)
-    if (name == kNeurons[i]) return static_cast<Neuron>(i);
-  throw ValueError("unknown neuron '" + std::string(name) + "'");
-}
-
-const char* name_of(Neuron kind) { return kNeurons[static_cast<std::size_t>(kind)]; }
 
 }  // namespace ir
 }  // namespace mpsnn

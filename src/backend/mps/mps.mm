@@ -41,10 +41,46 @@ std::string too_large(const Shape& shape) {
   return "";
 }
 
-bool lacks(Op op) {
-  return op == Op::conv_transpose2d || op == Op::l2_pool2d || op == Op::resize2d ||
-         op == Op::pad2d || op == Op::subtract || op == Op::multiply || op == Op::image_mean ||
-         op == Op::given_loss || op == Op::total_loss;
+// What a node needs and this backend has not got yet, by name; empty where it has all.
+std::string lacking(const Node& node) {
+  switch (node.op) {
+    case Op::conv2d:
+    case Op::linear:
+    case Op::neuron:
+    case Op::max_pool2d:
+    case Op::batch_norm:
+    case Op::flatten:
+    case Op::softmax:
+    case Op::concat:
+    case Op::add:
+    case Op::subtract:
+    case Op::multiply:
+    case Op::image_mean:
+    case Op::given_loss:
+    case Op::total_loss:
+      break;
+    case Op::avg_pool2d:
+      if (node.attrs.flag("ceil_mode", false) && node.attrs.flag("count_include_pad"))
+        return "ceil_mode with count_include_pad";
+      break;
+    case Op::element_loss:
+      if (node.attrs.text("kind") != "mse") return "loss " + node.attrs.text("kind");
+      if (node.attrs.has("weight")) return "class weights of an element_loss";
+      [[fallthrough]];
+    case Op::softmax_cross_entropy:
+      if (node.attrs.text("reduction") == "none") return "unreduced losses";
+      if (node.nx > 3) return "weights of elements";
+      return node.gradient && node.gy(1) != kNone ? "gradients of images' losses" : "";
+    case Op::dropout:
+      return node.attrs.flag("spatial") ? "spatial dropout" : "";
+    default:
+      return name_of(node.op);
+  }
+  const ir::NeuronSpec s =
+      node.op == Op::neuron ? ir::neuron_of(node.attrs) : ir::epilogue_of(node.attrs);
+  if (s.kind > ir::Neuron::tanh) return std::string("neuron ") + name_of(s.kind);
+  const bool scaled = s.kind == ir::Neuron::tanh && (s.a != 1 || s.b != 1);
+  return scaled ? "scaled tanh" : "";
 }
 
 class MpsBackend final : public runtime::Backend {
@@ -56,23 +92,25 @@ class MpsBackend final : public runtime::Backend {
   Support supports(const ir::Plan& plan, const Node& node) const override {
     if (plan.dtype != DType::float32 && plan.dtype != DType::float16)
       return {false, std::string("Metal Performance Shaders has no ") + name_of(plan.dtype)};
-    if (lacks(node.op)) return {false, std::string("mps has no ") + name_of(node.op) + " yet"};
-    if (node.op == Op::avg_pool2d && node.attrs.flag("ceil_mode", false) &&
-        node.attrs.flag("count_include_pad"))
-      return {false, "mps has no ceil_mode with count_include_pad yet"};
+    if (const std::string what = lacking(node); !what.empty())
+      return {false, "mps has no " + what + " yet"};
     if (node.gradient || node.op == Op::flatten) return {};  // as large as the forward node's
     for (std::size_t i = 0; i < node.inputs.size(); ++i) {
-      const bool image = i == 0 || node.op == Op::add || node.op == Op::concat;
+      const bool image = i == 0 || node.op == Op::add || node.op == Op::subtract ||
+                         node.op == Op::multiply || node.op == Op::concat;
       if (node.inputs[i] == kNone || !image) continue;
       const std::string why = too_large(
           node.op == Op::linear ? images_behind(plan, node.inputs[i])
                                 : plan.values[static_cast<std::size_t>(node.inputs[i])].shape);
       if (!why.empty()) return {false, why};
     }
-    const bool loss = node.op == Op::softmax_cross_entropy || node.op == Op::mse;
-    const std::string why =
-        loss ? "" : too_large(plan.values[static_cast<std::size_t>(node.outputs[0])].shape);
+    const std::string why = too_large(plan.values[static_cast<std::size_t>(node.outputs[0])].shape);
     return {why.empty(), why};
+  }
+
+  Support supports_update(const ir::Update& update) const override {
+    if (!update.further.empty()) return {false, "accumulation of several losses is not supported"};
+    return {};
   }
 
   ir::Reads saves(const ir::Plan&, const Node& node, ir::Reads offers) const override {
@@ -157,19 +195,21 @@ std::unique_ptr<Operation> make_operation(Builder& b) {
       return make_concat(b);
     case Op::add:
       return make_add(b);
-    case Op::softmax_cross_entropy:
-    case Op::mse:
-      return make_loss(b);
-    case Op::conv_transpose2d:
-    case Op::l2_pool2d:
-    case Op::resize2d:
-    case Op::pad2d:
     case Op::subtract:
+      return make_subtract(b);
     case Op::multiply:
+      return make_multiply(b);
     case Op::image_mean:
+      return make_image_mean(b);
+    case Op::softmax_cross_entropy:
+    case Op::element_loss:
+      return make_loss(b);
     case Op::given_loss:
+      return make_given_loss(b);
     case Op::total_loss:
-      break;  // supports() refuses them
+      return make_total_loss(b);
+    default:
+      break;
   }
   throw UnsupportedError("no such op");
 }
