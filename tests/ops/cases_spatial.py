@@ -84,7 +84,7 @@ def transposed(
     dilation: Any = (1, 1),
     groups: int = 1,
     bias: bool = True,
-    neuron_kind: str | None = None,
+    fused: tuple[str, float, float] | None = None,
 ) -> None:
     operands: list[Any] = [("x", image), ("p", (out, *kernel, image[-1] // groups))]
     attrs = {
@@ -94,9 +94,9 @@ def transposed(
         "dilation": dilation,
         "groups": groups,
     }
-    act = None if neuron_kind is None else neuron(neuron_kind, 0.1)
-    if act is not None:
-        attrs.update(neuron=neuron_kind, neuron_a=0.1)
+    act = None if fused is None else neuron(*fused)
+    if fused is not None:
+        attrs.update(zip(("neuron", "neuron_a", "neuron_b"), fused, strict=True))
     case(
         f"conv_transpose2d-{name}",
         "conv_transpose2d",
@@ -123,8 +123,8 @@ transposed("depthwise", (2, 5, 6, 16), 16, (4, 4), groups=16, stride=(2, 2), pad
 transposed("no-bias", (2, 4, 4, 8), 16, (3, 3), bias=False)
 transposed("wide", (2, 14, 14, 32), 64, (3, 3), stride=(2, 2), pads=(1, 1, 0, 0))
 transposed("whole-image", (3, 1, 1, 10), 6, (4, 4))
-transposed("+relu", (2, 5, 4, 4), 8, (3, 3), stride=(2, 2), neuron_kind="relu")
-transposed("+tanh", (2, 5, 4, 4), 8, (3, 3), neuron_kind="tanh")
+transposed("+relu", (2, 5, 4, 4), 8, (3, 3), stride=(2, 2), fused=("relu", 0.0, 0.0))
+transposed("+tanh", (2, 5, 4, 4), 8, (3, 3), fused=("tanh", -1.7, 0.6))
 case(
     "conv_transpose1d",
     "conv_transpose2d",

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from mpsnn import _check
 from mpsnn.ops.run import apply as apply
 from mpsnn.ops.run import eager_loss as eager_loss
 from mpsnn.ops.run import gradient as _gradient

@@ -382,7 +382,7 @@ def _scaled(x: Any, scale_factor: Any) -> tuple[int, int]:
 
 
 def _image_size(op: str, x: Any) -> tuple[int, int]:
-    shape = tuple(x.shape) if hasattr(x, "shape") else np.shape(x)
+    shape = tuple(x.shape) if hasattr(x, "shape") else np.shape(_check.numbers(op, "x", x))
     if len(shape) != 4:
         raise ShapeError(f"[{op}] expected (N, H, W, C), got {shape}")
     return shape[1], shape[2]
