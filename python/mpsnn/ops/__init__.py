@@ -245,7 +245,7 @@ def local_contrast_norm_gradient(
 
 def _dropout(p: Any, spatial: bool) -> dict[str, Any]:
     rate = _check.number("dropout", "p", p, 0, 1, open_high=True)
-    return {"rate": rate, "spatial": bool(spatial)}
+    return {"rate": rate, "spatial": _check.flag("dropout", "spatial", spatial)}
 
 
 def dropout(
