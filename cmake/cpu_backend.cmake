@@ -14,6 +14,7 @@ function(mpsnn_kernels isa)
         neuron
         gemm
         pool
+        resample
         norm
         local_norm
         loss

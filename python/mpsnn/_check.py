@@ -27,14 +27,23 @@ def integer(owner: str, name: str, value: Any, least: int = 1, most: int = 2**63
     return number
 
 
+def sizes(owner: str, name: str, value: Any, axes: int, least: int = 1) -> tuple[int, ...]:
+    """One integer for each of `axes`: an integer for all, or so many of them."""
+    if isinstance(value, (tuple, list)):
+        if len(value) != axes:
+            raise ValueError(f"[{owner}] {name} must be {_one_or_each(axes)}, got {value!r}")
+        return tuple(integer(owner, name, v, least) for v in value)
+    return (integer(owner, name, value, least),) * axes
+
+
 def pair(owner: str, name: str, value: Any, least: int = 1) -> tuple[int, int]:
     """An integer, or a pair of them, as a (height, width) pair."""
-    if isinstance(value, (tuple, list)):
-        if len(value) != 2:
-            raise ValueError(f"[{owner}] {name} must be an integer or a pair, got {value!r}")
-        return integer(owner, name, value[0], least), integer(owner, name, value[1], least)
-    number = integer(owner, name, value, least)
-    return number, number
+    height, width = sizes(owner, name, value, 2, least)
+    return height, width
+
+
+def _one_or_each(axes: int) -> str:
+    return "an integer or a pair" if axes == 2 else "an integer"
 
 
 def number(
@@ -79,11 +88,76 @@ def flag(owner: str, name: str, value: Any) -> bool:
     return value
 
 
-def padding(owner: str, value: Any) -> dict[str, Any]:
-    """The node attributes of "same", "valid", an integer or a pair."""
+def sides(owner: str, name: str, value: Any, axes: int, least: int = 0) -> tuple[int, ...]:
+    """(top, left, bottom, right) of an integer, or one an axis, each an integer or (before, after).
+
+    Sequences have no top and bottom.
+    """
+    if not isinstance(value, (tuple, list)):
+        value = (value,) * axes
+    if len(value) != axes:
+        raise ValueError(f"[{owner}] {name} must be {_one_or_each(axes)}, got {value!r}")
+    each = [(0, 0)] * (2 - axes) + [pair(owner, name, v, least) for v in value]
+    return (*(before for before, _ in each), *(after for _, after in each))
+
+
+def padding(owner: str, value: Any, axes: int = 2) -> dict[str, Any]:
+    """The node attributes of "same", "valid", or what `sides` takes."""
     if isinstance(value, str):
         return {"padding": one_of(owner, "padding", value, ("same", "valid"))}
-    return {"pads": pair(owner, "padding", value, 0)}
+    return {"pads": sides(owner, "padding", value, axes)}
+
+
+def output_padding(owner: str, value: Any, stride: tuple[int, ...], padding: Any) -> dict[str, Any]:
+    """The node attribute of a transposed convolution, smaller than its stride."""
+    more = sizes(owner, "output_padding", value, len(stride), 0)
+    if any(m >= s for m, s in zip(more, stride, strict=True)):
+        raise ValueError(
+            f"[{owner}] output_padding must be smaller than stride {stride}, got {more}"
+        )
+    if padding == "same" and any(more):
+        raise ValueError(f'[{owner}] padding "same" decides output_padding, got {more}')
+    return {"output_padding": more}
+
+
+def window(
+    owner: str, kernel_size: Any, stride: Any, padding_: Any, ceil_mode: Any, axes: int = 2
+) -> dict[str, Any]:
+    """The node attributes of a pooling."""
+    kernel = sizes(owner, "kernel_size", kernel_size, axes)
+    attrs = {
+        "kernel": kernel,
+        "stride": kernel if stride is None else sizes(owner, "stride", stride, axes),
+        "ceil_mode": flag(owner, "ceil_mode", ceil_mode),
+        **padding(owner, padding_, axes),
+    }
+    pads = attrs.get("pads", (0, 0, 0, 0))
+    if any(2 * p > k for p, k in zip(pads, ((1,) * (2 - axes) + kernel) * 2, strict=True)):
+        raise ValueError(f"[{owner}] padding must be at most half of the kernel, got {padding_!r}")
+    return attrs
+
+
+def resampling(owner: str, mode: Any, align_corners: Any) -> dict[str, Any]:
+    """The node attributes of a resize besides its size."""
+    chosen = one_of(owner, "mode", mode, ("nearest", "bilinear"))
+    if flag(owner, "align_corners", align_corners) and chosen == "nearest":
+        raise ValueError(f'[{owner}] align_corners is of mode "bilinear"')
+    return {"mode": chosen, "align_corners": align_corners}
+
+
+def edges(owner: str, padding_: Any, mode: Any, value: Any, axes: int = 2) -> dict[str, Any]:
+    """The node attributes of padding around an image; negative amounts crop."""
+    chosen = one_of(owner, "mode", mode, ("zero", "constant", "reflect", "edge"))
+    fill = number(owner, "value", value)
+    if fill != 0 and chosen != "constant":
+        raise ValueError(f'[{owner}] value is of mode "constant", got {fill} with {chosen!r}')
+    most = 2**30
+    amounts = sides(owner, "padding", padding_, axes, -most)
+    return {
+        "sides": tuple(integer(owner, "padding", a, -most, most) for a in amounts),
+        "mode": "constant" if chosen == "zero" else chosen,
+        "value": fill,
+    }
 
 
 def text(owner: str, name: str, value: Any) -> str:

@@ -10,6 +10,7 @@ from mpsnn import _core
 _IMAGE = (2, 4, 4, 2)
 _EXAMPLES: dict[str, tuple[list[Any], dict[str, Any]]] = {
     "conv2d": ([_IMAGE, (3, 3, 3, 2), (3,)], {}),
+    "conv_transpose2d": ([_IMAGE, (3, 3, 3, 2), (3,)], {}),
     "linear": ([(2, 4), (3, 4), (3,)], {}),
     "neuron": ([_IMAGE], {"kind": "relu"}),
     "prelu": ([_IMAGE, (2,)], {}),
@@ -18,6 +19,9 @@ _EXAMPLES: dict[str, tuple[list[Any], dict[str, Any]]] = {
         [_IMAGE],
         {"kernel": (2, 2), "stride": (2, 2), "count_include_pad": True},
     ),
+    "l2_pool2d": ([_IMAGE], {"kernel": (2, 2), "stride": (2, 2)}),
+    "resize2d": ([_IMAGE], {"size": (8, 8), "mode": "bilinear"}),
+    "pad2d": ([_IMAGE], {"sides": (1, 1, 1, 1)}),
     "batch_norm": ([_IMAGE, (2,), (2,), (2,), (2,)], {"epsilon": 1e-5, "momentum": 0.1}),
     "group_norm": ([_IMAGE, (2,), (2,)], {"groups": 2}),
     "layer_norm": ([_IMAGE, (2,), (2,)], {"axes": 1}),

@@ -36,6 +36,7 @@ const Rule& rule(Op op) {
     std::array<Rule, kOpCount> r{};
     register_conv(r.data());
     register_pool(r.data());
+    register_resample(r.data());
     register_norm(r.data());
     register_neuron(r.data());
     register_shape(r.data());
@@ -48,7 +49,8 @@ const Rule& rule(Op op) {
 
 bool is_weight(Op op, int i) {
   if (op == Op::rnn) return i == rnn_operand::weight_ih || i == rnn_operand::weight_hh;
-  return i == 1 && (op == Op::conv2d || op == Op::linear || op == Op::embedding);
+  return i == 1 && (op == Op::conv2d || op == Op::conv_transpose2d || op == Op::linear ||
+                    op == Op::embedding);
 }
 
 const Value& Infer::value(int i) const {

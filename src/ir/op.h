@@ -63,6 +63,7 @@ bool is_weight(Op op, int i);
 // One registration function a file of rules/.
 void register_conv(Rule* rules);
 void register_pool(Rule* rules);
+void register_resample(Rule* rules);
 void register_norm(Rule* rules);
 void register_neuron(Rule* rules);
 void register_shape(Rule* rules);

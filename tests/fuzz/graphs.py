@@ -52,7 +52,9 @@ def image_layer(rng: np.random.Generator, channels: int) -> tuple[nn.Module, int
     if kind == 3:
         return nn.MaxPool2d(k, stride, padding, int(rng.integers(1, 3))), channels
     if kind == 4:
-        return nn.AvgPool2d(k, stride, padding, bool(rng.integers(2))), channels
+        return nn.AvgPool2d(
+            k, stride, padding, bool(rng.integers(2)), bool(rng.integers(2))
+        ), channels
     if kind == 5:
         return nn.BatchNorm2d(channels + off), channels
     if kind == 6:

@@ -40,6 +40,7 @@ class Case:
     distinct: bool = False  # no two equal values (ties of max pooling)
     scale: float = 1.0  # of parameters
     several: bool = False  # `torch` returns all outputs
+    negative: bool = False  # the first operand is: padding by zeros would win a maximum
 
 
 CASES: list[Case] = []

@@ -19,7 +19,13 @@ LOSSES = {
     "given_loss",
     "total_loss",
 }
-HALF_WEIGHTS = {"conv2d": (1,), "linear": (1,), "rnn": (1, 2), "embedding": (1,)}
+HALF_WEIGHTS = {
+    "conv2d": (1,),
+    "conv_transpose2d": (1,),
+    "linear": (1,),
+    "rnn": (1, 2),
+    "embedding": (1,),
+}
 TOLERANCE = {"float64": 1e-9, "float32": 1e-5, "float16": 1e-2, "bfloat16": 5e-2}
 
 
@@ -74,6 +80,8 @@ def make_operands(case: Case, dtype: str) -> list[Any]:
         if case.distinct:  # of both signs, so that a rectifier behind a maximum shows; none is 0
             x = rng.permutation(x.size).reshape(shape) - x.size * 2 // 3
             x = (x + (x >= 0)) / 16.0
+        if case.negative and i == 0:
+            x = x - x.max() - 0.5
         if i in case.positive or kind == "w":
             x = np.abs(x) + 0.5
         if kind == "z" or (kind == "t" and case.op == "softmax_cross_entropy"):

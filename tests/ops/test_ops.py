@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import cases_rnn  # noqa: F401  its rows join the table
+import cases_spatial as _more  # noqa: F401  # rows of the same table
 import numpy as np
 import pytest
 from cases import Case

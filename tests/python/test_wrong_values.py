@@ -60,21 +60,31 @@ def one(function: Callable[[Any], Any], good: Any) -> Case:
     return (lambda value: function(value)), {"value": good}
 
 
-def layers_and_recipes() -> dict[str, Case]:
+def layers() -> dict[str, Case]:
+    """Every layer and loss, of good arguments where it has no defaults."""
+    good = {
+        "in_channels": 1, "out_channels": 2, "kernel_size": 2, "in_features": 2, "out_features": 3,
+        "num_features": 2, "num_groups": 1, "num_channels": 2, "normalized_shape": 4, "size": 3,
+        "anchors": [(1.0, 2.0)], "scale_factor": 2, "padding": 1, "top": 1, "left": 0, "height": 2,
+        "width": 3,
+    }  # fmt: skip
+    cases = {}
+    for name in nn.__all__:
+        made = getattr(nn, name)
+        if not isinstance(made, type) or name in ("Loss", "Module", "Parameter", "Sequential"):
+            continue
+        known = inspect.signature(made).parameters
+        cases[name] = defaults(made, **{k: v for k, v in good.items() if k in known})
+    return cases
+
+
+def recipes() -> dict[str, Case]:
     cases = {
-        "Conv2d": defaults(nn.Conv2d, in_channels=1, out_channels=2, kernel_size=3),
-        "Linear": defaults(nn.Linear, in_features=2, out_features=3),
-        "MaxPool2d": defaults(nn.MaxPool2d, kernel_size=2),
-        "AvgPool2d": defaults(nn.AvgPool2d, kernel_size=2),
-        "BatchNorm2d": defaults(nn.BatchNorm2d, num_features=2),
-        "BatchNorm1d": defaults(nn.BatchNorm1d, num_features=2),
-        "Dropout": defaults(nn.Dropout), "LeakyReLU": defaults(nn.LeakyReLU),
         "Sequential": one(nn.Sequential, nn.ReLU()), "ModuleList": one(nn.ModuleList, [nn.ReLU()]),
         "ModuleList.append": one(nn.ModuleList().append, nn.ReLU()),
         "ModuleDict": one(nn.ModuleDict, {"a": nn.ReLU()}),
         "Parameter": defaults(nn.Parameter, value=Y / 2.0),
         "Parameter.assign": one(nn.Parameter(Y / 2.0).assign, Y / 3.0),
-        "SoftmaxCrossEntropy": defaults(nn.SoftmaxCrossEntropy), "MSE": defaults(nn.MSE),
         "loss()": defaults(nn.SoftmaxCrossEntropy().__call__, outputs=np.zeros((2, 3), np.float32),
                            targets=np.zeros(2, int)),
         "SGD": defaults(optim.SGD, lr=0.1), "Adam": defaults(optim.Adam),
@@ -185,13 +195,18 @@ def functions() -> dict[str, Case]:
     good: dict[str, Any] = {
         "x": x, "w": np.ones((3, 3, 3, 2), np.float32), "a": x, "parts": [x, x], "kernel_size": 2,
         "kind": "relu", "weight": two, "bias": two, "running_mean": two, "running_var": two,
-        "device": "reference",
+        "device": "reference", "padding": 1, "groups": 1, "size": 3, "slopes": two, "top": 1,
+        "left": 0, "height": 2, "width": 3, "scale_factor": 2,
     }  # fmt: skip
     cases = {}
     for name in ops.__all__:
         function, given = defaults(getattr(ops, name))
         given.update({k: v for k, v in good.items() if k in given})
         kind = name.removesuffix("_gradient")
+        if kind.endswith("1d"):
+            given["x"] = x[:, 0]
+            if "w" in given:
+                given["w"] = np.ones((3, 3, 2), np.float32)
         if kind == "linear":
             given["w"] = np.ones((3, 2), np.float32)
         if kind == "neuron":
@@ -225,7 +240,7 @@ def poor(error: BaseException) -> str | None:
 
 # Some wrong callbacks can be called, and fail on the thread that calls them.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-@pytest.mark.parametrize("table", [layers_and_recipes, graphs, arrays, functions],
+@pytest.mark.parametrize("table", [layers, recipes, graphs, arrays, functions],
                          ids=lambda table: table.__name__)  # fmt: skip
 def test_a_wrong_value_is_named_or_taken(table: Any, tmp_path: Path, monkeypatch: Any) -> None:
     monkeypatch.chdir(tmp_path)  # some wrong values are good paths

@@ -21,8 +21,12 @@ if TYPE_CHECKING:
 POINTWISE = ("neuron", "dropout", "softmax")
 
 
-def _orders(model: Module, input_shape: Any) -> dict[str, np.ndarray]:
-    """Name -> the order of an array's last axis in PyTorch: theirs[j] = ours[order[j]]."""
+def _orders(model: Module, input_shape: Any) -> tuple[dict[str, np.ndarray], dict[str, int]]:
+    """What differs from the order of PyTorch, by name.
+
+    First the order of an array's last axis there: theirs[j] = ours[order[j]]. Then the groups of
+    transposed convolutions, by weight.
+    """
     from mpsnn._trace import Tracer
     from mpsnn.graph.training import input_shapes
 
@@ -31,6 +35,7 @@ def _orders(model: Module, input_shape: Any) -> dict[str, np.ndarray]:
     tracer.call(model, tuple(tracer.symbol(n, (2, *s)) for n, s in shapes), {})
     graph = tracer.graph
     found: dict[str, np.ndarray] = {}
+    transposed: dict[str, int] = {}
     order: dict[int, np.ndarray] = {}
 
     def record(value: int, by: np.ndarray | None) -> None:
@@ -53,6 +58,10 @@ def _orders(model: Module, input_shape: Any) -> dict[str, np.ndarray]:
                 order[outputs[0]] = x
         elif op == "linear":
             record(operands[1], x)
+        elif op == "conv_transpose2d":
+            channels = graph.shape(operands[0])[-1]
+            groups = channels // graph.shape(operands[1])[-1]
+            transposed[tracer.parameters[operands[1]]] = groups
         elif op == "batch_norm":
             for value in operands[1:]:
                 record(value, x)
@@ -74,7 +83,14 @@ def _orders(model: Module, input_shape: Any) -> dict[str, np.ndarray]:
                     f"[{op}] mixes values behind a Flatten with others: PyTorch's order is unclear"
                 )
             order[outputs[0]] = pair[0]  # type: ignore[assignment]
-    return found
+    return found, transposed
+
+
+def _transpose(value: np.ndarray, groups: int, axes: tuple[int, ...]) -> np.ndarray:
+    """The weight of a transposed convolution, its axes exchanged within each group."""
+    parts = value.reshape(groups, -1, *value.shape[1:]).transpose(axes)
+    whole: np.ndarray = parts.reshape(-1, *parts.shape[2:])
+    return whole
 
 
 def _recurrent(model: Module) -> list[tuple[str, Recurrent]]:
@@ -90,7 +106,7 @@ def _recurrent(model: Module) -> list[tuple[str, Recurrent]]:
 
 def to_torch(model: Module, input_shape: Any) -> dict[str, np.ndarray]:
     """See `Module.torch_state_dict`."""
-    orders = _orders(model, input_shape)
+    orders, transposed = _orders(model, input_shape)
     from mpsnn.export.recurrent import state_to_torch
 
     state: dict[str, np.ndarray] = {}
@@ -101,7 +117,9 @@ def to_torch(model: Module, input_shape: Any) -> dict[str, np.ndarray]:
     for name, value in ours.items():
         if name in orders:
             value = value[..., orders[name]]
-        elif value.ndim == 4:
+        elif name in transposed:
+            value = _transpose(value, transposed[name], (0, 4, 1, 2, 3))
+        elif value.ndim in (3, 4):
             value = np.moveaxis(value, -1, 1)
         state[name] = np.ascontiguousarray(value)
         if name.endswith("running_var"):
@@ -115,7 +133,7 @@ def from_torch(model: Module, source: Any, input_shape: Any) -> dict[str, np.nda
 
     mapping = isinstance(source, Mapping)
     state = dict(source if mapping else _read(_check.path("load_torch_state_dict", source)))
-    orders = _orders(model, input_shape)
+    orders, transposed = _orders(model, input_shape)
     shapes = {name: p.shape for name, p in model._all_arrays()}
     found: dict[str, np.ndarray] = {}
     for prefix, layer in _recurrent(model):
@@ -134,7 +152,11 @@ def from_torch(model: Module, source: Any, input_shape: Any) -> dict[str, np.nda
             ours = np.empty_like(value)
             ours[..., order] = value
             value = ours
-        elif value.ndim == 4:
+        elif name in transposed and value.ndim == 4:
+            if value.shape[0] % transposed[name] != 0:
+                raise _core.ShapeError(f"[{name}] expected shape {shapes[name]}, got {value.shape}")
+            value = _transpose(value, transposed[name], (0, 2, 3, 4, 1))
+        elif value.ndim in (3, 4):
             value = np.moveaxis(value, 1, -1)
         found[name] = np.ascontiguousarray(value)
     return found

@@ -15,7 +15,7 @@ from mpsnn._core import Program
 from mpsnn._device import on_device
 from mpsnn._trace import Tracer
 from mpsnn.graph.objective import Form as LossForm
-from mpsnn.graph.objective import Objective
+from mpsnn.graph.objective import Objective, rank
 from mpsnn.graph.sequence import Sequences
 from mpsnn.graph.step import Step, as_tensor
 from mpsnn.graph.summary import Summary
@@ -250,7 +250,7 @@ class TrainingGraph:
         rates = self._rates if self._rates is not None else self._rates_now()
         sequences = lengths is not None or states is not None
         plain = self._quick and type(inputs) is np.ndarray and type(targets) is np.ndarray
-        plain = plain and not sequences and (weights is None or np.ndim(weights) < 2)
+        plain = plain and not sequences and rank(weights) < 2
         if plain and not (self._has_classes and targets.dtype.kind == "f"):
             core = self._program.encode((inputs, targets, weights), rates)
             return Step(core, self.output_names, False, self._loss_weights)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from mpsnn.nn.containers import ModuleDict, ModuleList, Sequential
-from mpsnn.nn.conv import Conv2d
+from mpsnn.nn.conv import Conv1d, Conv2d, ConvTranspose2d
 from mpsnn.nn.dropout import Dropout, Dropout2d
 from mpsnn.nn.embedding import Embedding
 from mpsnn.nn.linear import Linear
@@ -54,8 +54,18 @@ from mpsnn.nn.norm import (
     LocalContrastNorm,
     LocalResponseNorm,
 )
-from mpsnn.nn.pool import AvgPool2d, MaxPool2d
+from mpsnn.nn.pool import (
+    AvgPool1d,
+    AvgPool2d,
+    GlobalAvgPool2d,
+    GlobalMaxPool2d,
+    L2Pool1d,
+    L2Pool2d,
+    MaxPool1d,
+    MaxPool2d,
+)
 from mpsnn.nn.recurrent import GRU, LSTM, MGU, RNN
+from mpsnn.nn.resample import Crop, Pad, Resize, Upsample
 from mpsnn.nn.shape import Flatten
 from mpsnn.ops import add, concat
 
@@ -72,17 +82,23 @@ __all__ = [
     "SELU",
     "YOLO",
     "Abs",
+    "AvgPool1d",
     "AvgPool2d",
     "BatchNorm1d",
     "BatchNorm2d",
     "CategoricalCrossEntropy",
+    "Conv1d",
     "Conv2d",
+    "ConvTranspose2d",
     "CosineDistance",
+    "Crop",
     "Dropout",
     "Dropout2d",
     "Embedding",
     "Exp",
     "Flatten",
+    "GlobalAvgPool2d",
+    "GlobalMaxPool2d",
     "GroupNorm",
     "HardSigmoid",
     "HardSwish",
@@ -91,6 +107,8 @@ __all__ = [
     "Identity",
     "InstanceNorm2d",
     "KLDivergence",
+    "L2Pool1d",
+    "L2Pool2d",
     "LayerNorm",
     "LeakyReLU",
     "Linear",
@@ -101,15 +119,18 @@ __all__ = [
     "LogLoss",
     "LogSoftmax",
     "Loss",
+    "MaxPool1d",
     "MaxPool2d",
     "Module",
     "ModuleDict",
     "ModuleList",
     "PReLU",
+    "Pad",
     "Parameter",
     "Power",
     "ReLU",
     "ReLUN",
+    "Resize",
     "Sequential",
     "Sigmoid",
     "SigmoidCrossEntropy",
@@ -118,6 +139,7 @@ __all__ = [
     "Softplus",
     "Softsign",
     "Tanh",
+    "Upsample",
     "add",
     "concat",
 ]

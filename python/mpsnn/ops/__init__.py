@@ -30,40 +30,34 @@ from mpsnn.ops.run import apply as apply
 from mpsnn.ops.run import eager_loss as eager_loss
 from mpsnn.ops.run import gradient as _gradient
 from mpsnn.ops.run import loss_gradient as loss_gradient
-
-
-def _conv(stride: Any, padding: Any, dilation: Any, groups: int) -> dict[str, Any]:
-    return {
-        "stride": _check.pair("conv2d", "stride", stride),
-        "dilation": _check.pair("conv2d", "dilation", dilation),
-        "groups": _check.integer("conv2d", "groups", groups),
-        **_check.padding("conv2d", padding),
-    }
-
-
-def _window(op: str, kernel: Any, stride: Any, padding: Any) -> dict[str, Any]:
-    size = _check.pair(op, "kernel_size", kernel)
-    return {
-        "kernel": size,
-        "stride": size if stride is None else _check.pair(op, "stride", stride),
-        **_check.padding(op, padding),
-    }
-
-
-def conv2d(
-    x: Any, w: Any, b: Any = None, *, stride: Any = 1, padding: Any = 0, dilation: Any = 1,
-    groups: int = 1, device: str | None = None,
-) -> Any:  # fmt: skip
-    """Convolution: x `(N, H, W, C)`, w `(out, kh, kw, C / groups)`, b `(out)`."""
-    return apply("conv2d", [x, w, b], _conv(stride, padding, dilation, groups), device)[0]
-
-
-def conv2d_gradient(
-    gy: Any, x: Any, w: Any, b: Any = None, *, stride: Any = 1, padding: Any = 0, dilation: Any = 1,
-    groups: int = 1, device: str | None = None,
-) -> tuple[Any, ...]:  # fmt: skip
-    """Gradients by x, w and, if given, b."""
-    return _gradient("conv2d", gy, [x, w, b], _conv(stride, padding, dilation, groups), device)
+from mpsnn.ops.spatial import (
+    avg_pool1d,
+    avg_pool1d_gradient,
+    avg_pool2d,
+    avg_pool2d_gradient,
+    conv1d,
+    conv1d_gradient,
+    conv2d,
+    conv2d_gradient,
+    conv_transpose2d,
+    conv_transpose2d_gradient,
+    crop,
+    crop_gradient,
+    l2_pool1d,
+    l2_pool1d_gradient,
+    l2_pool2d,
+    l2_pool2d_gradient,
+    max_pool1d,
+    max_pool1d_gradient,
+    max_pool2d,
+    max_pool2d_gradient,
+    pad,
+    pad_gradient,
+    resize,
+    resize_gradient,
+    upsample,
+    upsample_gradient,
+)
 
 
 def linear(x: Any, w: Any, b: Any = None, *, device: str | None = None) -> Any:
@@ -135,53 +129,6 @@ def sigmoid(x: Any, *, device: str | None = None) -> Any:
 def tanh(x: Any, *, device: str | None = None) -> Any:
     """tanh(x)."""
     return neuron(x, "tanh", device=device)
-
-
-def max_pool2d(
-    x: Any, kernel_size: Any, stride: Any = None, padding: Any = 0, dilation: Any = 1, *,
-    device: str | None = None,
-) -> Any:  # fmt: skip
-    """Maximum over windows of x `(N, H, W, C)`; stride is the kernel's size by default."""
-    attrs = _window("max_pool2d", kernel_size, stride, padding)
-    attrs["dilation"] = _check.pair("max_pool2d", "dilation", dilation)
-    return apply("max_pool2d", [x], attrs, device)[0]
-
-
-def max_pool2d_gradient(
-    gy: Any, x: Any, kernel_size: Any, stride: Any = None, padding: Any = 0, dilation: Any = 1, *,
-    device: str | None = None,
-) -> tuple[Any, ...]:  # fmt: skip
-    """Gradient by x."""
-    attrs = _window("max_pool2d", kernel_size, stride, padding)
-    attrs["dilation"] = _check.pair("max_pool2d", "dilation", dilation)
-    return _gradient("max_pool2d", gy, [x], attrs, device)
-
-
-def _avg(kernel: Any, stride: Any, padding: Any, include: bool | None) -> dict[str, Any]:
-    attrs = _window("avg_pool2d", kernel, stride, padding)
-    if include is None:
-        include = padding != "same"
-    attrs["count_include_pad"] = _check.flag("avg_pool2d", "count_include_pad", include)
-    return attrs
-
-
-def avg_pool2d(
-    x: Any, kernel_size: Any, stride: Any = None, padding: Any = 0,
-    count_include_pad: bool | None = None, *, device: str | None = None,
-) -> Any:  # fmt: skip
-    """Mean over windows of x `(N, H, W, C)`."""
-    return apply("avg_pool2d", [x], _avg(kernel_size, stride, padding, count_include_pad), device)[
-        0
-    ]
-
-
-def avg_pool2d_gradient(
-    gy: Any, x: Any, kernel_size: Any, stride: Any = None, padding: Any = 0,
-    count_include_pad: bool | None = None, *, device: str | None = None,
-) -> tuple[Any, ...]:  # fmt: skip
-    """Gradient by x."""
-    attrs = _avg(kernel_size, stride, padding, count_include_pad)
-    return _gradient("avg_pool2d", gy, [x], attrs, device)
 
 
 def _norm(eps: Any, training: Any) -> dict[str, Any]:
@@ -312,7 +259,7 @@ def local_contrast_norm_gradient(
 
 def _dropout(p: Any, spatial: bool) -> dict[str, Any]:
     rate = _check.number("dropout", "p", p, 0, 1, open_high=True)
-    return {"rate": rate, "spatial": bool(spatial)}
+    return {"rate": rate, "spatial": _check.flag("dropout", "spatial", spatial)}
 
 
 def dropout(
@@ -413,14 +360,22 @@ def image_mean_gradient(gy: Any, x: Any, *, device: str | None = None) -> tuple[
 
 __all__ = [
     "add",
+    "avg_pool1d",
+    "avg_pool1d_gradient",
     "avg_pool2d",
     "avg_pool2d_gradient",
     "batch_norm",
     "batch_norm_gradient",
     "concat",
     "concat_gradient",
+    "conv1d",
+    "conv1d_gradient",
     "conv2d",
     "conv2d_gradient",
+    "conv_transpose2d",
+    "conv_transpose2d_gradient",
+    "crop",
+    "crop_gradient",
     "dropout",
     "dropout_gradient",
     "embedding",
@@ -432,6 +387,10 @@ __all__ = [
     "gru_gradient",
     "image_mean",
     "image_mean_gradient",
+    "l2_pool1d",
+    "l2_pool1d_gradient",
+    "l2_pool2d",
+    "l2_pool2d_gradient",
     "layer_norm",
     "layer_norm_gradient",
     "leaky_relu",
@@ -445,6 +404,8 @@ __all__ = [
     "log_softmax_gradient",
     "lstm",
     "lstm_gradient",
+    "max_pool1d",
+    "max_pool1d_gradient",
     "max_pool2d",
     "max_pool2d_gradient",
     "minimal_gated",
@@ -453,9 +414,13 @@ __all__ = [
     "multiply_gradient",
     "neuron",
     "neuron_gradient",
+    "pad",
+    "pad_gradient",
     "prelu",
     "prelu_gradient",
     "relu",
+    "resize",
+    "resize_gradient",
     "rnn",
     "rnn_gradient",
     "sigmoid",
@@ -466,4 +431,6 @@ __all__ = [
     "subtract_gradient",
     "tanh",
     "unstack",
+    "upsample",
+    "upsample_gradient",
 ]

@@ -25,7 +25,7 @@ bool is_small(const ir::Plan& plan) {
   constexpr double kMultiplications = 2e6, kElements = 2e5;
   double multiplications = 0, elements = 0;
   for (const Node& node : plan.nodes) {
-    if (node.op == Op::conv2d) return false;
+    if (node.op == Op::conv2d || node.op == Op::conv_transpose2d) return false;
     for (const ValueId v : node.outputs)
       if (v != kNone)
         elements += static_cast<double>(count(plan.values[static_cast<std::size_t>(v)].shape));
@@ -63,6 +63,7 @@ class CpuBackend final : public runtime::Backend {
     ir::Reads reads = offers;
     switch (node.op) {
       case Op::conv2d:
+      case Op::conv_transpose2d:
       case Op::linear:
         if (!node.attrs.has("neuron")) reads.y = 0;
         break;

@@ -52,11 +52,15 @@ class Builder {
 };
 
 KernelPtr make_conv2d(Builder&, const Node&);
+KernelPtr make_conv_transpose2d(Builder&, const Node&);
 KernelPtr make_linear(Builder&, const Node&);
 KernelPtr make_neuron(Builder&, const Node&);
 KernelPtr make_prelu(Builder&, const Node&);
 KernelPtr make_max_pool2d(Builder&, const Node&);
 KernelPtr make_avg_pool2d(Builder&, const Node&);
+KernelPtr make_l2_pool2d(Builder&, const Node&);
+KernelPtr make_resize2d(Builder&, const Node&);
+KernelPtr make_pad2d(Builder&, const Node&);
 KernelPtr make_batch_norm(Builder&, const Node&);
 KernelPtr make_group_norm(Builder&, const Node&);
 KernelPtr make_layer_norm(Builder&, const Node&);

@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "backend/mps/kernels.h"
+#include "ir/images.h"
 #include "mpsnn/layouts.h"
 
 // What MPS asks of a data source. The weights it copies at first are zeros: true ones follow on the
@@ -330,7 +331,7 @@ std::unique_ptr<Operation> make_convolution(Builder& b, const ConvSpec& spec) {
 
 std::unique_ptr<Operation> make_conv2d(Builder& b) {
   namespace w = conv_weight;
-  const Shape& weight = b.x_shape(1);
+  const Shape weight = ir::as_image(b.x_shape(1));
   ConvSpec s;
   s.x = geometry_of(b.x_shape(0));
   s.y = geometry_of(b.y_shape());

@@ -1,9 +1,9 @@
-// softmax_cross_entropy and element_loss on MPSCNNLoss; given_loss and total_loss by our own kernels. One
-// encode gives both the loss of each image and its gradient, so the forward node keeps the one and
-// the gradient node the other; every factor (image, class, loss scale, 1 / sum of weights) is in
-// the weights image, never in MPS's reduction, of which it is not documented what it does to
-// gradients. Where the labels of a position do not sum to its weight (soft labels, smoothing with
-// class weights) MPS's gradient is not the loss's: own kernels.
+// softmax_cross_entropy and element_loss on MPSCNNLoss; given_loss and total_loss by our own
+// kernels. One encode gives both the loss of each image and its gradient, so the forward node keeps
+// the one and the gradient node the other; every factor (image, class, loss scale, 1 / sum of
+// weights) is in the weights image, never in MPS's reduction, of which it is not documented what it
+// does to gradients. Where the labels of a position do not sum to its weight (soft labels,
+// smoothing with class weights) MPS's gradient is not the loss's: own kernels.
 #import <Foundation/Foundation.h>
 #import <Metal/Metal.h>
 #import <MetalPerformanceShaders/MetalPerformanceShaders.h>

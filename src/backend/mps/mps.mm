@@ -48,7 +48,6 @@ std::string lacking(const Node& node) {
     case Op::linear:
     case Op::neuron:
     case Op::max_pool2d:
-    case Op::avg_pool2d:
     case Op::batch_norm:
     case Op::flatten:
     case Op::softmax:
@@ -58,6 +57,10 @@ std::string lacking(const Node& node) {
     case Op::multiply:
     case Op::image_mean:
     case Op::total_loss:
+      break;
+    case Op::avg_pool2d:
+      if (node.attrs.flag("ceil_mode", false) && node.attrs.flag("count_include_pad"))
+        return "ceil_mode with count_include_pad";
       break;
     case Op::element_loss:
       if (node.attrs.text("kind") != "mse") return "loss " + node.attrs.text("kind");

@@ -18,11 +18,15 @@ const OpFunctions& functions(Op op) {
     return f;                                          \
   }
     ROW(conv2d)
+    ROW(conv_transpose2d)
     ROW(linear)
     ROW(neuron)
     ROW(prelu)
     ROW(max_pool2d)
     ROW(avg_pool2d)
+    ROW(l2_pool2d)
+    ROW(resize2d)
+    ROW(pad2d)
     ROW(batch_norm)
     ROW(group_norm)
     ROW(layer_norm)
@@ -88,6 +92,7 @@ class ReferenceBackend final : public runtime::Backend {
     ir::Reads reads = offers;
     switch (node.op) {
       case Op::conv2d:
+      case Op::conv_transpose2d:
       case Op::linear:
         if (!node.attrs.has("neuron")) reads.y = 0;
         break;

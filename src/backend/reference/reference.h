@@ -93,6 +93,8 @@ struct OpFunctions {
 
 void conv2d(Call&);
 void conv2d_gradient(Call&);
+void conv_transpose2d(Call&);
+void conv_transpose2d_gradient(Call&);
 void linear(Call&);
 void linear_gradient(Call&);
 void neuron(Call&);
@@ -103,6 +105,12 @@ void max_pool2d(Call&);
 void max_pool2d_gradient(Call&);
 void avg_pool2d(Call&);
 void avg_pool2d_gradient(Call&);
+void l2_pool2d(Call&);
+void l2_pool2d_gradient(Call&);
+void resize2d(Call&);
+void resize2d_gradient(Call&);
+void pad2d(Call&);
+void pad2d_gradient(Call&);
 void batch_norm(Call&);
 void batch_norm_gradient(Call&);
 void group_norm(Call&);

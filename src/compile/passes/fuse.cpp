@@ -21,7 +21,8 @@ void fuse(ir::Plan& plan, const std::vector<ValueId>& kept, const runtime::Backe
     const int first = producer[between];
     if (first < 0 || reads[between] != 1) continue;
     Node& node = plan.nodes[static_cast<std::size_t>(first)];
-    const bool takes = node.op == Op::conv2d || node.op == Op::linear || node.op == Op::max_pool2d;
+    const bool takes = node.op == Op::conv2d || node.op == Op::conv_transpose2d ||
+                       node.op == Op::linear || node.op == Op::max_pool2d;
     if (!takes || node.attrs.has("neuron")) continue;
     if (node.gradient || node.differentiated) continue;
     if (plan.training && !ir::gradient_from_output(ir::neuron_of(next.attrs))) continue;

@@ -9,7 +9,13 @@
 namespace mpsnn::backend::cpu {
 
 struct PoolShape {
-  int64_t h, w, c, oh, ow, kh, kw, sh, sw, top, left, dh, dw;
+  int64_t h, w, c, oh, ow, kh, kw, sh, sw, top, left, bottom, right, dh, dw;
+};
+
+// Of a resized or padded axis: ir::Sample.
+struct ResampleTap {
+  int64_t low, high;
+  float part;
 };
 
 // A convolution of stride 1: an image of h x w x c to oh x ow x k by r x r taps, r = 3 or 5.
@@ -121,6 +127,17 @@ struct KernelTable {
   void (*max_pool_gradient)(const PoolShape& p, const float* gy, const int32_t* winner, float* gx);
   void (*avg_pool)(const PoolShape& p, const float* x, int64_t i, bool include, float* y);
   void (*avg_pool_gradient)(const PoolShape& p, const float* gy, bool include, float* gx);
+
+  void (*l2_pool)(const PoolShape& p, const float* x, int64_t i, float* y);
+  void (*l2_pool_gradient)(const PoolShape& p, const float* gy, const float* x, const float* y,
+                           float* gx);
+
+  // One row of ow output pixels from the source's rows `low` and `high`, `part` of the way between
+  // (equal rows where part is 0); its columns by `taps`. Back: added to both rows.
+  void (*resample)(const float* low, const float* high, float part, const ResampleTap* taps,
+                   int64_t ow, int64_t c, float fill, float* y);
+  void (*resample_gradient)(const float* gy, const ResampleTap* taps, int64_t ow, int64_t c,
+                            float part, float* low, float* high);
 
   // Normalisation over rows x c; sums in double.
   void (*norm_sums)(const float* x, const float* mean, int64_t rows, int64_t c, double* sums);
