@@ -14,7 +14,9 @@ import pytest
 from apple import SIMULATED, violations
 
 REFUSED = re.compile(
-    r"on mps: (mps has no (subtract|multiply|image_mean|given_loss|total_loss) yet"
+    r"on mps: (mps has no (subtract|multiply|divide|broadcasting"
+    r"|image_mean"
+    r"|given_loss|total_loss) yet"
     r"|updates on the host are not supported|averages of weights are not supported)"
 )
 

@@ -25,6 +25,7 @@ _EXAMPLES: dict[str, tuple[list[Any], dict[str, Any]]] = {
     "add": ([_IMAGE, _IMAGE], {}),
     "subtract": ([_IMAGE, _IMAGE], {}),
     "multiply": ([_IMAGE, _IMAGE], {}),
+    "divide": ([_IMAGE, _IMAGE], {}),
     "image_mean": ([_IMAGE], {}),
     "softmax_cross_entropy": ([(2, 4), "i"], {}),
     "mse": ([(2, 4), (2, 4)], {}),

@@ -38,6 +38,7 @@ const Rule& rule(Op op) {
     register_pool(r.data());
     register_norm(r.data());
     register_neuron(r.data());
+    register_arithmetic(r.data());
     register_shape(r.data());
     register_loss(r.data());
     return r;

@@ -53,16 +53,23 @@ struct Rule {
   void (*infer)(Infer&) = nullptr;
   uint64_t differentiable = 0;  // bit i: the gradient by input i exists
   Reads offers;
-  bool identity_gradient = false;  // each input's gradient is the output's, as it is (add)
-  bool loss = false;               // output 0 is a scalar loss, seeded by one
+  // Inputs whose gradient is the output's as it is (add), if they have its shape and dtype.
+  uint64_t identity_gradient = 0;
+  bool loss = false;  // output 0 is a scalar loss, seeded by one
 };
 const Rule& rule(Op op);
+
+// Whether the gradient by input i needs no node: it is that of the output.
+inline bool passes_gradient(const Rule& rule, int i, const Value& x, const Value& y) {
+  return ((rule.identity_gradient >> i) & 1) != 0 && x.shape == y.shape && x.dtype == y.dtype;
+}
 
 // One registration function a file of rules/.
 void register_conv(Rule* rules);
 void register_pool(Rule* rules);
 void register_norm(Rule* rules);
 void register_neuron(Rule* rules);
+void register_arithmetic(Rule* rules);
 void register_shape(Rule* rules);
 void register_loss(Rule* rules);
 

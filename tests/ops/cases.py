@@ -273,8 +273,42 @@ case(
 )
 case("concat-rows", "concat", [("x", (3, 2)), ("x", (3, 6))], lambda *p: torch.cat(p, -1))
 case("concat-one", "concat", [("x", (3, 2))], lambda x: x * 1)
-case("add", "add", [("x", (2, 3, 4, 5)), ("x", (2, 3, 4, 5))], lambda a, b: a + b)
-case("add-rows", "add", [("x", (40, 9)), ("x", (40, 9))], lambda a, b: a + b)
+for op, compute in (
+    ("add", torch.add),
+    ("subtract", torch.subtract),
+    ("multiply", torch.multiply),
+    ("divide", torch.divide),
+):
+    for name, left, right in (
+        ("images", ("x", (2, 3, 4, 5)), ("x", (2, 3, 4, 5))),
+        ("rows", ("x", (40, 9)), ("x", (40, 9))),
+        ("by-channels", ("x", (2, 3, 4, 5)), ("p", (5,))),
+        ("of-channels", ("p", (5,)), ("x", (2, 3, 4, 5))),
+        ("by-space", ("x", (2, 3, 4, 5)), ("x", (2, 3, 4, 1))),
+        ("by-image-channels", ("x", (2, 3, 4, 32)), ("x", (2, 1, 1, 32))),
+        ("by-height", ("x", (2, 3, 4, 5)), ("x", (2, 3, 1, 1))),
+        ("by-width-channels", ("x", (2, 3, 4, 5)), ("x", (2, 1, 4, 5))),
+        ("by-pixels-of-all", ("x", (3, 4, 5, 2)), ("p", (4, 5, 1))),
+        ("both", ("x", (2, 3, 1, 5)), ("x", (2, 1, 4, 1))),
+        ("outer", ("x", (3, 7, 1)), ("x", (3, 1, 20))),
+        ("by-image", ("x", (3, 4, 5, 2)), ("x", (3, 1, 1, 1))),
+        ("by-one", ("x", (4, 33)), ("p", (1,))),
+        ("by-scalar", ("x", (4, 33)), ("p", ())),
+        ("by-parameter", ("x", (4, 33)), ("p", (4, 33))),
+        ("one-image", ("x", (1, 1, 1, 3)), ("p", (3,))),
+        ("large-by-channels", ("x", (4, 40, 30, 24)), ("p", (24,))),
+        ("large-by-image-channels", ("x", (5, 40, 30, 24)), ("x", (5, 1, 1, 24))),
+        ("large-by-pixels", ("x", (3, 50, 40, 20)), ("p", (50, 40, 20))),
+        ("large-by-one", ("x", (3, 200, 60)), ("p", (1,))),
+    ):
+        case(
+            f"{op}-{name}",
+            op,
+            [left, right],
+            compute,
+            long_sum=name.startswith("large"),
+            positive=(1,) if op == "divide" else (),
+        )
 
 
 def ce_oracle(attrs: dict[str, Any], classes: int) -> Callable[..., T]:
@@ -369,8 +403,6 @@ for name, shape, weighted, reduction in (
         ops.append(("w", (shape[0],)))
     case(f"mse-{name}", "mse", ops, mse_oracle(reduction), attrs={"reduction": reduction})
 
-case("subtract", "subtract", [("x", (2, 3, 4, 5)), ("x", (2, 3, 4, 5))], lambda a, b: a - b)
-case("multiply", "multiply", [("x", (7, 33)), ("x", (7, 33))], lambda a, b: a * b)
 for shape in ((3, 4, 5, 2), (6, 9), (4,)):
     case(
         f"image_mean-{len(shape)}d",

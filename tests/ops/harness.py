@@ -42,7 +42,7 @@ def make_operands(case: Case, dtype: str) -> list[np.ndarray]:
         if case.distinct:
             x = rng.permutation(x.size).reshape(shape) / 16.0 - 3
         if i in case.positive or kind == "w":
-            x = np.abs(x) + 0.5
+            x = np.asarray(np.abs(x) + 0.5)
         if kind == "t" and case.op == "softmax_cross_entropy":
             x = np.exp(x) / np.exp(x).sum(-1, keepdims=True)
         # Weights of convolutions and dense layers are rounded to half when used; biases are not.

@@ -67,7 +67,7 @@ def _orders(model: Module, input_shape: Any) -> dict[str, np.ndarray]:
                 parts.append(start + order.get(o, np.arange(size)))
                 start += size
             order[outputs[0]] = np.concatenate(parts)
-        elif op in ("add", "subtract", "multiply") and any(o in order for o in operands):
+        elif op in ("add", "subtract", "multiply", "divide") and any(o in order for o in operands):
             pair = [order.get(o) for o in operands]
             if any(p is None for p in pair) or not np.array_equal(*pair):  # type: ignore[arg-type]
                 raise _core.UnsupportedError(

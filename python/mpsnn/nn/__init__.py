@@ -12,7 +12,7 @@ from mpsnn.nn.neuron import LeakyReLU, ReLU, Sigmoid, Softmax, Tanh
 from mpsnn.nn.norm import BatchNorm1d, BatchNorm2d
 from mpsnn.nn.pool import AvgPool2d, MaxPool2d
 from mpsnn.nn.shape import Flatten
-from mpsnn.ops import add, concat
+from mpsnn.ops import add, concat, divide, multiply, subtract
 
 __all__ = [
     "MSE",
@@ -39,4 +39,7 @@ __all__ = [
     "Tanh",
     "add",
     "concat",
+    "divide",
+    "multiply",
+    "subtract",
 ]

@@ -198,28 +198,54 @@ def concat_gradient(gy: Any, parts: Any, *, device: str | None = None) -> tuple[
 
 
 def add(a: Any, b: Any, *, device: str | None = None) -> Any:
-    """A + b, of one shape."""
+    """A + b (MPSCNNAdd, ONNX Add).
+
+    Args:
+        a, b: arrays whose shapes broadcast as NumPy's do: axes are aligned at the end, and one of
+            size 1, or missing, is repeated. Only the batch must be equal, or missing in one of
+            them.
+        device: where arrays are computed.
+
+    Raises:
+        ShapeError: the shapes do not broadcast.
+        DTypeError: the arrays are not floating.
+    """
     return apply("add", [a, b], {}, device)[0]
 
 
+def add_gradient(gy: Any, a: Any, b: Any, *, device: str | None = None) -> tuple[Any, ...]:
+    """Gradients by a and b: gy, summed over the axes along which the operand was repeated."""
+    return _gradient("add", gy, [a, b], {}, device)
+
+
 def subtract(a: Any, b: Any, *, device: str | None = None) -> Any:
-    """A - b, of one shape."""
+    """A - b (MPSCNNSubtract, ONNX Sub); shapes, arguments and errors are those of `add`."""
     return apply("subtract", [a, b], {}, device)[0]
 
 
 def subtract_gradient(gy: Any, a: Any, b: Any, *, device: str | None = None) -> tuple[Any, ...]:
-    """Gradients by a and b."""
+    """Gradients by a and b: gy and -gy, summed over repeated axes."""
     return _gradient("subtract", gy, [a, b], {}, device)
 
 
 def multiply(a: Any, b: Any, *, device: str | None = None) -> Any:
-    """A b, element by element, of one shape."""
+    """A b, element by element (MPSCNNMultiply, ONNX Mul); the rest as `add`."""
     return apply("multiply", [a, b], {}, device)[0]
 
 
 def multiply_gradient(gy: Any, a: Any, b: Any, *, device: str | None = None) -> tuple[Any, ...]:
-    """Gradients by a and b."""
+    """Gradients by a and b: gy b and gy a, summed over repeated axes."""
     return _gradient("multiply", gy, [a, b], {}, device)
+
+
+def divide(a: Any, b: Any, *, device: str | None = None) -> Any:
+    """A / b, element by element (MPSCNNDivide, ONNX Div); by zero as IEEE has it; else as `add`."""
+    return apply("divide", [a, b], {}, device)[0]
+
+
+def divide_gradient(gy: Any, a: Any, b: Any, *, device: str | None = None) -> tuple[Any, ...]:
+    """Gradients by a and b: gy / b and -gy a / b^2, summed over repeated axes."""
+    return _gradient("divide", gy, [a, b], {}, device)
 
 
 def image_mean(x: Any, *, device: str | None = None) -> Any:
@@ -234,6 +260,7 @@ def image_mean_gradient(gy: Any, x: Any, *, device: str | None = None) -> tuple[
 
 __all__ = [
     "add",
+    "add_gradient",
     "avg_pool2d",
     "avg_pool2d_gradient",
     "batch_norm",
@@ -242,6 +269,8 @@ __all__ = [
     "concat_gradient",
     "conv2d",
     "conv2d_gradient",
+    "divide",
+    "divide_gradient",
     "dropout",
     "dropout_gradient",
     "flatten",

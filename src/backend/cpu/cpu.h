@@ -64,6 +64,7 @@ KernelPtr make_concat(Builder&, const Node&);
 KernelPtr make_add(Builder&, const Node&);
 KernelPtr make_subtract(Builder&, const Node&);
 KernelPtr make_multiply(Builder&, const Node&);
+KernelPtr make_divide(Builder&, const Node&);
 KernelPtr make_image_mean(Builder&, const Node&);
 KernelPtr make_softmax_cross_entropy(Builder&, const Node&);
 KernelPtr make_mse(Builder&, const Node&);

@@ -42,8 +42,25 @@ std::string too_large(const Shape& shape) {
 }
 
 bool lacks(Op op) {
-  return op == Op::subtract || op == Op::multiply || op == Op::image_mean || op == Op::given_loss ||
-         op == Op::total_loss;
+  switch (op) {
+    case Op::subtract:
+    case Op::multiply:
+    case Op::divide:
+    case Op::image_mean:
+    case Op::given_loss:
+    case Op::total_loss:
+      return true;
+    default:
+      return false;
+  }
+}
+
+// An add whose operands differ in shape, or its gradient, which other adds do not have.
+bool broadcasts(const ir::Plan& plan, const Node& node) {
+  const auto shape = [&](int i) {
+    return plan.values[static_cast<std::size_t>(node.inputs[static_cast<std::size_t>(i)])].shape;
+  };
+  return node.gradient || shape(0) != shape(1);
 }
 
 class MpsBackend final : public runtime::Backend {
@@ -56,6 +73,7 @@ class MpsBackend final : public runtime::Backend {
     if (plan.dtype != DType::float32 && plan.dtype != DType::float16)
       return {false, std::string("Metal Performance Shaders has no ") + name_of(plan.dtype)};
     if (lacks(node.op)) return {false, std::string("mps has no ") + name_of(node.op) + " yet"};
+    if (node.op == Op::add && broadcasts(plan, node)) return {false, "mps has no broadcasting yet"};
     if (node.gradient || node.op == Op::flatten) return {};  // as large as the forward node's
     for (std::size_t i = 0; i < node.inputs.size(); ++i) {
       const bool image = i == 0 || node.op == Op::add || node.op == Op::concat;
@@ -158,6 +176,7 @@ std::unique_ptr<Operation> make_operation(Builder& b) {
       return make_loss(b);
     case Op::subtract:
     case Op::multiply:
+    case Op::divide:
     case Op::image_mean:
     case Op::given_loss:
     case Op::total_loss:
