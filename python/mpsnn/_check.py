@@ -22,6 +22,21 @@ def integer(owner: str, name: str, value: Any, least: int = 1, most: int = 2**63
     return number
 
 
+def integers(owner: str, name: str, value: Any) -> tuple[int, ...]:
+    """An integer, or a sequence of them, of any sign."""
+    values = value if isinstance(value, (tuple, list)) else (value,)
+    return tuple(integer(owner, name, v, -(2**62), 2**62) for v in values)
+
+
+def rank(owner: str, what: str, value: Any, axes: int) -> None:
+    """`value`, an array or a value of a graph, must have so many axes."""
+    from mpsnn._core import ShapeError
+
+    shape = tuple(getattr(value, "shape", ()))
+    if len(shape) != axes:
+        raise ShapeError(f"[{owner}] {what} must have {axes} axes, got {shape}")
+
+
 def pair(owner: str, name: str, value: Any, least: int = 1) -> tuple[int, int]:
     """An integer, or a pair of them, as a (height, width) pair."""
     if isinstance(value, (tuple, list)):

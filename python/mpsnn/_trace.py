@@ -81,6 +81,12 @@ class Symbol:
     def __rtruediv__(self, other: Any) -> Symbol:
         return self._binary("divide", other, self)
 
+    def __getitem__(self, key: Any) -> Any:
+        """A part of each item of the batch, as numpy's basic indexing: `x[:, 1:5, ..., 0]`."""
+        from mpsnn.ops.shape import index
+
+        return index(self, key)
+
     def _binary(self, op: str, a: Any, b: Any) -> Symbol:
         return self.tracer.add(op, [a, b], {})[0]
 

@@ -31,4 +31,9 @@ std::vector<int64_t> broadcast_strides(const Shape& x, const Shape& y) {
   return strides;
 }
 
+Shape reduced(Shape x, const std::vector<int64_t>& dims) {
+  for (const int64_t dim : dims) x[static_cast<std::size_t>(dim)] = 1;
+  return x;
+}
+
 }  // namespace mpsnn::ir

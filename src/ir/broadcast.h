@@ -19,4 +19,7 @@ std::vector<int64_t> dense_strides(const Shape& shape);
 // The distance, in elements of x, between neighbours along each axis of y; 0 where x is repeated.
 std::vector<int64_t> broadcast_strides(const Shape& x, const Shape& y);
 
+// x with size 1 along `dims`: what a reduction keeps.
+Shape reduced(Shape x, const std::vector<int64_t>& dims);
+
 }  // namespace mpsnn::ir

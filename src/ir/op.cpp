@@ -88,6 +88,15 @@ void Infer::need_shape(int i, const Shape& expected, const char* what) const {
                 to_string(shape(i)));
 }
 
+int64_t Infer::need_axis(int64_t dim, std::size_t rank) const {
+  const auto axes = static_cast<int64_t>(rank);
+  const int64_t axis = dim < 0 ? dim + axes : dim;
+  if (axis < 0 || axis >= axes)
+    value_error("there are " + std::to_string(axes) + " axes, none is " + std::to_string(dim));
+  if (axis == 0) value_error("axis " + std::to_string(dim) + " is the batch, which stays whole");
+  return axis;
+}
+
 namespace {
 constexpr const char* kNeurons[] = {"none", "relu", "leaky_relu", "sigmoid", "tanh"};
 }

@@ -38,6 +38,8 @@ class Infer {
   [[noreturn]] void value_error(const std::string& message) const;
   void need_rank(int i, int rank, const char* what) const;
   void need_shape(int i, const Shape& expected, const char* what) const;  // operand i, if there
+  // An axis of so many, counted from the end if negative; not the batch.
+  int64_t need_axis(int64_t dim, std::size_t rank) const;
 
  private:
   Graph& graph_;
@@ -56,6 +58,7 @@ struct Rule {
   // Inputs whose gradient is the output's as it is (add), if they have its shape and dtype.
   uint64_t identity_gradient = 0;
   bool loss = false;  // output 0 is a scalar loss, seeded by one
+  bool view = false;  // the same elements in the same order: no copy where the backend agrees
 };
 const Rule& rule(Op op);
 

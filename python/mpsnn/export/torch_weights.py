@@ -60,6 +60,16 @@ def _orders(model: Module, input_shape: Any) -> dict[str, np.ndarray]:
                 order[outputs[0]] = x
         elif op in POINTWISE and x is not None:
             order[outputs[0]] = x
+        elif op in ("reshape", "permute", "slice") and (
+            x is not None
+            or (
+                op == "reshape"
+                and len(graph.shape(operands[0])) > 2 == len(graph.shape(outputs[0]))
+            )
+        ):
+            raise _core.UnsupportedError(
+                f"[{op}] behind a Flatten, or in its place: PyTorch's order is unclear"
+            )
         elif op == "concat" and any(o in order for o in operands):
             parts, start = [], 0
             for o in operands:

@@ -11,7 +11,7 @@ from mpsnn.nn.module import Identity, Module, Parameter
 from mpsnn.nn.neuron import LeakyReLU, ReLU, Sigmoid, Softmax, Tanh
 from mpsnn.nn.norm import BatchNorm1d, BatchNorm2d
 from mpsnn.nn.pool import AvgPool2d, MaxPool2d
-from mpsnn.nn.shape import Flatten
+from mpsnn.nn.shape import Flatten, Permute, Reshape, SpatialMax, SpatialMean
 from mpsnn.ops import add, concat, divide, multiply, subtract
 
 __all__ = [
@@ -31,11 +31,15 @@ __all__ = [
     "ModuleDict",
     "ModuleList",
     "Parameter",
+    "Permute",
     "ReLU",
+    "Reshape",
     "Sequential",
     "Sigmoid",
     "Softmax",
     "SoftmaxCrossEntropy",
+    "SpatialMax",
+    "SpatialMean",
     "Tanh",
     "add",
     "concat",

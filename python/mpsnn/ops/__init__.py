@@ -12,9 +12,43 @@ from __future__ import annotations
 from typing import Any
 
 from mpsnn import _check
+from mpsnn.ops.arithmetic import (
+    add,
+    add_gradient,
+    amax,
+    amax_gradient,
+    amin,
+    amin_gradient,
+    divide,
+    divide_gradient,
+    image_mean,
+    image_mean_gradient,
+    mean,
+    mean_gradient,
+    multiply,
+    multiply_gradient,
+    subtract,
+    subtract_gradient,
+    sum,
+    sum_gradient,
+)
 from mpsnn.ops.run import apply as apply
 from mpsnn.ops.run import eager_loss as eager_loss
 from mpsnn.ops.run import gradient as _gradient
+from mpsnn.ops.shape import (
+    concat,
+    concat_gradient,
+    image_to_matrix,
+    image_to_matrix_gradient,
+    matrix_to_image,
+    matrix_to_image_gradient,
+    permute,
+    permute_gradient,
+    reshape,
+    reshape_gradient,
+    slice,
+    slice_gradient,
+)
 
 
 def _conv(stride: Any, padding: Any, dilation: Any, groups: int) -> dict[str, Any]:
@@ -187,80 +221,13 @@ def softmax_gradient(gy: Any, x: Any, *, device: str | None = None) -> tuple[Any
     return _gradient("softmax", gy, [x], {}, device)
 
 
-def concat(parts: Any, *, device: str | None = None) -> Any:
-    """Join along channels, the last axis."""
-    return apply("concat", list(parts), {}, device)[0]
-
-
-def concat_gradient(gy: Any, parts: Any, *, device: str | None = None) -> tuple[Any, ...]:
-    """Gradients by each part."""
-    return _gradient("concat", gy, list(parts), {}, device)
-
-
-def add(a: Any, b: Any, *, device: str | None = None) -> Any:
-    """A + b (MPSCNNAdd, ONNX Add).
-
-    Args:
-        a, b: arrays whose shapes broadcast as NumPy's do: axes are aligned at the end, and one of
-            size 1, or missing, is repeated. Only the batch must be equal, or missing in one of
-            them.
-        device: where arrays are computed.
-
-    Raises:
-        ShapeError: the shapes do not broadcast.
-        DTypeError: the arrays are not floating.
-    """
-    return apply("add", [a, b], {}, device)[0]
-
-
-def add_gradient(gy: Any, a: Any, b: Any, *, device: str | None = None) -> tuple[Any, ...]:
-    """Gradients by a and b: gy, summed over the axes along which the operand was repeated."""
-    return _gradient("add", gy, [a, b], {}, device)
-
-
-def subtract(a: Any, b: Any, *, device: str | None = None) -> Any:
-    """A - b (MPSCNNSubtract, ONNX Sub); shapes, arguments and errors are those of `add`."""
-    return apply("subtract", [a, b], {}, device)[0]
-
-
-def subtract_gradient(gy: Any, a: Any, b: Any, *, device: str | None = None) -> tuple[Any, ...]:
-    """Gradients by a and b: gy and -gy, summed over repeated axes."""
-    return _gradient("subtract", gy, [a, b], {}, device)
-
-
-def multiply(a: Any, b: Any, *, device: str | None = None) -> Any:
-    """A b, element by element (MPSCNNMultiply, ONNX Mul); the rest as `add`."""
-    return apply("multiply", [a, b], {}, device)[0]
-
-
-def multiply_gradient(gy: Any, a: Any, b: Any, *, device: str | None = None) -> tuple[Any, ...]:
-    """Gradients by a and b: gy b and gy a, summed over repeated axes."""
-    return _gradient("multiply", gy, [a, b], {}, device)
-
-
-def divide(a: Any, b: Any, *, device: str | None = None) -> Any:
-    """A / b, element by element (MPSCNNDivide, ONNX Div); by zero as IEEE has it; else as `add`."""
-    return apply("divide", [a, b], {}, device)[0]
-
-
-def divide_gradient(gy: Any, a: Any, b: Any, *, device: str | None = None) -> tuple[Any, ...]:
-    """Gradients by a and b: gy / b and -gy a / b^2, summed over repeated axes."""
-    return _gradient("divide", gy, [a, b], {}, device)
-
-
-def image_mean(x: Any, *, device: str | None = None) -> Any:
-    """The mean of each image: `(N, ...)` to `(N,)`."""
-    return apply("image_mean", [x], {}, device)[0]
-
-
-def image_mean_gradient(gy: Any, x: Any, *, device: str | None = None) -> tuple[Any, ...]:
-    """Gradient by x."""
-    return _gradient("image_mean", gy, [x], {}, device)
-
-
 __all__ = [
     "add",
     "add_gradient",
+    "amax",
+    "amax_gradient",
+    "amin",
+    "amin_gradient",
     "avg_pool2d",
     "avg_pool2d_gradient",
     "batch_norm",
@@ -276,20 +243,34 @@ __all__ = [
     "flatten",
     "image_mean",
     "image_mean_gradient",
+    "image_to_matrix",
+    "image_to_matrix_gradient",
     "leaky_relu",
     "linear",
     "linear_gradient",
+    "matrix_to_image",
+    "matrix_to_image_gradient",
     "max_pool2d",
     "max_pool2d_gradient",
+    "mean",
+    "mean_gradient",
     "multiply",
     "multiply_gradient",
     "neuron",
     "neuron_gradient",
+    "permute",
+    "permute_gradient",
     "relu",
+    "reshape",
+    "reshape_gradient",
     "sigmoid",
+    "slice",
+    "slice_gradient",
     "softmax",
     "softmax_gradient",
     "subtract",
     "subtract_gradient",
+    "sum",
+    "sum_gradient",
     "tanh",
 ]

@@ -1,5 +1,5 @@
-// Sums, differences, products and quotients of broadcast operands, and the mean of an image. A
-// gradient by a repeated operand is a reduction: Reducer sums it without an array of the terms.
+// Sums, differences, products and quotients of broadcast operands. A gradient by a repeated operand
+// is a reduction: Reducer sums it without an array of the terms.
 #include "backend/cpu/lambda.h"
 #include "backend/cpu/loops.h"
 #include "backend/cpu/reducer.h"
@@ -116,25 +116,6 @@ KernelPtr make_divide(Builder& b, const Node& node) {
   if (!node.gradient) return forward(b, node, Binary::divide);
   return gradient(b, node, {Binary::divide, node.x(1), kNone, 1},
                   {Binary::multiply, node.x(0), node.x(1), 1});
-}
-
-KernelPtr make_image_mean(Builder& b, const Node& node) {
-  const auto x = node.gradient ? b.out(node.gx(0)) : b.in(node.x(0));
-  const auto y = node.gradient ? b.in(node.gy(0)) : b.out(node.y(0));
-  const Shape& shape = b.shape(node.gradient ? node.gx(0) : node.x(0));
-  const int64_t images = shape[0], size = count(shape) / images;
-  const bool gradient = node.gradient;
-  return kernel([=](const runtime::StepContext&) {
-    threads::parallel_for(images, 1 + 16384 / size, [&](int64_t begin, int64_t end) {
-      for (int64_t n = begin; n < end; ++n) {
-        auto *image = x.get<float>() + n * size, *mean = y.get<float>() + n;
-        double sum = 0;
-        for (int64_t i = 0; !gradient && i < size; ++i) sum += static_cast<double>(image[i]);
-        if (!gradient) *mean = static_cast<float>(sum / static_cast<double>(size));
-        for (int64_t i = 0; gradient && i < size; ++i) image[i] = *mean / static_cast<float>(size);
-      }
-    });
-  });
 }
 
 }  // namespace mpsnn::backend::cpu

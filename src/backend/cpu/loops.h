@@ -36,7 +36,15 @@ class Loops {
     At strides;
   };
   const std::vector<Axis>& axes() const { return axes_; }  // outermost first; at least two
-  std::vector<Axis>& axes() { return axes_; }
+
+  // The axis that operand k walks densely becomes the second last, unless it is the last.
+  void move_inwards(std::size_t k) {
+    for (auto axis = axes_.begin(); axis + 1 != axes_.end(); ++axis)
+      if (axis->size > 1 && axis->strides[k] == 1) {
+        std::rotate(axis, axis + 1, axes_.end() - 1);
+        return;
+      }
+  }
 
   int64_t row() const { return axes_.back().size; }
   int64_t rows() const {

@@ -46,7 +46,13 @@ bool lacks(Op op) {
     case Op::subtract:
     case Op::multiply:
     case Op::divide:
-    case Op::image_mean:
+    case Op::reshape:
+    case Op::permute:
+    case Op::slice:
+    case Op::reduce_sum:
+    case Op::reduce_mean:
+    case Op::reduce_max:
+    case Op::reduce_min:
     case Op::given_loss:
     case Op::total_loss:
       return true;
@@ -63,6 +69,12 @@ bool broadcasts(const ir::Plan& plan, const Node& node) {
   return node.gradient || shape(0) != shape(1);
 }
 
+bool joins_channels(const ir::Plan& plan, const Node& node) {
+  const ValueId whole = node.gradient ? node.gy(0) : node.outputs[0];
+  const std::size_t axes = plan.values[static_cast<std::size_t>(whole)].shape.size();
+  return static_cast<std::size_t>(node.attrs.integer("dim")) + 1 == axes;
+}
+
 class MpsBackend final : public runtime::Backend {
  public:
   explicit MpsBackend(const Device& device) : device_(device), gpu_(device) {}
@@ -74,6 +86,8 @@ class MpsBackend final : public runtime::Backend {
       return {false, std::string("Metal Performance Shaders has no ") + name_of(plan.dtype)};
     if (lacks(node.op)) return {false, std::string("mps has no ") + name_of(node.op) + " yet"};
     if (node.op == Op::add && broadcasts(plan, node)) return {false, "mps has no broadcasting yet"};
+    if (node.op == Op::concat && !joins_channels(plan, node))
+      return {false, "mps has no concat of other axes than channels yet"};
     if (node.gradient || node.op == Op::flatten) return {};  // as large as the forward node's
     for (std::size_t i = 0; i < node.inputs.size(); ++i) {
       const bool image = i == 0 || node.op == Op::add || node.op == Op::concat;
@@ -177,7 +191,13 @@ std::unique_ptr<Operation> make_operation(Builder& b) {
     case Op::subtract:
     case Op::multiply:
     case Op::divide:
-    case Op::image_mean:
+    case Op::reshape:
+    case Op::permute:
+    case Op::slice:
+    case Op::reduce_sum:
+    case Op::reduce_mean:
+    case Op::reduce_max:
+    case Op::reduce_min:
     case Op::given_loss:
     case Op::total_loss:
       break;  // supports() refuses them
@@ -209,6 +229,9 @@ std::vector<Device> enumerate_mps() {
       device.unified_memory = metal.hasUnifiedMemory;
       device.registry_id = metal.registryID;
       device.dtypes = {DType::float32, DType::float16};
+      device.dtype_notes = {"twice the memory and bandwidth of float16 images",
+                            "half the memory and bandwidth of images; sums stay float32 unless "
+                            "accumulator=\"float16\" permits less"};
       device.notes = std::string("Metal Performance Shaders; ") +
                      (metal.removable  ? "removable"
                       : metal.lowPower ? "integrated"

@@ -1,4 +1,4 @@
-// Sums, differences, products and quotients of broadcast operands, and image_mean.
+// Sums, differences, products and quotients of broadcast operands.
 #include "backend/reference/reference.h"
 
 namespace mpsnn::backend::reference {
@@ -59,20 +59,6 @@ void divide_gradient(Call& c) {
     const double divisor = c.x(1)[b(i)];
     return -c.x(0)[a(i)] / divisor / divisor;
   });
-}
-
-void image_mean(Call& c) {
-  const int64_t images = c.x_shape(0)[0], size = count(c.x_shape(0)) / images;
-  for (int64_t n = 0; n < images; ++n) {
-    double sum = 0;
-    for (int64_t i = 0; i < size; ++i) sum += c.x(0)[n * size + i];
-    c.y(0)[n] = sum / static_cast<double>(size);
-  }
-}
-void image_mean_gradient(Call& c) {
-  const int64_t images = c.x_shape(0)[0], size = count(c.x_shape(0)) / images;
-  for (int64_t i = 0; i < images * size; ++i)
-    c.gx(0)[i] = c.gy(0)[i / size] / static_cast<double>(size);
 }
 
 }  // namespace mpsnn::backend::reference

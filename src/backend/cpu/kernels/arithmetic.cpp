@@ -33,6 +33,15 @@ void binary_any(const Tile<3>& t, const float* a, const float* b, float* y) {
   binary_rows<kOp, 0, 0>(t, a, b, y);
 }
 
+template <int kY>
+void tie_rows(const Tile<3>& t, const float* x, const float* y, const float* share, float* gx) {
+  for (int64_t r = 0; r < t.rows; ++r) {
+#pragma GCC ivdep
+    for (int64_t i = 0; i < t.n; ++i) gx[i] = (x[i] == y[kY * i] ? 1.0f : 0.0f) * share[kY * i];
+    x += t.outer[0], y += t.outer[1], share += t.outer[1], gx += t.outer[2];
+  }
+}
+
 // Sums are kept in float over a few terms, then in double.
 template <Reduce kKind>
 struct Term {
@@ -127,6 +136,11 @@ void binary(Binary op, const Tile<3>& t, const float* a, const float* b, float* 
     case Binary::divide:
       return binary_any<Binary::divide>(t, a, b, y);
   }
+}
+
+void ties(const Tile<3>& t, const float* x, const float* y, const float* share, float* gx) {
+  if (t.inner[1] != 0) return tie_rows<1>(t, x, y, share, gx);
+  tie_rows<0>(t, x, y, share, gx);
 }
 
 void reduce(Reduce kind, const Tile<3>& t, const float* a, const float* b, double* to) {

@@ -10,6 +10,7 @@ void neuron(int, float, const float*, float*, int64_t);
 void neuron_gradient(int, float, const float*, const float*, const float*, float*, int64_t);
 void add(const float*, const float*, float*, int64_t);
 void binary(Binary, const Tile<3>&, const float*, const float*, float*);
+void ties(const Tile<3>&, const float*, const float*, const float*, float*);
 void reduce(Reduce, const Tile<3>&, const float*, const float*, double*);
 void dropout(uint64_t, uint32_t, int64_t, int64_t, uint32_t, float, const float*, float*, uint8_t*,
              int64_t);

@@ -59,6 +59,8 @@ struct KernelTable {
   // y = a op b, y dense along rows; `to` is joined with the tile's terms, b not read where the term
   // has none.
   void (*binary)(Binary op, const Tile<3>& t, const float* a, const float* b, float* y);
+  // gx = share where x == y, else 0; y and share have the same strides.
+  void (*ties)(const Tile<3>& t, const float* x, const float* y, const float* share, float* gx);
   void (*reduce)(Reduce kind, const Tile<3>& t, const float* a, const float* b, double* to);
   void (*dropout)(uint64_t seed, uint32_t path, int64_t step, int64_t image, uint32_t threshold,
                   float scale, const float* x, float* y, uint8_t* kept, int64_t n);
