@@ -139,6 +139,12 @@ std::vector<Device> enumerate_cpu() {
   device.name = host::cpu_name();
   device.memory = host::total_memory();
   device.dtypes = {DType::float32, DType::float16, DType::bfloat16};
+  const std::string halves =
+      "half the memory of images; every kernel converts its halves and computes float32, which "
+      "takes "
+      "time, and saves it only where memory is the limit";
+  device.dtype_notes = {"stored and computed as such", halves,
+                        halves + "; the range of float32 needs no loss scale"};
   device.notes = "oneDNN " + cpu::onednn_version() + ", own kernels " + cpu::select().name +
                  "; halves are stored, float32 is computed";
   return {device};
