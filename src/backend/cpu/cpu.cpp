@@ -1,5 +1,6 @@
 #include "backend/cpu/cpu.h"
 
+#include <algorithm>
 #include <cstring>
 
 #include "backend/cpu/onednn.h"
@@ -25,9 +26,14 @@ bool is_small(const ir::Plan& plan) {
   double multiplications = 0, elements = 0;
   for (const Node& node : plan.nodes) {
     if (node.op == Op::conv2d) return false;
+    double made = 0, read = 0;
     for (const ValueId v : node.outputs)
       if (v != kNone)
-        elements += static_cast<double>(count(plan.values[static_cast<std::size_t>(v)].shape));
+        made += static_cast<double>(count(plan.values[static_cast<std::size_t>(v)].shape));
+    if (node.inputs[0] != kNone)  // a reduction reads more than it makes
+      read =
+          static_cast<double>(count(plan.values[static_cast<std::size_t>(node.inputs[0])].shape));
+    elements += std::max(made, read);
     if (node.op != Op::linear) continue;
     const ValueId y = node.gradient ? node.gy(0) : node.outputs[0];
     const ValueId w = node.x(1) != kNone ? node.x(1) : node.gx(1);

@@ -55,8 +55,8 @@ struct Term {
   // NaN wins, as in PyTorch.
   template <class T>
   static T join(T s, T x) {
-    if (kKind == Reduce::max) return x > s || x != x ? x : s;
-    if (kKind == Reduce::min) return x < s || x != x ? x : s;
+    if (kKind == Reduce::max) return (x > s) | (x != x) ? x : s;
+    if (kKind == Reduce::min) return (x < s) | (x != x) ? x : s;
     return s + x;
   }
   static constexpr float start() {
@@ -76,7 +76,9 @@ double row_total(const float* a, const float* b, int64_t n) {
     for (int k = 0; k < kFlush && i + kWide <= n; ++k, i += kWide)
 #pragma GCC ivdep
       for (int l = 0; l < kWide; ++l) part[l] = T::join(part[l], T::of(a[i + l], b[kB * (i + l)]));
-    for (int l = 0; l < kWide; ++l) total = T::join(total, static_cast<double>(part[l]));
+    for (int half = kWide / 2; half > 0; half /= 2)
+      for (int l = 0; l < half; ++l) part[l] = T::join(part[l], part[l + half]);
+    total = T::join(total, static_cast<double>(part[0]));
   }
   for (; i < n; ++i) total = T::join(total, static_cast<double>(T::of(a[i], b[kB * i])));
   return total;
@@ -94,10 +96,10 @@ void reduce_rows(const Tile<3>& t, const float* a, const float* b, double* to) {
     return;
   }
   // Columns: several rows at once where they share their results.
-  const int64_t many = t.outer[2] == 0 ? 8 : 1;
+  constexpr int64_t kRows = 16, kColumns = 256;
+  const int64_t many = t.outer[2] == 0 ? kRows : 1;
   for (int64_t r = 0; r < t.rows; r += many) {
     const int64_t rows = t.rows - r < many ? t.rows - r : many;
-    constexpr int64_t kColumns = 128;
     for (int64_t c = 0; c < t.n; c += kColumns) {
       const int64_t width = t.n - c < kColumns ? t.n - c : kColumns;
       float part[kColumns];
