@@ -12,9 +12,12 @@ function(mpsnn_kernels isa)
     set(files
         pointwise
         arithmetic
+        neuron
         gemm
         pool
         norm
+        local_norm
+        loss
         winograd
         optimizer
         table

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import math
 import operator
+import os
 from typing import Any
+
+import numpy as np
+
+from mpsnn._core import DTypeError
 
 
 def integer(owner: str, name: str, value: Any, least: int = 1, most: int = 2**63 - 1) -> int:
@@ -62,6 +67,8 @@ def number(
         raise TypeError(f"[{owner}] {name} must be a number, got {value!r}")
     try:
         found = float(value)
+    except OverflowError:
+        found = math.inf
     except (TypeError, ValueError):
         raise TypeError(f"[{owner}] {name} must be a number, got {value!r}") from None
     low = found > least if open_low else found >= least
@@ -74,7 +81,7 @@ def number(
 
 def one_of(owner: str, name: str, value: Any, choices: tuple[str, ...]) -> str:
     """`value`, which must be one of the texts."""
-    if value not in choices:
+    if not isinstance(value, str) or value not in choices:
         listed = ", ".join(map(repr, choices))
         raise ValueError(f"[{owner}] {name} must be one of {listed}, got {value!r}")
     return str(value)
@@ -92,3 +99,36 @@ def padding(owner: str, value: Any) -> dict[str, Any]:
     if isinstance(value, str):
         return {"padding": one_of(owner, "padding", value, ("same", "valid"))}
     return {"pads": pair(owner, "padding", value, 0)}
+
+
+def text(owner: str, name: str, value: Any) -> str:
+    """`value`, which must be a str that UTF-8 can say."""
+    if not isinstance(value, str):
+        raise TypeError(f"[{owner}] {name} must be a text, got {value!r}")
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise ValueError(f"[{owner}] {name} is no text in UTF-8: {value!r}") from None
+    return value
+
+
+def path(owner: str, value: Any) -> str:
+    """`value` as the path of a file."""
+    try:
+        found = os.fsdecode(value)
+    except TypeError:
+        raise TypeError(f"[{owner}] expected the path of a file, got {value!r}") from None
+    return text(owner, "the path", found)
+
+
+def numbers(owner: str, name: str, value: Any) -> Any:
+    """`value` as an array of real numbers; a Tensor or what else has DLPack stays as it is."""
+    if hasattr(value, "__dlpack__") and not isinstance(value, np.ndarray):
+        return value
+    try:
+        array = np.asarray(value)
+    except ValueError:
+        raise DTypeError(f"[{owner}] {name} must be an array of numbers, got {value!r}") from None
+    if array.dtype.kind not in "fiub":
+        raise DTypeError(f"[{owner}] {name} must be an array of numbers, got dtype {array.dtype}")
+    return array

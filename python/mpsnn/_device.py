@@ -76,6 +76,7 @@ def on_device(device: Any, build: Callable[[str], T]) -> tuple[T, str, str]:
         return build(device.id), device.id, "given"
     if not isinstance(device, str):
         raise TypeError(f"device must be a name or a Device, got {device!r}")
+    _check.text("device", "the name", device)
     if device != "auto":
         return build(device), device, "given"
     override = os.environ.get("MPSNN_DEVICE")

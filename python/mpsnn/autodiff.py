@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,8 @@ def run_eagerly(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> A
     if kwargs:
         raise TypeError(f"[{type(module).__name__}] is called on arrays by position")
     arrays, dtype = as_arrays(list(args))
+    if dtype == "float64":
+        dtype = "float32"  # that of weights; ops and gradcheck compute in float64
     where = device_of(None, arrays)
     modes = tuple((m.training, m.trainable) for _, m in module.named_modules())
     key = (tuple((tuple(a.shape), str(a.dtype)) for a in arrays), dtype, where, modes)
@@ -87,6 +89,8 @@ def vjp(
     one = not isinstance(inputs, (list, tuple))
     arrays, dtype = as_arrays([inputs] if one else list(inputs))
     given, _ = as_arrays(flatten(cotangents))
+    if dtype == "float64" and isinstance(fn, Module) and any(fn.parameters()):
+        dtype = "float32"
     where = device_of(device, arrays)
     tracer = Tracer(dtype, fn if isinstance(fn, Module) else None, eager=True)
     symbols = _inputs(tracer, arrays, dtype)
@@ -105,6 +109,8 @@ def vjp(
                                              batched=False).id))  # fmt: skip
     results = [(f"y{i}", y.id, False) for i, y in enumerate(leaves)]
     results += [(f"gx{i}", s.id, True) for i, s in enumerate(symbols)]
+    if not isinstance(parameters, (Iterable, type(None))) or hasattr(parameters, "shape"):
+        raise TypeError(f"[vjp] parameters must be a list of Parameters, got {parameters!r}")
     wanted = list(parameters) if parameters is not None else []
     for i, parameter in enumerate(wanted):
         results.append((f"gp{i}", tracer._operand("vjp", parameter), True))
@@ -144,8 +150,14 @@ def gradcheck(
     Raises:
         AssertionError: a gradient differs; the message names the input and the element.
     """
-    arrays = [np.array(a, np.float64) for a in (
-        inputs if isinstance(inputs, (list, tuple)) else [inputs])]  # fmt: skip
+    step = _check.number("gradcheck", "step", step, 0, open_low=True)
+    rtol = _check.number("gradcheck", "rtol", rtol, 0)
+    atol = _check.number("gradcheck", "atol", atol, 0)
+    given = inputs if isinstance(inputs, (list, tuple)) else [inputs]
+    arrays = [
+        np.array(_check.numbers("gradcheck", f"input {i}", a), np.float64)
+        for i, a in enumerate(given)
+    ]
     rng = np.random.default_rng(0)
 
     def trace() -> tuple[Any, list[Symbol]]:

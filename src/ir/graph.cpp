@@ -107,7 +107,7 @@ std::vector<ValueId> Graph::add_gradient(ValueId y, const std::vector<ValueId>& 
     throw ValueError("[" + forward.layer + "] the gradient needs " +
                      std::to_string(forward.outputs.size()) + " gradients of outputs, got " +
                      std::to_string(gy.size()));
-  bool any = rule.loss;
+  bool any = rule.loss && value(y).shape == Shape{1};  // a scalar's gradient is one unless given
   for (std::size_t i = 0; i < gy.size(); ++i) {
     if (gy[i] == kNone) continue;
     any = true;

@@ -3,7 +3,6 @@
 
 #include <array>
 
-#include "ir/neuron.h"
 #include "mpsnn/error.h"
 
 namespace mpsnn {
@@ -96,18 +95,6 @@ int64_t Infer::need_axis(int64_t dim, std::size_t rank) const {
   if (axis == 0) value_error("axis " + std::to_string(dim) + " is the batch, which stays whole");
   return axis;
 }
-
-namespace {
-constexpr const char* kNeurons[] = {"none", "relu", "leaky_relu", "sigmoid", "tanh"};
-}
-
-Neuron parse_neuron(std::string_view name) {
-  for (std::size_t i = 0; i < sizeof(kNeurons) / sizeof(kNeurons[0]); ++i)
-    if (name == kNeurons[i]) return static_cast<Neuron>(i);
-  throw ValueError("unknown neuron '" + std::string(name) + "'");
-}
-
-const char* name_of(Neuron kind) { return kNeurons[static_cast<std::size_t>(kind)]; }
 
 }  // namespace ir
 }  // namespace mpsnn

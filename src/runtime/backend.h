@@ -77,14 +77,8 @@ class Backend {
 
   // Questions of the compiler; `node` is bound to concrete shapes in `values`.
   virtual Support supports(const ir::Plan& plan, const Node& node) const = 0;
-  // What goes beyond the optimizers themselves: items that the host updates, moving averages.
-  virtual Support supports_update(const ir::Update& update) const {
-    for (const ir::UpdateItem& item : update.items) {
-      if (item.host_gradient != kNone) return {false, "updates on the host are not supported"};
-      if (item.average != kNone) return {false, "averages of weights are not supported"};
-    }
-    return {};
-  }
+  // What goes beyond the optimizers themselves: several shares of accumulated gradients.
+  virtual Support supports_update(const ir::Update&) const { return {}; }
   virtual ir::Reads saves(const ir::Plan& plan, const Node& node, ir::Reads offers) const = 0;
   virtual bool fuses(Pattern pattern, const Node& node, const Node& next, bool training) const = 0;
   virtual bool can_alias(const ir::Plan& plan, const Node& node) const = 0;  // an op as a view

@@ -11,7 +11,10 @@ namespace mpsnn {
 
 void StepError::raise() {
   if (raised.exchange(true)) return;
-  if (on_raise) on_raise();
+  if (on_raise) try {
+      on_raise();
+    } catch (...) {  // the device may be gone: what is raised is why
+    }
   std::rethrow_exception(error);
 }
 

@@ -321,21 +321,16 @@ class ProgramState {
 
   void completed(Slot& slot, std::exception_ptr error) noexcept {
     const std::shared_ptr<StepState> step = std::move(slot.step);
-    std::function<void()> on_raise;
     try {
       if (!error) {
         collect(slot, *step);
         const runtime::StepStatus status = slot.variant->executable->status(slot.index);
         step->updated = status.updated;
-        if (!status.finite) {
+        if (!status.finite)
           error = std::make_exception_ptr(
               NonFiniteError("step " + std::to_string(step->index) +
                              ": the loss or a gradient is not finite; nothing was updated by it or "
                              "by later steps"));
-          on_raise = [weak = std::weak_ptr<train::TrainingState>(training_)] {
-            if (const auto training = weak.lock()) training->clear_failed();
-          };
-        }
       }
     } catch (...) {
       error = std::current_exception();
@@ -344,7 +339,9 @@ class ProgramState {
     if (error) {
       kept = std::make_shared<StepError>();
       kept->error = error;
-      kept->on_raise = std::move(on_raise);
+      kept->on_raise = [weak = std::weak_ptr<train::TrainingState>(training_)] {
+        if (const auto training = weak.lock()) training->clear_failed();
+      };
     }
     {
       // Notified under the lock: the program may be destroyed as soon as all slots are free.
@@ -499,10 +496,10 @@ Support supports(const Graph& graph, const std::string& device, bool gradient) {
   } else {
     const ir::Rule& rule = ir::rule(last.op);
     const Value& y = graph.value(last.outputs[0]);
-    options.seeds.push_back(
-        {last.outputs[0],
-         rule.loss ? kNone
-                   : copy.add_input("cotangent", y.shape, y.dtype, {false, 0, -100, false})});
+    options.seeds.push_back({last.outputs[0], rule.loss && y.shape == Shape{1}
+                                                  ? kNone
+                                                  : copy.add_input("cotangent", y.shape, y.dtype,
+                                                                   {false, 0, -100, false})});
     for (int i = 0; i < last.nx; ++i)
       if (((rule.differentiable >> i) & 1) && last.x(i) != kNone)
         options.results.push_back({"x" + std::to_string(i), last.x(i), true});

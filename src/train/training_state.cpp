@@ -38,7 +38,8 @@ void TrainingState::clear_failed() {
   device_.queue.run([&] {
     Tensor counters(found->second.shape, found->second.dtype);
     found->second.storage->read(counters);
-    counters.as<int32_t>()[ir::kFailed] = 0;
+    for (const ir::Counter c : {ir::kFailed, ir::kAccumulated, ir::kOverflowed})
+      counters.as<int32_t>()[c] = 0;
     found->second.storage->write(counters);
   });
 }

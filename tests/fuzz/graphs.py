@@ -67,7 +67,9 @@ def image_layer(rng: np.random.Generator, channels: int) -> tuple[nn.Module, int
 
 def neuron(rng: np.random.Generator) -> nn.Module:
     made: nn.Module = pick(rng, [nn.ReLU, nn.Sigmoid, nn.Tanh, lambda: nn.LeakyReLU(0.2),
-                                 nn.Identity])()  # fmt: skip
+                                 nn.Identity, nn.ELU, nn.GELU, nn.Softplus, nn.HardSwish,
+                                 nn.PReLU, nn.Abs, nn.LogSoftmax, lambda: nn.ReLUN(0.1, 1.0),
+                                 lambda: nn.LinearNeuron(0.5, 0.1)])()  # fmt: skip
     return made
 
 

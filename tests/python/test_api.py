@@ -107,6 +107,17 @@ def test_modules_call_copy_and_pickle() -> None:
         assert np.asarray(model.left.weight).any()
 
 
+def test_modules_take_float64_arrays() -> None:
+    model, x, gy = nn.Sequential(nn.Linear(4, 3), nn.ReLU()), RNG.random((5, 4)), np.ones((5, 3))
+    y = model(x)
+    assert y.dtype == np.float32
+    np.testing.assert_array_equal(y, model(x.astype(np.float32)))
+    assert nn.Tanh()(x).dtype == np.float32
+    outputs, (gx,) = mpsnn.vjp(model, x, gy)
+    assert gx.shape == x.shape
+    np.testing.assert_array_equal(outputs, y)
+
+
 def test_tied_parameters_count_once() -> None:
     shared = nn.Linear(4, 4)
     model = nn.Sequential(shared, nn.ReLU(), shared)

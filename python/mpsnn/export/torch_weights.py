@@ -7,13 +7,12 @@ a dense layer or a normalisation.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mpsnn import _core
+from mpsnn import _check, _core
 
 if TYPE_CHECKING:
     from mpsnn.nn.module import Module
@@ -104,7 +103,11 @@ def to_torch(model: Module, input_shape: Any) -> dict[str, np.ndarray]:
 
 def from_torch(model: Module, source: Any, input_shape: Any) -> dict[str, np.ndarray]:
     """A state dict in mpsnn's layouts."""
-    state = source if isinstance(source, Mapping) else _read(os.fspath(source))
+    state = (
+        source
+        if isinstance(source, Mapping)
+        else _read(_check.path("load_torch_state_dict", source))
+    )
     orders = _orders(model, input_shape)
     shapes = {name: p.shape for name, p in model._all_arrays()}
     found: dict[str, np.ndarray] = {}
@@ -128,7 +131,9 @@ def from_torch(model: Module, source: Any, input_shape: Any) -> dict[str, np.nda
 def _array(name: str, given: Any) -> np.ndarray:
     if hasattr(given, "detach"):
         given = given.detach().cpu()
-    array = np.asarray(_core.Tensor.from_dlpack(given) if hasattr(given, "__dlpack__") else given)
+    given = _check.numbers(name, "the value", given)
+    dlpack = hasattr(given, "__dlpack__") and not isinstance(given, np.ndarray)
+    array = np.asarray(_core.Tensor.from_dlpack(given) if dlpack else given)
     if array.dtype.kind != "f":
         raise _core.DTypeError(f"[{name}] expected floating values, got {array.dtype}")
     return array

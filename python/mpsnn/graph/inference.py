@@ -70,9 +70,12 @@ class InferenceGraph:
 
     def __call__(self, inputs: Any) -> Any:
         """What `forward` returns for inputs `(N, ...)`, any N; numpy in, numpy out."""
-        arrays = [as_tensor(a) for a in in_order(inputs, self._names, "inputs")]
-        tensors = any(isinstance(a, _core.Tensor) for a in arrays)
-        found = [np.asarray(a) if not hasattr(a, "shape") else a for a in arrays]
+        given = in_order(inputs, self._names, "inputs")
+        found = [
+            as_tensor(_check.numbers(f"input {name}", "the images", a))
+            for name, a in zip(self._names, given, strict=True)
+        ]
+        tensors = any(isinstance(a, _core.Tensor) for a in found)
         sizes = {int(a.shape[0]) if a.shape else -1 for a in found}
         if len(sizes) != 1 or -1 in sizes:
             raise ShapeError(f"[InferenceGraph] inputs need one batch size, got {sorted(sizes)}")
@@ -129,18 +132,25 @@ class InferenceGraph:
             ValueError: an unknown metric, or nothing to evaluate.
             ShapeError: targets do not fit the outputs.
         """
+        if not isinstance(metrics, (list, tuple)):
+            raise TypeError(f"[evaluate] metrics must be a list of names, got {metrics!r}")
         for metric in metrics:
             _check.one_of("evaluate", "metrics", metric, METRICS)
         if loss is not None and not isinstance(loss, Loss):
             raise TypeError(f"[evaluate] loss must be a loss of mpsnn.nn, got {loss!r}")
         pairs: Iterable[Any] = x if y is None else [(x, y)]
+        if not isinstance(pairs, Iterable):
+            raise TypeError(f"[evaluate] expected arrays or (inputs, targets) pairs, got {x!r}")
         outputs, targets = [], []
-        for inputs, labels in pairs:
+        for pair in pairs:
+            if not isinstance(pair, (list, tuple)) or len(pair) != 2:
+                raise TypeError("[evaluate] expected x and y, or an iterable of (inputs, targets)")
+            inputs, labels = pair
             predicted = self(inputs)
             if not isinstance(predicted, (np.ndarray, _core.Tensor)):
                 raise UnsupportedError("[evaluate] models of one output are supported")
             outputs.append(np.asarray(predicted))
-            targets.append(np.asarray(labels))
+            targets.append(np.asarray(_check.numbers("evaluate", "targets", labels)))
         if not outputs or sum(len(o) for o in outputs) == 0:
             raise ValueError("[evaluate] there is nothing to evaluate")
         logits, truth = np.concatenate(outputs), np.concatenate(targets)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from mpsnn import _core
+from mpsnn import _check, _core
 
 
 class Step:
@@ -44,7 +45,9 @@ class Step:
         Raises:
             NonFiniteError: the loss or a gradient is not finite; nothing was updated.
         """
-        return self._core.wait(timeout)
+        if timeout is not None and timeout != math.inf:
+            timeout = max(0.0, _check.number("Step.wait", "timeout", timeout))
+        return self._core.wait(None if timeout == math.inf else timeout)
 
     @property
     def loss(self) -> float:
@@ -74,6 +77,8 @@ class Step:
 
     def add_done_callback(self, callback: Callable[[Step], None]) -> None:
         """Call `callback(step)` on the notifier thread once the step has finished."""
+        if not callable(callback):
+            raise TypeError(f"[Step] a callback is a function of the step, got {callback!r}")
         self._core.add_done_callback(lambda: callback(self))
 
     def __repr__(self) -> str:

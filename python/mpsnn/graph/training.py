@@ -14,7 +14,7 @@ from mpsnn import _check, _core
 from mpsnn._core import Program, UnsupportedError
 from mpsnn._device import on_device
 from mpsnn._trace import Tracer
-from mpsnn.graph.objective import Objective
+from mpsnn.graph.objective import Form, Objective
 from mpsnn.graph.step import Step, as_tensor
 from mpsnn.graph.summary import Summary
 from mpsnn.nn.module import FORMAT, Module
@@ -123,7 +123,9 @@ class TrainingGraph:
         self._host = host if host is not None and host.needed else None
         self.dtype = _check.one_of(me, "dtype", dtype, DTYPES)
         self.batch_size = _check.integer(me, "batch_size", batch_size)
-        if isinstance(outputs, str) or not all(isinstance(name, str) for name in outputs):
+        if not isinstance(outputs, (tuple, list)) or not all(
+            isinstance(name, str) for name in outputs
+        ):
             raise TypeError(f"[{me}] outputs must be a list of names, got {outputs!r}")
         self.output_names = tuple(outputs)
         self._shapes = input_shapes(model, input_shape)
@@ -139,9 +141,8 @@ class TrainingGraph:
         self.accumulate: int = settings["accumulate"]
         if ema is not None and optimizer is None:
             raise ValueError(f"[{me}] without an optimizer there is nothing to average (ema)")
-        self._hard = (False,) * len(self._objective.losses)
-        # By whether the targets of each loss are soft labels.
-        self._programs: dict[tuple[bool, ...], Program] = {}
+        self._hard: tuple[Form, ...] = ((False, None),) * len(self._objective.losses)
+        self._programs: dict[tuple[Form, ...], Program] = {}
         self._program, self.device, self._reason = on_device(
             device, lambda where: self._compile(where, self._hard)
         )
@@ -153,11 +154,11 @@ class TrainingGraph:
         self._schedules: list[Any] = optimizer.rates() if optimizer is not None else []
         self._fix_rates()
 
-    def _compile(self, device: str, soft: tuple[bool, ...]) -> Program:
+    def _compile(self, device: str, forms: tuple[Form, ...]) -> Program:
         tracer = Tracer(self.dtype, self.model)
         symbols = [tracer.symbol(name, (self.batch_size, *shape)) for name, shape in self._shapes]
         output = tracer.call(self.model, tuple(symbols), {})
-        total, losses = self._objective.build(tracer, output, soft)
+        total, losses = self._objective.build(tracer, output, forms)
         tracer.names["loss"] = total.id
         results = [("loss", total.id, False)]
         results += [(f"losses{i}", one.id, False) for i, one in enumerate(losses)]
@@ -176,7 +177,7 @@ class TrainingGraph:
             trained = [(n, p) for n, p in self.model.named_parameters() if id(p) not in stopped]
             optimizer = self.optimizer.spec(trained, self._host)
         options = self._options
-        if soft != self._hard:
+        if forms != self._hard:
             options = {**options, "continues": self._programs[self._hard]}
         return Program.compile(
             tracer.graph, device=device, seeds=[(total.id, -1)], results=results,
@@ -226,7 +227,8 @@ class TrainingGraph:
             several.
             targets: class indices, soft labels, or values of the output's shape; in the form of
                 `loss` for several. `LossLabels` carry weights with them.
-            weights: one weight an image, `(N,)`.
+            weights: one weight an image, `(N,)`, or one an element or position of the one loss;
+                `LossLabels` carry those of several.
 
         Raises:
             ShapeError, DTypeError, ValueError: an array does not fit; nothing has run.
@@ -236,14 +238,15 @@ class TrainingGraph:
             raise UnsupportedError("[TrainingGraph] lengths and states come with recurrent layers")
         rates = self._rates if self._rates is not None else self._rates_now()
         plain = self._quick and type(inputs) is np.ndarray and type(targets) is np.ndarray
+        plain = plain and (weights is None or np.ndim(weights) < 2)
         if plain and not (self._has_classes and targets.dtype.kind == "f"):
             core = self._program.encode((inputs, targets, weights), rates)
             return Step(core, self.output_names, False, self._loss_weights)
         arrays = [as_tensor(a) for a in in_order(inputs, self._input_names, "inputs")]
-        labels, soft, weights = self._objective.arrays(targets, weights)
-        if soft not in self._programs:
-            self._programs[soft] = self._compile(self.device, soft)
-        core = self._programs[soft].encode((*arrays, *labels, weights), rates)
+        labels, forms, weighted = self._objective.arrays(targets, weights)
+        if forms not in self._programs:
+            self._programs[forms] = self._compile(self.device, forms)
+        core = self._programs[forms].encode((*arrays, *labels, *weighted), rates)
         return Step(
             core, self.output_names, isinstance(arrays[0], _core.Tensor), self._loss_weights
         )
@@ -296,6 +299,7 @@ class TrainingGraph:
 
     def save_state(self, path: str | os.PathLike[str]) -> None:
         """Write weights, statistics, moments, counters, loss scale and seed: one atomic file."""
+        file = _check.path("save_state", path)
         tensors: dict[str, Any] = {
             f"model/{name}": value for name, value in self.model.state_dict().items()
         }
@@ -306,9 +310,7 @@ class TrainingGraph:
                 for key, kept in values.items():
                     tensors[f"host/{name}/{key}"] = np.asarray(kept)
         tensors["seed"] = np.array([self.seed], np.int64)
-        _core.write_safetensors(
-            os.fspath(path), tensors, {"mpsnn_format": FORMAT, "mpsnn_kind": "training"}
-        )
+        _core.write_safetensors(file, tensors, {"mpsnn_format": FORMAT, "mpsnn_kind": "training"})
 
     def load_state(self, path: str | os.PathLike[str]) -> None:
         """Go on where `save_state` stopped, bit for bit; all or nothing.
@@ -317,14 +319,13 @@ class TrainingGraph:
             FormatError: the file is damaged or no training state.
             ValueError, ShapeError: it is another model's or optimizer's, or of another seed.
         """
-        tensors, metadata = _core.read_safetensors(os.fspath(path))
+        file = _check.path("load_state", path)
+        tensors, metadata = _core.read_safetensors(file)
         if metadata.get("mpsnn_format") != FORMAT or metadata.get("mpsnn_kind") != "training":
-            raise _core.FormatError(f"{os.fspath(path)}: not a training state of mpsnn")
+            raise _core.FormatError(f"{file}: not a training state of mpsnn")
         seed = operator.index(tensors.pop("seed")[0]) if "seed" in tensors else -1
         if seed != self.seed:
-            raise ValueError(
-                f"{os.fspath(path)}: saved with seed {seed}, this graph has seed {self.seed}"
-            )
+            raise ValueError(f"{file}: saved with seed {seed}, this graph has seed {self.seed}")
         weights = {n[6:]: v for n, v in tensors.items() if n.startswith("model/")}
         state = [(n[6:], v) for n, v in tensors.items() if n.startswith("state/")]
         host: dict[str, dict[str, Any]] = {}
@@ -333,7 +334,7 @@ class TrainingGraph:
                 _, name, field = key.split("/", 2)
                 host.setdefault(name, {})[field] = np.asarray(value)
         if host and self._host is None:
-            raise ValueError(f"{os.fspath(path)}: saved with an optimizer on the host")
+            raise ValueError(f"{file}: saved with an optimizer on the host")
         before: dict[str, np.ndarray] = self.model.state_dict()
         self.model.load_state_dict(weights)
         try:
@@ -378,7 +379,7 @@ def _limit(owner: str, name: str, value: Any) -> float | None:
 def _scale(owner: str, value: Any) -> dict[str, Any] | None:
     if value is None:
         return None
-    if value == "dynamic":
+    if isinstance(value, str) and value == "dynamic":
         return {"mode": "dynamic", "initial": 65536.0, "growth_interval": 2000}
     return {
         "mode": "fixed",

@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from mpsnn import _core
+from mpsnn import _check, _core
 from mpsnn._core import Program, Tensor
+from mpsnn._device import Device
 from mpsnn._trace import Tracer, find_symbol
 
 CAPACITY = 64
@@ -51,7 +52,9 @@ def default_device() -> str:
 def device_of(device: Any, arrays: list[Any]) -> str:
     """The device asked for, else that of the first Tensor, else the default."""
     if device is not None:
-        return str(getattr(device, "id", device))
+        if isinstance(device, Device):
+            return device.id
+        return _check.text("device", "the name", device)
     for array in arrays:
         if isinstance(array, Tensor):
             return array.device
@@ -67,7 +70,10 @@ def as_arrays(values: list[Any]) -> tuple[list[Any], str]:
         if isinstance(value, Parameter):
             value = value.numpy()
         if value is not None and not isinstance(value, (np.ndarray, Tensor)):
-            value = Tensor.from_dlpack(value) if hasattr(value, "__dlpack__") else np.asarray(value)
+            dlpack = hasattr(value, "__dlpack__")
+            value = (
+                Tensor.from_dlpack(value) if dlpack else _check.numbers("ops", "operands", value)
+            )
         arrays.append(value)
     names = [str(a.dtype) for a in arrays if a is not None]
     floats = [n for n in names if "float" in n]
@@ -151,6 +157,8 @@ def gradient(
         raise _core.UnsupportedError(
             f"[{op}] gradients of graph values are made by TrainingGraph and vjp"
         )
+    if gy is None:
+        raise TypeError(f"[{op}] the gradient of the output is missing")
     arrays, dtype = as_arrays([*operands, gy])
     where = device_of(device, arrays)
 
@@ -177,26 +185,67 @@ def gradient(
     return tuple(finish([step.result(i) for i in range(count)], arrays))
 
 
-def eager_loss(loss: Any, outputs: Any, targets: Any, weights: Any) -> Any:
-    """(loss, losses) of arrays, or of graph values."""
-    if find_symbol(outputs, targets) is not None:
-        return tuple(loss.apply(outputs, targets, weights))
+def _loss_program(
+    loss: Any, outputs: Any, targets: Any, weights: Any, gradient: bool, gy: Any = None
+) -> tuple[Any, tuple[Any, ...], list[Any]]:
+    """The program of a loss on arrays, its inputs, and the outputs' array."""
     arrays, dtype = as_arrays([outputs])
-    target = np.asarray(targets)
+    target = np.asarray(_check.numbers("input targets", "the targets", targets))
     soft = target.dtype.kind == "f"
+    weight = None if weights is None else np.asarray(weights)
+    by_element = weight is not None and weight.ndim > 1
     where = device_of(None, arrays)
 
     def make() -> Any:
         tracer = Tracer(dtype)
         y = tracer.symbol("outputs", arrays[0].shape, dtype)
         t = loss.target_symbol(tracer, y, "targets", soft)
-        w = loss.weight_symbol(tracer, y, "weights")
-        values = loss.apply(y, t, w)
-        results = [("loss", values[0].id, False), ("losses", values[1].id, False)]
-        return Program.compile(tracer.graph, device=where, results=results)
+        if by_element:
+            assert weight is not None
+            w, e = None, loss.element_weight_symbol(tracer, y, "weights", weight.shape[1:])
+        else:
+            w, e = loss.weight_symbol(tracer, y, "weights"), None
+        values = loss.apply(y, t, w, e)
+        if not gradient:
+            results = [("loss", values[0].id, False), ("losses", values[1].id, False)]
+            return Program.compile(tracer.graph, device=where, results=results)
+        seed = -1
+        if loss.attrs["reduction"] == "none" or gy is not None:
+            seed = tracer.symbol("gy", values[0].shape, values[0].dtype, batched=False).id
+        return Program.compile(
+            tracer.graph, device=where, training=True, seeds=[(values[0].id, seed)],
+            results=[("gx", y.id, True)],
+        )  # fmt: skip
 
-    key = _key(loss.op, [arrays[0], target], loss.attrs, "loss", dtype, soft, where)
+    form = (gradient, gy is not None, None if weight is None else weight.shape)
+    key = _key(loss.op, [arrays[0], target], loss.attrs, "loss", dtype, soft, where, form)
     program = _cache.get(key, make)
-    step = program.encode((arrays[0], target, weights), ())
+    return program, (arrays[0], target, weight), arrays
+
+
+def eager_loss(loss: Any, outputs: Any, targets: Any, weights: Any) -> Any:
+    """(loss, losses) of arrays, or of graph values."""
+    if find_symbol(outputs, targets) is not None:
+        by_element = weights is not None and len(weights.shape) > 1
+        given = (None, weights) if by_element else (weights, None)
+        return tuple(loss.apply(outputs, targets, *given))
+    program, inputs, arrays = _loss_program(loss, outputs, targets, weights, gradient=False)
+    step = program.encode(inputs, ())
     step.wait()
-    return float(step.result(0).numpy()[0]), step.result(1).numpy().copy()
+    losses = step.result(1).numpy().copy()
+    if loss.attrs["reduction"] == "none":
+        return finish([step.result(0)], arrays)[0], losses
+    return float(step.result(0).numpy()[0]), losses
+
+
+def loss_gradient(loss: Any, outputs: Any, targets: Any, weights: Any, gy: Any) -> Any:
+    """The gradient of a loss by arrays of outputs."""
+    unreduced = loss.attrs["reduction"] == "none"
+    program, inputs, arrays = _loss_program(loss, outputs, targets, weights, True, gy)
+    if unreduced and gy is None:
+        gy = np.ones(eager_loss(loss, outputs, targets, weights)[0].shape, np.float32)
+    elif gy is not None and not unreduced:
+        gy = np.asarray(gy, np.float64).reshape(1)
+    step = program.encode(inputs if gy is None else (*inputs, gy), ())
+    step.wait()
+    return finish([step.result(0)], arrays)[0]

@@ -139,7 +139,7 @@ def concat(parts: Any, dim: int = -1, *, device: str | None = None) -> Any:
     Raises:
         ShapeError: the parts do not agree.
         ValueError: there are none, too many, or `dim` is no axis of theirs, or the batch.
-        TypeError: `dim` is no integer.
+        TypeError: `parts` is no list, or `dim` no integer.
     """
     return apply("concat", _parts(parts), _joined(dim), device)[0]
 
@@ -152,10 +152,11 @@ def concat_gradient(
 
 
 def _parts(parts: Any) -> list[Any]:
-    found = list(parts)
-    if not found:
+    if not isinstance(parts, (list, tuple)):
+        raise TypeError(f"[concat] parts must be a list of arrays, got {parts!r}")
+    if not parts:
         raise ValueError("[concat] parts must not be empty")
-    return found
+    return list(parts)
 
 
 def _joined(dim: Any) -> dict[str, Any]:

@@ -63,8 +63,7 @@ class CpuBackend final : public runtime::Backend {
         if (!node.attrs.has("neuron")) reads.y = 0;
         break;
       case Op::neuron:
-        if (ir::gradient_from_output(ir::parse_neuron(node.attrs.text("kind")),
-                                     node.attrs.number("a")))
+        if (ir::gradient_from_output(ir::neuron_of(node.attrs)))
           reads.x = 0;
         else
           reads.y = 0;
@@ -85,13 +84,13 @@ class CpuBackend final : public runtime::Backend {
     return reads;
   }
 
-  Support supports_update(const ir::Update&) const override { return {}; }
   bool fuses(runtime::Pattern, const Node&, const Node&, bool) const override { return true; }
   bool can_alias(const ir::Plan&, const Node&) const override { return true; }
   std::size_t state_bytes(const ir::Plan& plan, const Node& node, int) const override {
-    const auto elements = static_cast<std::size_t>(
-        count(plan.values[static_cast<std::size_t>(node.outputs[0])].shape));
-    return node.op == Op::max_pool2d ? elements * sizeof(int32_t) : elements;
+    const Shape& y = plan.values[static_cast<std::size_t>(node.outputs[0])].shape;
+    const auto elements = static_cast<std::size_t>(count(y));
+    if (node.op == Op::max_pool2d) return elements * sizeof(int32_t);
+    return node.attrs.flag("spatial") ? static_cast<std::size_t>(y[0] * y.back()) : elements;
   }
 
   std::unique_ptr<runtime::Storage> allocate(const Shape& shape, DType dtype) override {

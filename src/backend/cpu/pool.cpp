@@ -26,7 +26,7 @@ KernelPtr make_max_pool2d(Builder& b, const Node& node) {
           auto* to = y.get<float>() + r * row;
           select().max_pool(p, x.get<float>() + r / p.oh * p.h * p.w * p.c, r % p.oh, to,
                             winner ? winner.get<int32_t>() + r * row : nullptr);
-          if (epilogue) select().neuron(epilogue.kind, epilogue.a, to, to, row);
+          if (epilogue) select().neuron(epilogue.params, to, to, row);
         }
       });
     });
@@ -43,8 +43,7 @@ KernelPtr make_max_pool2d(Builder& b, const Node& node) {
         const auto* g = gy.get<float>() + n * pooled;
         if (epilogue) {
           auto* turned = inner.get<float>() + begin * pooled;  // one image, which stays in cache
-          select().neuron_gradient(epilogue.kind, epilogue.a, g, nullptr,
-                                   y.get<float>() + n * pooled, turned, pooled);
+          select().neuron_gradient(epilogue.params, g, y.get<float>() + n * pooled, turned, pooled);
           g = turned;
         }
         select().max_pool_gradient(p, g, winner.get<int32_t>() + n * pooled,

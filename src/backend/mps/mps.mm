@@ -7,6 +7,7 @@
 
 #include "backend/mps/executable.h"
 #include "backend/register.h"
+#include "ir/neuron.h"
 #include "mpsnn/error.h"
 
 namespace mpsnn::backend {
@@ -41,38 +42,72 @@ std::string too_large(const Shape& shape) {
   return "";
 }
 
-bool lacks(Op op) {
-  switch (op) {
+// Whether a node repeats an operand; values that its gradient does not see do not count.
+bool broadcasts(const ir::Plan& plan, const Node& node) {
+  const Shape* first = nullptr;
+  for (const auto* ids : {&node.inputs, &node.outputs})
+    for (const ValueId id : *ids) {
+      if (id == kNone) continue;
+      const Shape& shape = plan.values[static_cast<std::size_t>(id)].shape;
+      if (first != nullptr && shape != *first) return true;
+      first = &shape;
+    }
+  return false;
+}
+
+// Of a concat or a reduction, the shape it takes apart or brings together.
+const Shape& whole(const ir::Plan& plan, const Node& node) {
+  ValueId id = node.gradient ? node.gx(0) : node.x(0);
+  if (node.op == Op::concat) id = node.gradient ? node.gy(0) : node.y(0);
+  return plan.values[static_cast<std::size_t>(id)].shape;
+}
+
+// What a node needs and this backend has not got yet, by name; empty where it has all.
+std::string lacking(const ir::Plan& plan, const Node& node) {
+  switch (node.op) {
+    case Op::conv2d:
+    case Op::linear:
+    case Op::neuron:
+    case Op::max_pool2d:
+    case Op::avg_pool2d:
+    case Op::batch_norm:
+    case Op::flatten:
+    case Op::softmax:
+    case Op::total_loss:
+      break;
+    case Op::dropout:
+      return node.attrs.flag("spatial") ? "spatial dropout" : "";
+    case Op::concat: {
+      const auto axis = static_cast<std::size_t>(node.attrs.integer("dim"));
+      return axis + 1 != whole(plan, node).size() ? "concat of other axes than channels" : "";
+    }
+    case Op::add:
     case Op::subtract:
     case Op::multiply:
-    case Op::divide:
-    case Op::reshape:
-    case Op::permute:
-    case Op::slice:
-    case Op::reduce_sum:
-    case Op::reduce_mean:
-    case Op::reduce_max:
-    case Op::reduce_min:
+      if (broadcasts(plan, node)) return "broadcasting";
+      // Of a sum it is a node of its own only where an operand is of another dtype.
+      return node.op == Op::add && node.gradient ? "gradient of add" : "";
+    case Op::reduce_mean: {
+      const std::size_t axes = node.attrs.integers("dims").size();
+      return axes + 1 != whole(plan, node).size() ? "reduce_mean over some axes" : "";
+    }
+    case Op::element_loss:
+      if (node.attrs.text("kind") != "mse") return "loss " + node.attrs.text("kind");
+      if (node.attrs.has("weight")) return "class weights of an element_loss";
+      [[fallthrough]];
+    case Op::softmax_cross_entropy:
     case Op::given_loss:
-    case Op::total_loss:
-      return true;
+      if (node.attrs.text("reduction") == "none") return "unreduced losses";
+      if (node.nx > 3) return "weights of elements";
+      return node.gradient && node.gy(1) != kNone ? "gradients by losses of images" : "";
     default:
-      return false;
+      return name_of(node.op);
   }
-}
-
-// An add whose operands differ in shape, or its gradient, which other adds do not have.
-bool broadcasts(const ir::Plan& plan, const Node& node) {
-  const auto shape = [&](int i) {
-    return plan.values[static_cast<std::size_t>(node.inputs[static_cast<std::size_t>(i)])].shape;
-  };
-  return node.gradient || shape(0) != shape(1);
-}
-
-bool joins_channels(const ir::Plan& plan, const Node& node) {
-  const ValueId whole = node.gradient ? node.gy(0) : node.outputs[0];
-  const std::size_t axes = plan.values[static_cast<std::size_t>(whole)].shape.size();
-  return static_cast<std::size_t>(node.attrs.integer("dim")) + 1 == axes;
+  const ir::NeuronSpec s =
+      node.op == Op::neuron ? ir::neuron_of(node.attrs) : ir::epilogue_of(node.attrs);
+  if (s.kind > ir::Neuron::tanh) return std::string("neuron ") + name_of(s.kind);
+  const bool scaled = s.kind == ir::Neuron::tanh && (s.a != 1 || s.b != 1);
+  return scaled ? "scaled tanh" : "";
 }
 
 class MpsBackend final : public runtime::Backend {
@@ -84,23 +119,25 @@ class MpsBackend final : public runtime::Backend {
   Support supports(const ir::Plan& plan, const Node& node) const override {
     if (plan.dtype != DType::float32 && plan.dtype != DType::float16)
       return {false, std::string("Metal Performance Shaders has no ") + name_of(plan.dtype)};
-    if (lacks(node.op)) return {false, std::string("mps has no ") + name_of(node.op) + " yet"};
-    if (node.op == Op::add && broadcasts(plan, node)) return {false, "mps has no broadcasting yet"};
-    if (node.op == Op::concat && !joins_channels(plan, node))
-      return {false, "mps has no concat of other axes than channels yet"};
+    if (const std::string what = lacking(plan, node); !what.empty())
+      return {false, "mps has no " + what + " yet"};
     if (node.gradient || node.op == Op::flatten) return {};  // as large as the forward node's
     for (std::size_t i = 0; i < node.inputs.size(); ++i) {
-      const bool image = i == 0 || node.op == Op::add || node.op == Op::concat;
+      const bool image = i == 0 || node.op == Op::add || node.op == Op::subtract ||
+                         node.op == Op::multiply || node.op == Op::concat;
       if (node.inputs[i] == kNone || !image) continue;
       const std::string why = too_large(
           node.op == Op::linear ? images_behind(plan, node.inputs[i])
                                 : plan.values[static_cast<std::size_t>(node.inputs[i])].shape);
       if (!why.empty()) return {false, why};
     }
-    const bool loss = node.op == Op::softmax_cross_entropy || node.op == Op::mse;
-    const std::string why =
-        loss ? "" : too_large(plan.values[static_cast<std::size_t>(node.outputs[0])].shape);
+    const std::string why = too_large(plan.values[static_cast<std::size_t>(node.outputs[0])].shape);
     return {why.empty(), why};
+  }
+
+  Support supports_update(const ir::Update& update) const override {
+    if (!update.further.empty()) return {false, "accumulation of several losses is not supported"};
+    return {};
   }
 
   ir::Reads saves(const ir::Plan&, const Node& node, ir::Reads offers) const override {
@@ -185,22 +222,21 @@ std::unique_ptr<Operation> make_operation(Builder& b) {
       return make_concat(b);
     case Op::add:
       return make_add(b);
-    case Op::softmax_cross_entropy:
-    case Op::mse:
-      return make_loss(b);
     case Op::subtract:
+      return make_subtract(b);
     case Op::multiply:
-    case Op::divide:
-    case Op::reshape:
-    case Op::permute:
-    case Op::slice:
-    case Op::reduce_sum:
+      return make_multiply(b);
     case Op::reduce_mean:
-    case Op::reduce_max:
-    case Op::reduce_min:
+      return make_reduce_mean(b);
+    case Op::softmax_cross_entropy:
+    case Op::element_loss:
+      return make_loss(b);
     case Op::given_loss:
+      return make_given_loss(b);
     case Op::total_loss:
-      break;  // supports() refuses them
+      return make_total_loss(b);
+    default:
+      break;
   }
   throw UnsupportedError("no such op");
 }

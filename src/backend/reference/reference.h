@@ -118,12 +118,22 @@ void linear(Call&);
 void linear_gradient(Call&);
 void neuron(Call&);
 void neuron_gradient(Call&);
+void prelu(Call&);
+void prelu_gradient(Call&);
 void max_pool2d(Call&);
 void max_pool2d_gradient(Call&);
 void avg_pool2d(Call&);
 void avg_pool2d_gradient(Call&);
 void batch_norm(Call&);
 void batch_norm_gradient(Call&);
+void group_norm(Call&);
+void group_norm_gradient(Call&);
+void layer_norm(Call&);
+void layer_norm_gradient(Call&);
+void local_response_norm(Call&);
+void local_response_norm_gradient(Call&);
+void local_contrast_norm(Call&);
+void local_contrast_norm_gradient(Call&);
 void dropout(Call&);
 void dropout_gradient(Call&);
 void flatten(Call&);
@@ -138,6 +148,8 @@ void concat(Call&);
 void concat_gradient(Call&);
 void softmax(Call&);
 void softmax_gradient(Call&);
+void log_softmax(Call&);
+void log_softmax_gradient(Call&);
 void add(Call&);
 void add_gradient(Call&);
 void subtract(Call&);
@@ -156,8 +168,12 @@ void reduce_min(Call&);
 void reduce_min_gradient(Call&);
 void softmax_cross_entropy(Call&);
 void softmax_cross_entropy_gradient(Call&);
-void mse(Call&);
-void mse_gradient(Call&);
+void element_loss(Call&);
+void element_loss_gradient(Call&);
+void cosine_distance(Call&);
+void cosine_distance_gradient(Call&);
+void yolo_loss(Call&);
+void yolo_loss_gradient(Call&);
 void given_loss(Call&);
 void given_loss_gradient(Call&);
 void total_loss(Call&);
@@ -171,12 +187,10 @@ void store_double(void* at, DType dtype, int64_t i, double value);
 
 // The fused epilogue of conv2d, linear and max_pool2d.
 struct Epilogue {
-  explicit Epilogue(const Attrs& attrs)
-      : kind(ir::parse_neuron(attrs.text("neuron", "none"))), a(attrs.number("neuron_a", 0.0)) {}
-  double apply(double x) const { return ir::neuron(kind, x, a); }
-  double slope(double y) const { return ir::neuron_slope(kind, y, a); }
-  ir::Neuron kind;
-  double a;
+  explicit Epilogue(const Attrs& attrs) : spec(ir::epilogue_of(attrs)) {}
+  double apply(double x) const { return ir::neuron(spec, x); }
+  double slope(double y) const { return ir::neuron_slope(spec, y); }
+  ir::NeuronSpec spec;
 };
 
 }  // namespace mpsnn::backend::reference

@@ -8,10 +8,17 @@ namespace {
 
 class Reverse {
  public:
-  Reverse(ir::Plan& plan, const std::vector<bool>& wanted, const runtime::Backend& backend)
-      : plan_(plan), backend_(backend), gradient_(plan.values.size(), kNone), needed_(wanted) {
+  Reverse(ir::Plan& plan, const std::vector<bool>& wanted, int forward_nodes,
+          const std::vector<bool>& closed, const runtime::Backend& backend)
+      : plan_(plan),
+        backend_(backend),
+        closed_(closed),
+        gradient_(plan.values.size(), kNone),
+        needed_(wanted) {
     needed_.resize(plan.values.size(), false);
-    for (const Node& node : plan.nodes) {
+    for (int n = 0; n < forward_nodes; ++n) {
+      const Node& node = plan.nodes[static_cast<std::size_t>(n)];
+      if (is_closed(n)) continue;
       const uint64_t mask = ir::rule(node.op).differentiable;
       for (int i = 0; i < node.nx; ++i)
         if (((mask >> i) & 1) && needed(node.x(i)))
@@ -36,6 +43,7 @@ class Reverse {
   }
 
   void visit(int index) {
+    if (is_closed(index)) return;
     const Node node = plan_.nodes[static_cast<std::size_t>(index)];  // the vector grows below
     const ir::Rule& rule = ir::rule(node.op);
     bool reached = false, wanted = false;
@@ -54,12 +62,9 @@ class Reverse {
     if (!computed) return;
 
     // The fuse pass makes no such node; a graph may come with one.
-    if (node.attrs.has("neuron") &&
-        !ir::gradient_from_output(ir::parse_neuron(node.attrs.text("neuron")),
-                                  node.attrs.number("neuron_a", 0.0)))
-      throw UnsupportedError("[" + node.layer + "] the gradient of a fused " +
-                             node.attrs.text("neuron") + " needs a slope above 0, got " +
-                             std::to_string(node.attrs.number("neuron_a", 0.0)));
+    if (!ir::gradient_from_output(ir::epilogue_of(node.attrs)))
+      throw UnsupportedError("[" + node.layer + "] a fused " + node.attrs.text("neuron") +
+                             " with these parameters has no gradient from its output alone");
     const ir::Reads reads = backend_.saves(plan_, node, rule.offers);
     Node g;
     g.op = node.op;
@@ -86,6 +91,10 @@ class Reverse {
   std::vector<ValueId> take() { return std::move(gradient_); }
 
  private:
+  bool is_closed(int node) const {
+    return static_cast<std::size_t>(node) < closed_.size() &&
+           closed_[static_cast<std::size_t>(node)];
+  }
   bool needed(ValueId v) const { return v != kNone && needed_[static_cast<std::size_t>(v)]; }
   bool differentiates(const ir::Rule& rule, const Node& node, int i) const {
     return ((rule.differentiable >> i) & 1) && needed(node.x(i));
@@ -110,6 +119,7 @@ class Reverse {
 
   ir::Plan& plan_;
   const runtime::Backend& backend_;
+  const std::vector<bool>& closed_;
   std::vector<ValueId> gradient_;
   std::vector<bool> needed_;
 };
@@ -117,15 +127,20 @@ class Reverse {
 }  // namespace
 
 Gradients autodiff(ir::Plan& plan, const std::vector<Seed>& seeds, const std::vector<bool>& wanted,
-                   const runtime::Backend& backend) {
-  const int forward_nodes = static_cast<int>(plan.nodes.size());
-  Reverse reverse(plan, wanted, backend);
+                   const runtime::Backend& backend, const std::vector<bool>& closed) {
+  // Gradient nodes, and the sums among them, come after all forward nodes.
+  int forward_nodes = 0;
+  while (static_cast<std::size_t>(forward_nodes) < plan.nodes.size() &&
+         !plan.nodes[static_cast<std::size_t>(forward_nodes)].gradient)
+    ++forward_nodes;
+  Reverse reverse(plan, wanted, forward_nodes, closed, backend);
   for (const Seed& seed : seeds) {
     if (seed.cotangent == kNone) {
       bool is_loss = false;
       for (int i = 0; i < forward_nodes; ++i) {
         const Node& node = plan.nodes[static_cast<std::size_t>(i)];
-        is_loss |= ir::rule(node.op).loss && node.outputs[0] == seed.value;
+        is_loss |= ir::rule(node.op).loss && node.outputs[0] == seed.value &&
+                   plan.values[static_cast<std::size_t>(seed.value)].shape == Shape{1};
       }
       if (!is_loss)
         throw ValueError(

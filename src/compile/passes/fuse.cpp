@@ -24,12 +24,11 @@ void fuse(ir::Plan& plan, const std::vector<ValueId>& kept, const runtime::Backe
     const bool takes = node.op == Op::conv2d || node.op == Op::linear || node.op == Op::max_pool2d;
     if (!takes || node.attrs.has("neuron")) continue;
     if (node.gradient || node.differentiated) continue;
-    const double a = next.attrs.number("a");
-    if (plan.training && !ir::gradient_from_output(ir::parse_neuron(next.attrs.text("kind")), a))
-      continue;
+    if (plan.training && !ir::gradient_from_output(ir::neuron_of(next.attrs))) continue;
     if (!backend.fuses(runtime::Pattern::neuron_epilogue, node, next, plan.training)) continue;
     node.attrs.set("neuron", next.attrs.text("kind"));
-    node.attrs.set("neuron_a", a);
+    for (const char* parameter : {"a", "b", "c"})
+      node.attrs.set(std::string("neuron_") + parameter, next.attrs.number(parameter));
     node.outputs[0] = next.outputs[0];
     producer[static_cast<std::size_t>(next.outputs[0])] = first;
     gone[i] = true;

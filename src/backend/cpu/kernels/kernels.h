@@ -6,8 +6,10 @@
 
 namespace mpsnn::backend::cpu::MPSNN_ISA {
 
-void neuron(int, float, const float*, float*, int64_t);
-void neuron_gradient(int, float, const float*, const float*, const float*, float*, int64_t);
+void neuron(const NeuronParams&, const float*, float*, int64_t);
+void neuron_gradient(const NeuronParams&, const float*, const float*, float*, int64_t);
+void prelu(const float*, int64_t, const float*, float*, int64_t);
+void prelu_gradient(const float*, int64_t, const float*, const float*, float*, double*, int64_t);
 void add(const float*, const float*, float*, int64_t);
 void binary(Binary, const Tile<3>&, const float*, const float*, float*);
 void ties(const Tile<3>&, const float*, const float*, const float*, float*);
@@ -41,7 +43,21 @@ void norm_gradient(const float*, const float*, const float*, const float*, const
                    int64_t, float*);
 void softmax(const float*, float*, int64_t, int64_t);
 void softmax_gradient(const float*, const float*, float*, int64_t, int64_t);
+void log_softmax(const float*, float*, int64_t, int64_t);
+void log_softmax_gradient(const float*, const float*, float*, int64_t, int64_t);
 float exp_row(const float*, float*, int64_t, float*);
+double element_loss(const LossParams&, const float*, const float*, const float*, float*, int64_t);
+void element_loss_gradient(const LossParams&, const float*, const float*, const float*, float,
+                           float*, int64_t);
+void layer_norm(const float*, const float*, const float*, int64_t, int64_t, float, float*, float*,
+                float*);
+void layer_norm_gradient(const float*, const float*, const float*, const float*, const float*,
+                         int64_t, int64_t, float*);
+void layer_norm_weights(const float*, const float*, const float*, const float*, int64_t, int64_t,
+                        double*, double*);
+void window_sum(const float*, int64_t, int64_t, float, float, float*);
+void local_scale(const float*, const float*, float, float*, int64_t);
+void local_terms(const float*, const float*, const float*, float, float*, float*, int64_t);
 double sum_squares(const GradientView&, int64_t);
 void accumulate(const float*, float, bool, float*, int64_t);
 void sgd(const SgdStep&, const GradientView&, float*, float*, int64_t);

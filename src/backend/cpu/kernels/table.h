@@ -48,13 +48,28 @@ struct GradientView {
   float shrink;
 };
 
+struct NeuronParams {
+  int kind;  // ir::Neuron
+  float a, b, c;
+};
+
+// Labels are keep * t + add.
+struct LossParams {
+  int kind;  // ir::Loss
+  float a, keep, add;
+};
+
 struct KernelTable {
   const char* name;
 
-  // Pointwise over n elements. `kind` is ir::Neuron.
-  void (*neuron)(int kind, float a, const float* x, float* y, int64_t n);
-  void (*neuron_gradient)(int kind, float a, const float* gy, const float* x, const float* y,
-                          float* gx, int64_t n);
+  // Pointwise over n elements. `from` is the output where ir::gradient_from_output, else the input.
+  void (*neuron)(const NeuronParams& p, const float* x, float* y, int64_t n);
+  void (*neuron_gradient)(const NeuronParams& p, const float* gy, const float* from, float* gx,
+                          int64_t n);
+  // `slopes` repeat after `period` elements. Where asked for: gx, and sums[period] += the slopes'.
+  void (*prelu)(const float* slopes, int64_t period, const float* x, float* y, int64_t n);
+  void (*prelu_gradient)(const float* slopes, int64_t period, const float* gy, const float* x,
+                         float* gx, double* sums, int64_t n);
   void (*add)(const float* a, const float* b, float* y, int64_t n);
   // y = a op b, y dense along rows; `to` is joined with the tile's terms, b not read where the term
   // has none.
@@ -109,8 +124,32 @@ struct KernelTable {
 
   void (*softmax)(const float* x, float* y, int64_t rows, int64_t c);
   void (*softmax_gradient)(const float* y, const float* gy, float* gx, int64_t rows, int64_t c);
+  void (*log_softmax)(const float* x, float* y, int64_t rows, int64_t c);
+  void (*log_softmax_gradient)(const float* y, const float* gy, float* gx, int64_t rows, int64_t c);
   // y = exp(x - max); returns the sum, and the maximum in `most`.
   float (*exp_row)(const float* x, float* y, int64_t c, float* most);
+
+  // l = w * loss of each element, where w (absent: 1) is not 0; their sum. And its gradient by x.
+  double (*element_loss)(const LossParams& p, const float* x, const float* t, const float* w,
+                         float* l, int64_t n);
+  void (*element_loss_gradient)(const LossParams& p, const float* x, const float* t, const float* w,
+                                float factor, float* gx, int64_t n);
+
+  // Rows of c values, each normalised by itself; w and b may be absent. `weights`: gw and gb +=
+  // sums over rows.
+  void (*layer_norm)(const float* x, const float* w, const float* b, int64_t rows, int64_t c,
+                     float epsilon, float* y, float* mean, float* inverse);
+  void (*layer_norm_gradient)(const float* gy, const float* x, const float* w, const float* mean,
+                              const float* inverse, int64_t rows, int64_t c, float* gx);
+  void (*layer_norm_weights)(const float* gy, const float* x, const float* mean,
+                             const float* inverse, int64_t rows, int64_t c, double* gw, double* gb);
+
+  // y[i] = k + a * (v[i] + ... + v[i + size - 1]).
+  void (*window_sum)(const float* v, int64_t n, int64_t size, float a, float k, float* y);
+  // y = x * u^-beta; direct = g * u^-beta, through = g * x * u^(-beta - 1).
+  void (*local_scale)(const float* x, const float* u, float beta, float* y, int64_t n);
+  void (*local_terms)(const float* g, const float* x, const float* u, float beta, float* direct,
+                      float* through, int64_t n);
 
   // Optimizer. sum_squares: of the clamped, scaled gradient; not finite if one element is not.
   double (*sum_squares)(const GradientView& g, int64_t n);
