@@ -11,6 +11,7 @@ target_link_libraries(mpsnn_core PRIVATE DNNL::dnnl)
 function(mpsnn_kernels isa)
     set(files
         pointwise
+        arithmetic
         neuron
         gemm
         pool

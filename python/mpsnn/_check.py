@@ -36,6 +36,21 @@ def sizes(owner: str, name: str, value: Any, axes: int, least: int = 1) -> tuple
     return (integer(owner, name, value, least),) * axes
 
 
+def integers(owner: str, name: str, value: Any) -> tuple[int, ...]:
+    """An integer, or a sequence of them, of any sign."""
+    values = value if isinstance(value, (tuple, list)) else (value,)
+    return tuple(integer(owner, name, v, -(2**62), 2**62) for v in values)
+
+
+def rank(owner: str, what: str, value: Any, axes: int) -> None:
+    """`value`, an array or a value of a graph, must have so many axes."""
+    from mpsnn._core import ShapeError
+
+    shape = tuple(getattr(value, "shape", ()))
+    if len(shape) != axes:
+        raise ShapeError(f"[{owner}] {what} must have {axes} axes, got {shape}")
+
+
 def pair(owner: str, name: str, value: Any, least: int = 1) -> tuple[int, int]:
     """An integer, or a pair of them, as a (height, width) pair."""
     height, width = sizes(owner, name, value, 2, least)

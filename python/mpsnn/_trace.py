@@ -59,13 +59,37 @@ class Symbol:
         return self.tracer.graph.value_dtype(self.id)
 
     def __add__(self, other: Any) -> Symbol:
-        from mpsnn import ops
+        return self._binary("add", self, other)
 
-        result = ops.add(self, other)
-        assert isinstance(result, Symbol)
-        return result
+    def __radd__(self, other: Any) -> Symbol:
+        return self._binary("add", other, self)
 
-    __radd__ = __add__
+    def __sub__(self, other: Any) -> Symbol:
+        return self._binary("subtract", self, other)
+
+    def __rsub__(self, other: Any) -> Symbol:
+        return self._binary("subtract", other, self)
+
+    def __mul__(self, other: Any) -> Symbol:
+        return self._binary("multiply", self, other)
+
+    def __rmul__(self, other: Any) -> Symbol:
+        return self._binary("multiply", other, self)
+
+    def __truediv__(self, other: Any) -> Symbol:
+        return self._binary("divide", self, other)
+
+    def __rtruediv__(self, other: Any) -> Symbol:
+        return self._binary("divide", other, self)
+
+    def __getitem__(self, key: Any) -> Any:
+        """A part of each item of the batch, as numpy's basic indexing: `x[:, 1:5, ..., 0]`."""
+        from mpsnn.ops.shape import index
+
+        return index(self, key)
+
+    def _binary(self, op: str, a: Any, b: Any) -> Symbol:
+        return self.tracer.add(op, [a, b], {})[0]
 
     def __bool__(self) -> bool:
         raise TypeError("a value of a graph has no truth value while the graph is traced")

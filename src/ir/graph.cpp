@@ -138,11 +138,15 @@ std::vector<ValueId> Graph::add_gradient(ValueId y, const std::vector<ValueId>& 
     return ((rule.differentiable >> i) & 1) != 0 && forward.inputs[i] != kNone;
   };
   nodes_[at].differentiated = true;
-  if (rule.identity_gradient) {
-    for (std::size_t i = 0; i < by.size(); ++i)
-      if (differentiable(i)) by[i] = gy[0];
-    return by;
+  bool computed = false;
+  for (std::size_t i = 0; i < by.size(); ++i) {
+    if (!differentiable(i)) continue;
+    const bool passes = ir::passes_gradient(rule, static_cast<int>(i), value(forward.inputs[i]),
+                                            value(forward.outputs[0]));
+    if (passes) by[i] = gy[0];
+    computed |= !passes;
   }
+  if (!computed) return by;
   Node g = forward;
   g.gradient = true;
   g.differentiated = false;
@@ -158,13 +162,12 @@ std::vector<ValueId> Graph::add_gradient(ValueId y, const std::vector<ValueId>& 
   g.outputs.clear();
   g.states.clear();
   for (std::size_t i = 0; i < by.size(); ++i) {
-    if (differentiable(i)) {
-      Value made;
-      made.shape = value(forward.inputs[i]).shape;
-      made.dtype = value(forward.inputs[i]).dtype;
-      by[i] = add_value(std::move(made));
-    }
-    g.outputs.push_back(by[i]);
+    g.outputs.push_back(kNone);
+    if (!differentiable(i) || by[i] != kNone) continue;
+    Value made;
+    made.shape = value(forward.inputs[i]).shape;
+    made.dtype = value(forward.inputs[i]).dtype;
+    g.outputs[i] = by[i] = add_value(std::move(made));
   }
   nodes_.push_back(std::move(g));
   return by;

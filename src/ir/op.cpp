@@ -39,6 +39,7 @@ const Rule& rule(Op op) {
     register_resample(r.data());
     register_norm(r.data());
     register_neuron(r.data());
+    register_arithmetic(r.data());
     register_shape(r.data());
     register_rnn(r.data());
     register_loss(r.data());
@@ -93,6 +94,15 @@ void Infer::need_shape(int i, const Shape& expected, const char* what) const {
   if (has(i) && shape(i) != expected)
     shape_error(std::string(what) + " must be " + to_string(expected) + ", got " +
                 to_string(shape(i)));
+}
+
+int64_t Infer::need_axis(int64_t dim, std::size_t rank) const {
+  const auto axes = static_cast<int64_t>(rank);
+  const int64_t axis = dim < 0 ? dim + axes : dim;
+  if (axis < 0 || axis >= axes)
+    value_error("there are " + std::to_string(axes) + " axes, none is " + std::to_string(dim));
+  if (axis == 0) value_error("axis " + std::to_string(dim) + " is the batch, which stays whole");
+  return axis;
 }
 
 }  // namespace ir

@@ -81,7 +81,7 @@ class Backend {
   virtual Support supports_update(const ir::Update&) const { return {}; }
   virtual ir::Reads saves(const ir::Plan& plan, const Node& node, ir::Reads offers) const = 0;
   virtual bool fuses(Pattern pattern, const Node& node, const Node& next, bool training) const = 0;
-  virtual bool can_alias(const ir::Plan& plan, const Node& node) const = 0;  // flatten as a view
+  virtual bool can_alias(const ir::Plan& plan, const Node& node) const = 0;  // an op as a view
   virtual std::size_t state_bytes(const ir::Plan& plan, const Node& node, int state) const = 0;
   virtual int channel_alignment() const { return 1; }
 

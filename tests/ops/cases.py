@@ -446,23 +446,159 @@ for shape in ((5, 10), (2, 3, 4, 7), (3, 1), (2, 200)):
         [("x", shape)],
         lambda x: torch.log_softmax(x, -1),
     )
-case(
-    "concat-images",
-    "concat",
-    [("x", (2, 3, 4, 5)), ("x", (2, 3, 4, 16)), ("x", (2, 3, 4, 1))],
-    lambda *parts: torch.cat(parts, -1),
-)
-case("concat-rows", "concat", [("x", (3, 2)), ("x", (3, 6))], lambda *p: torch.cat(p, -1))
-case("concat-one", "concat", [("x", (3, 2))], lambda x: x * 1)
-case("add", "add", [("x", (2, 3, 4, 5)), ("x", (2, 3, 4, 5))], lambda a, b: a + b)
-case("add-rows", "add", [("x", (40, 9)), ("x", (40, 9))], lambda a, b: a + b)
-
-case("subtract", "subtract", [("x", (2, 3, 4, 5)), ("x", (2, 3, 4, 5))], lambda a, b: a - b)
-case("multiply", "multiply", [("x", (7, 33)), ("x", (7, 33))], lambda a, b: a * b)
-for shape in ((3, 4, 5, 2), (6, 9), (4,)):
+for name, shapes, dim in (
+    ("images", ((2, 3, 4, 5), (2, 3, 4, 16), (2, 3, 4, 1)), -1),
+    ("rows", ((3, 2), (3, 6)), -1),
+    ("one", ((3, 2),), -1),
+    ("widths", ((2, 3, 4, 5), (2, 3, 1, 5), (2, 3, 2, 5)), 2),
+    ("heights", ((2, 3, 4, 5), (2, 1, 4, 5)), -3),
+    ("steps", ((3, 4, 6), (3, 2, 6)), 1),
+):
     case(
-        f"image_mean-{len(shape)}d",
-        "image_mean",
-        [("x", shape)],
-        lambda x: x.reshape(x.shape[0], -1).mean(1),
+        f"concat-{name}",
+        "concat",
+        [("x", shape) for shape in shapes],
+        (lambda d: lambda *parts: torch.cat(parts, d))(dim),
+        attrs={"dim": dim},
     )
+for name, shape, to in (
+    ("rows", (3, 4, 2, 5), (-1,)),
+    ("images", (3, 24), (2, 3, 4)),
+    ("sequence", (2, 3, 4, 5), (12, -1)),
+    ("scalar", (4, 1), ()),
+):
+    case(
+        f"reshape-{name}",
+        "reshape",
+        [("x", shape)],
+        (lambda size: lambda x: x.reshape(x.shape[0], *size))(to),
+        attrs={"shape": to},
+    )
+for name, shape, dims in (
+    ("channels-first", (2, 5, 4, 3), (0, 3, 1, 2)),
+    ("channels-last", (2, 3, 5, 4), (0, 2, 3, 1)),
+    ("turned", (2, 5, 4, 3), (0, 2, 1, 3)),
+    ("reversed", (2, 5, 4, 3), (0, -1, -2, -3)),
+    ("same", (2, 5, 4, 3), (0, 1, 2, 3)),
+    ("sequence", (3, 20, 17), (0, 2, 1)),
+    ("rows", (3, 7), (0, 1)),
+    ("thin", (2, 1, 6, 1), (0, 2, 3, 1)),
+    ("five", (2, 3, 4, 5, 6), (0, 4, 2, 1, 3)),
+    ("large", (3, 33, 35, 40), (0, 3, 1, 2)),
+):
+    case(
+        f"permute-{name}",
+        "permute",
+        [("x", shape)],
+        (lambda d: lambda x: x.permute(*d))(dims),
+        attrs={"dims": dims},
+    )
+for name, shape, box in (
+    ("rows", (4, 9), {1: (2, 7)}),
+    ("channels", (2, 3, 4, 5), {-1: (1, 3)}),
+    ("channel", (2, 3, 4, 5), {-1: (3, 4)}),
+    ("pixel", (3, 4, 6, 5), {1: (2, 3), 2: (1, 2), 3: (4, 5)}),
+    ("space", (2, 6, 7, 3), {1: (1, 4), 2: (-3, 7)}),
+    ("width", (2, 6, 7, 3), {2: (0, -2)}),
+    ("all", (2, 6, 7, 8), {1: (5, 6), 2: (1, 7), 3: (2, 7)}),
+    ("whole", (2, 3, 4), {}),
+    ("large", (3, 60, 50, 8), {1: (3, 57), 2: (1, 49)}),
+):
+
+    def box_oracle(box: dict[int, tuple[int, int]]) -> Callable[[T], T]:
+        def compute(x: T) -> T:
+            for dim, (start, stop) in box.items():
+                first, last = (v + x.shape[dim] if v < 0 else v for v in (start, stop))
+                x = x.narrow(dim, first, last - first)
+            return x * 1
+
+        return compute
+
+    case(
+        f"slice-{name}",
+        "slice",
+        [("x", shape)],
+        box_oracle(box),
+        attrs={
+            "dims": tuple(box),
+            "starts": tuple(start for start, _ in box.values()),
+            "stops": tuple(stop for _, stop in box.values()),
+        },
+    )
+REDUCTIONS: dict[str, Callable[..., T]] = {
+    "sum": lambda x, dims, keep: x.sum(dims, keep),
+    "mean": lambda x, dims, keep: x.mean(dims, keep),
+    "max": lambda x, dims, keep: x.amax(dims, keep),
+    "min": lambda x, dims, keep: x.amin(dims, keep),
+}
+for kind, reduction_of in REDUCTIONS.items():
+    # Gradients of a mean of 40,500 elements are too small for half.
+    whole = [] if kind == "mean" else [("large-images", (1, 90, 50, 9), (1, 2, 3), False)]
+    for name, shape, dims, keep in (
+        *whole,
+        ("space", (2, 5, 4, 3), (1, 2), False),
+        ("space-kept", (2, 5, 4, 35), (1, 2), True),
+        ("channels", (2, 5, 4, 33), (-1,), False),
+        ("one-channel", (2, 5, 4, 1), (-1,), True),
+        ("columns", (2, 5, 4, 3), (1,), True),
+        ("rows", (2, 5, 4, 3), (2,), False),
+        ("rows-and-channels", (2, 5, 4, 3), (2, 3), False),
+        ("height-and-channels", (2, 5, 4, 3), (1, 3), False),
+        ("images", (3, 4, 5, 2), (1, 2, 3), False),
+        ("steps", (4, 21, 6), (1,), False),
+        ("row", (6, 9), (1,), False),
+        ("large-space", (1, 120, 50, 9), (1, 2), False),
+        ("large-height", (1, 120, 50, 9), (1,), False),
+        ("large-channels", (2, 40, 50, 20), (3,), False),
+    ):
+        case(
+            f"reduce_{kind}-{name}",
+            f"reduce_{kind}",
+            [("x", shape)],
+            (lambda f, d, k: lambda x: f(x, d, k))(reduction_of, dims, keep),
+            attrs={"dims": dims, "keepdim": keep},
+            distinct=kind in ("max", "min"),
+            long_sum=name.startswith("large"),
+        )
+    case(
+        f"reduce_{kind}-of-nothing",
+        f"reduce_{kind}",
+        [("x", (4,))],
+        lambda x: x * 1,
+    )
+for op, compute in (
+    ("add", torch.add),
+    ("subtract", torch.subtract),
+    ("multiply", torch.multiply),
+    ("divide", torch.divide),
+):
+    for name, left, right in (
+        ("images", ("x", (2, 3, 4, 5)), ("x", (2, 3, 4, 5))),
+        ("rows", ("x", (40, 9)), ("x", (40, 9))),
+        ("by-channels", ("x", (2, 3, 4, 5)), ("p", (5,))),
+        ("of-channels", ("p", (5,)), ("x", (2, 3, 4, 5))),
+        ("by-space", ("x", (2, 3, 4, 5)), ("x", (2, 3, 4, 1))),
+        ("by-image-channels", ("x", (2, 3, 4, 32)), ("x", (2, 1, 1, 32))),
+        ("by-height", ("x", (2, 3, 4, 5)), ("x", (2, 3, 1, 1))),
+        ("by-width-channels", ("x", (2, 3, 4, 5)), ("x", (2, 1, 4, 5))),
+        ("by-pixels-of-all", ("x", (3, 4, 5, 2)), ("p", (4, 5, 1))),
+        ("both", ("x", (2, 3, 1, 5)), ("x", (2, 1, 4, 1))),
+        ("outer", ("x", (3, 7, 1)), ("x", (3, 1, 20))),
+        ("by-image", ("x", (3, 4, 5, 2)), ("x", (3, 1, 1, 1))),
+        ("by-one", ("x", (4, 33)), ("p", (1,))),
+        ("by-scalar", ("x", (4, 33)), ("p", ())),
+        ("by-parameter", ("x", (4, 33)), ("p", (4, 33))),
+        ("one-image", ("x", (1, 1, 1, 3)), ("p", (3,))),
+        ("large-by-channels", ("x", (4, 40, 30, 24)), ("p", (24,))),
+        ("large-by-image-channels", ("x", (5, 40, 30, 24)), ("x", (5, 1, 1, 24))),
+        ("large-by-pixels", ("x", (3, 50, 40, 20)), ("p", (50, 40, 20))),
+        ("large-by-one", ("x", (3, 200, 60)), ("p", (1,))),
+    ):
+        case(
+            f"{op}-{name}",
+            op,
+            [left, right],
+            compute,
+            long_sum=name.startswith("large"),
+            positive=(1,) if op == "divide" else (),
+        )

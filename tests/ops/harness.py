@@ -83,7 +83,7 @@ def make_operands(case: Case, dtype: str) -> list[Any]:
         if case.negative and i == 0:
             x = x - x.max() - 0.5
         if i in case.positive or kind == "w":
-            x = np.abs(x) + 0.5
+            x = np.asarray(np.abs(x) + 0.5)
         if kind == "z" or (kind == "t" and case.op == "softmax_cross_entropy"):
             x = np.exp(x) / np.exp(x).sum(-1, keepdims=True)
         if kind == "u":

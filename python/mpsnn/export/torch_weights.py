@@ -69,6 +69,16 @@ def _orders(model: Module, input_shape: Any) -> tuple[dict[str, np.ndarray], dic
                 order[outputs[0]] = x
         elif op in POINTWISE and x is not None:
             order[outputs[0]] = x
+        elif op in ("reshape", "permute", "slice") and (
+            x is not None
+            or (
+                op == "reshape"
+                and len(graph.shape(operands[0])) > 2 == len(graph.shape(outputs[0]))
+            )
+        ):
+            raise _core.UnsupportedError(
+                f"[{op}] behind a Flatten, or in its place: PyTorch's order is unclear"
+            )
         elif op == "concat" and any(o in order for o in operands):
             parts, start = [], 0
             for o in operands:
@@ -76,7 +86,7 @@ def _orders(model: Module, input_shape: Any) -> tuple[dict[str, np.ndarray], dic
                 parts.append(start + order.get(o, np.arange(size)))
                 start += size
             order[outputs[0]] = np.concatenate(parts)
-        elif op in ("add", "subtract", "multiply") and any(o in order for o in operands):
+        elif op in ("add", "subtract", "multiply", "divide") and any(o in order for o in operands):
             pair = [order.get(o) for o in operands]
             if any(p is None for p in pair) or not np.array_equal(*pair):  # type: ignore[arg-type]
                 raise _core.UnsupportedError(

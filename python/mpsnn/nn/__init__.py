@@ -66,8 +66,8 @@ from mpsnn.nn.pool import (
 )
 from mpsnn.nn.recurrent import GRU, LSTM, MGU, RNN
 from mpsnn.nn.resample import Crop, Pad, Resize, Upsample
-from mpsnn.nn.shape import Flatten
-from mpsnn.ops import add, concat
+from mpsnn.nn.shape import Flatten, Permute, Reshape, SpatialMax, SpatialMean
+from mpsnn.ops import add, concat, divide, multiply, subtract
 
 __all__ = [
     "CELU",
@@ -127,9 +127,11 @@ __all__ = [
     "PReLU",
     "Pad",
     "Parameter",
+    "Permute",
     "Power",
     "ReLU",
     "ReLUN",
+    "Reshape",
     "Resize",
     "Sequential",
     "Sigmoid",
@@ -138,8 +140,13 @@ __all__ = [
     "SoftmaxCrossEntropy",
     "Softplus",
     "Softsign",
+    "SpatialMax",
+    "SpatialMean",
     "Tanh",
     "Upsample",
     "add",
     "concat",
+    "divide",
+    "multiply",
+    "subtract",
 ]

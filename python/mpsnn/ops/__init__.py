@@ -12,6 +12,26 @@ from __future__ import annotations
 from typing import Any
 
 from mpsnn import _check
+from mpsnn.ops.arithmetic import (
+    add,
+    add_gradient,
+    amax,
+    amax_gradient,
+    amin,
+    amin_gradient,
+    divide,
+    divide_gradient,
+    image_mean,
+    image_mean_gradient,
+    mean,
+    mean_gradient,
+    multiply,
+    multiply_gradient,
+    subtract,
+    subtract_gradient,
+    sum,
+    sum_gradient,
+)
 from mpsnn.ops.recurrent import (
     embedding,
     embedding_gradient,
@@ -30,6 +50,20 @@ from mpsnn.ops.run import apply as apply
 from mpsnn.ops.run import eager_loss as eager_loss
 from mpsnn.ops.run import gradient as _gradient
 from mpsnn.ops.run import loss_gradient as loss_gradient
+from mpsnn.ops.shape import (
+    concat,
+    concat_gradient,
+    image_to_matrix,
+    image_to_matrix_gradient,
+    matrix_to_image,
+    matrix_to_image_gradient,
+    permute,
+    permute_gradient,
+    reshape,
+    reshape_gradient,
+    slice,
+    slice_gradient,
+)
 from mpsnn.ops.spatial import (
     avg_pool1d,
     avg_pool1d_gradient,
@@ -307,59 +341,13 @@ def log_softmax_gradient(gy: Any, x: Any, *, device: str | None = None) -> tuple
     return _gradient("log_softmax", gy, [x], {}, device)
 
 
-def _parts(parts: Any) -> list[Any]:
-    if not isinstance(parts, (list, tuple)):
-        raise TypeError(f"[concat] parts must be a list of arrays, got {parts!r}")
-    return list(parts)
-
-
-def concat(parts: Any, *, device: str | None = None) -> Any:
-    """Join along channels, the last axis."""
-    return apply("concat", _parts(parts), {}, device)[0]
-
-
-def concat_gradient(gy: Any, parts: Any, *, device: str | None = None) -> tuple[Any, ...]:
-    """Gradients by each part."""
-    return _gradient("concat", gy, _parts(parts), {}, device)
-
-
-def add(a: Any, b: Any, *, device: str | None = None) -> Any:
-    """A + b, of one shape."""
-    return apply("add", [a, b], {}, device)[0]
-
-
-def subtract(a: Any, b: Any, *, device: str | None = None) -> Any:
-    """A - b, of one shape."""
-    return apply("subtract", [a, b], {}, device)[0]
-
-
-def subtract_gradient(gy: Any, a: Any, b: Any, *, device: str | None = None) -> tuple[Any, ...]:
-    """Gradients by a and b."""
-    return _gradient("subtract", gy, [a, b], {}, device)
-
-
-def multiply(a: Any, b: Any, *, device: str | None = None) -> Any:
-    """A b, element by element, of one shape."""
-    return apply("multiply", [a, b], {}, device)[0]
-
-
-def multiply_gradient(gy: Any, a: Any, b: Any, *, device: str | None = None) -> tuple[Any, ...]:
-    """Gradients by a and b."""
-    return _gradient("multiply", gy, [a, b], {}, device)
-
-
-def image_mean(x: Any, *, device: str | None = None) -> Any:
-    """The mean of each image: `(N, ...)` to `(N,)`."""
-    return apply("image_mean", [x], {}, device)[0]
-
-
-def image_mean_gradient(gy: Any, x: Any, *, device: str | None = None) -> tuple[Any, ...]:
-    """Gradient by x."""
-    return _gradient("image_mean", gy, [x], {}, device)
-
-
 __all__ = [
     "add",
+    "add_gradient",
+    "amax",
+    "amax_gradient",
+    "amin",
+    "amin_gradient",
     "avg_pool1d",
     "avg_pool1d_gradient",
     "avg_pool2d",
@@ -376,6 +364,8 @@ __all__ = [
     "conv_transpose2d_gradient",
     "crop",
     "crop_gradient",
+    "divide",
+    "divide_gradient",
     "dropout",
     "dropout_gradient",
     "embedding",
@@ -387,6 +377,8 @@ __all__ = [
     "gru_gradient",
     "image_mean",
     "image_mean_gradient",
+    "image_to_matrix",
+    "image_to_matrix_gradient",
     "l2_pool1d",
     "l2_pool1d_gradient",
     "l2_pool2d",
@@ -404,10 +396,14 @@ __all__ = [
     "log_softmax_gradient",
     "lstm",
     "lstm_gradient",
+    "matrix_to_image",
+    "matrix_to_image_gradient",
     "max_pool1d",
     "max_pool1d_gradient",
     "max_pool2d",
     "max_pool2d_gradient",
+    "mean",
+    "mean_gradient",
     "minimal_gated",
     "minimal_gated_gradient",
     "multiply",
@@ -416,19 +412,27 @@ __all__ = [
     "neuron_gradient",
     "pad",
     "pad_gradient",
+    "permute",
+    "permute_gradient",
     "prelu",
     "prelu_gradient",
     "relu",
+    "reshape",
+    "reshape_gradient",
     "resize",
     "resize_gradient",
     "rnn",
     "rnn_gradient",
     "sigmoid",
+    "slice",
+    "slice_gradient",
     "softmax",
     "softmax_gradient",
     "stack",
     "subtract",
     "subtract_gradient",
+    "sum",
+    "sum_gradient",
     "tanh",
     "unstack",
     "upsample",

@@ -1,5 +1,6 @@
 #include "backend/cpu/cpu.h"
 
+#include <algorithm>
 #include <cstring>
 
 #include "backend/cpu/onednn.h"
@@ -26,12 +27,15 @@ bool is_small(const ir::Plan& plan) {
   double multiplications = 0, elements = 0;
   for (const Node& node : plan.nodes) {
     if (node.op == Op::conv2d || node.op == Op::conv_transpose2d) return false;
-    for (const ValueId v : node.outputs)
-      if (v != kNone)
-        elements += static_cast<double>(count(plan.values[static_cast<std::size_t>(v)].shape));
     const auto shape = [&](ValueId v) -> const Shape& {
       return plan.values[static_cast<std::size_t>(v)].shape;
     };
+    double made = 0, read = 0;
+    for (const ValueId v : node.outputs)
+      if (v != kNone) made += static_cast<double>(count(shape(v)));
+    if (node.inputs[0] != kNone)  // a reduction reads more than it makes
+      read = static_cast<double>(count(shape(node.inputs[0])));
+    elements += std::max(made, read);
     double work = 0;
     if (node.op == Op::rnn) {
       const Shape& x = shape(node.x(ir::rnn_operand::x));
@@ -153,6 +157,12 @@ std::vector<Device> enumerate_cpu() {
   device.name = host::cpu_name();
   device.memory = host::total_memory();
   device.dtypes = {DType::float32, DType::float16, DType::bfloat16};
+  const std::string halves =
+      "half the memory of images; every kernel converts its halves and computes float32, which "
+      "takes "
+      "time, and saves it only where memory is the limit";
+  device.dtype_notes = {"stored and computed as such", halves,
+                        halves + "; the range of float32 needs no loss scale"};
   device.notes = "oneDNN " + cpu::onednn_version() + ", own kernels " + cpu::select().name +
                  "; halves are stored, float32 is computed";
   return {device};

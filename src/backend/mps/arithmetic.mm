@@ -1,6 +1,6 @@
 // add, subtract and multiply by MPSCNNArithmetic on images, with our own kernel where gradients of
-// one parameter are summed; image_mean by MPS's means over one axis after the other, which no
-// gradient kernel belongs to: its gradient is our own.
+// one parameter are summed; reduce_mean, of whole images, by MPS's means over one axis after the
+// other, which no gradient kernel belongs to: its gradient is our own.
 #import <Foundation/Foundation.h>
 #import <Metal/Metal.h>
 #import <MetalPerformanceShaders/MetalPerformanceShaders.h>
@@ -180,7 +180,7 @@ std::unique_ptr<Operation> make_multiply(Builder& b) {
   return std::make_unique<Binary>(b, kernel, "MPSCNNMultiply", std::move(terms));
 }
 
-std::unique_ptr<Operation> make_image_mean(Builder& b) {
+std::unique_ptr<Operation> make_reduce_mean(Builder& b) {
   if (b.node().gradient) return std::make_unique<ImageMeanGradient>(b);
   return std::make_unique<ImageMean>(b);
 }

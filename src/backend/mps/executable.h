@@ -251,7 +251,7 @@ std::unique_ptr<Operation> make_concat(Builder& builder);
 std::unique_ptr<Operation> make_add(Builder& builder);
 std::unique_ptr<Operation> make_subtract(Builder& builder);
 std::unique_ptr<Operation> make_multiply(Builder& builder);
-std::unique_ptr<Operation> make_image_mean(Builder& builder);
+std::unique_ptr<Operation> make_reduce_mean(Builder& builder);
 std::unique_ptr<Operation> make_loss(Builder& builder);  // softmax_cross_entropy, element_loss
 std::unique_ptr<Operation> make_given_loss(Builder& builder);
 std::unique_ptr<Operation> make_total_loss(Builder& builder);

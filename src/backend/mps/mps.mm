@@ -7,6 +7,7 @@
 
 #include "backend/mps/executable.h"
 #include "backend/register.h"
+#include "ir/neuron.h"
 #include "mpsnn/error.h"
 
 namespace mpsnn::backend {
@@ -41,8 +42,28 @@ std::string too_large(const Shape& shape) {
   return "";
 }
 
+// Whether a node repeats an operand; values that its gradient does not see do not count.
+bool broadcasts(const ir::Plan& plan, const Node& node) {
+  const Shape* first = nullptr;
+  for (const auto* ids : {&node.inputs, &node.outputs})
+    for (const ValueId id : *ids) {
+      if (id == kNone) continue;
+      const Shape& shape = plan.values[static_cast<std::size_t>(id)].shape;
+      if (first != nullptr && shape != *first) return true;
+      first = &shape;
+    }
+  return false;
+}
+
+// Of a concat or a reduction, the shape it takes apart or brings together.
+const Shape& whole(const ir::Plan& plan, const Node& node) {
+  ValueId id = node.gradient ? node.gx(0) : node.x(0);
+  if (node.op == Op::concat) id = node.gradient ? node.gy(0) : node.y(0);
+  return plan.values[static_cast<std::size_t>(id)].shape;
+}
+
 // What a node needs and this backend has not got yet, by name; empty where it has all.
-std::string lacking(const Node& node) {
+std::string lacking(const ir::Plan& plan, const Node& node) {
   switch (node.op) {
     case Op::conv2d:
     case Op::linear:
@@ -51,13 +72,24 @@ std::string lacking(const Node& node) {
     case Op::batch_norm:
     case Op::flatten:
     case Op::softmax:
-    case Op::concat:
+    case Op::total_loss:
+      break;
+    case Op::dropout:
+      return node.attrs.flag("spatial") ? "spatial dropout" : "";
+    case Op::concat: {
+      const auto axis = static_cast<std::size_t>(node.attrs.integer("dim"));
+      return axis + 1 != whole(plan, node).size() ? "concat of other axes than channels" : "";
+    }
     case Op::add:
     case Op::subtract:
     case Op::multiply:
-    case Op::image_mean:
-    case Op::total_loss:
-      break;
+      if (broadcasts(plan, node)) return "broadcasting";
+      // Of a sum it is a node of its own only where an operand is of another dtype.
+      return node.op == Op::add && node.gradient ? "gradient of add" : "";
+    case Op::reduce_mean: {
+      const std::size_t axes = node.attrs.integers("dims").size();
+      return axes + 1 != whole(plan, node).size() ? "reduce_mean over some axes" : "";
+    }
     case Op::avg_pool2d:
       if (node.attrs.flag("ceil_mode", false) && node.attrs.flag("count_include_pad"))
         return "ceil_mode with count_include_pad";
@@ -70,9 +102,7 @@ std::string lacking(const Node& node) {
     case Op::given_loss:
       if (node.attrs.text("reduction") == "none") return "unreduced losses";
       if (node.nx > 3) return "weights of elements";
-      return node.gradient && node.gy(1) != kNone ? "gradients of losses of images" : "";
-    case Op::dropout:
-      return node.attrs.flag("spatial") ? "spatial dropout" : "";
+      return node.gradient && node.gy(1) != kNone ? "gradients by losses of images" : "";
     default:
       return name_of(node.op);
   }
@@ -92,7 +122,7 @@ class MpsBackend final : public runtime::Backend {
   Support supports(const ir::Plan& plan, const Node& node) const override {
     if (plan.dtype != DType::float32 && plan.dtype != DType::float16)
       return {false, std::string("Metal Performance Shaders has no ") + name_of(plan.dtype)};
-    if (const std::string what = lacking(node); !what.empty())
+    if (const std::string what = lacking(plan, node); !what.empty())
       return {false, "mps has no " + what + " yet"};
     if (node.gradient || node.op == Op::flatten) return {};  // as large as the forward node's
     for (std::size_t i = 0; i < node.inputs.size(); ++i) {
@@ -199,8 +229,8 @@ std::unique_ptr<Operation> make_operation(Builder& b) {
       return make_subtract(b);
     case Op::multiply:
       return make_multiply(b);
-    case Op::image_mean:
-      return make_image_mean(b);
+    case Op::reduce_mean:
+      return make_reduce_mean(b);
     case Op::softmax_cross_entropy:
     case Op::element_loss:
       return make_loss(b);
@@ -238,6 +268,9 @@ std::vector<Device> enumerate_mps() {
       device.unified_memory = metal.hasUnifiedMemory;
       device.registry_id = metal.registryID;
       device.dtypes = {DType::float32, DType::float16};
+      device.dtype_notes = {"twice the memory and bandwidth of float16 images",
+                            "half the memory and bandwidth of images; sums stay float32 unless "
+                            "accumulator=\"float16\" permits less"};
       device.notes = std::string("Metal Performance Shaders; ") +
                      (metal.removable  ? "removable"
                       : metal.lowPower ? "integrated"

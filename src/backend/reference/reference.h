@@ -10,6 +10,7 @@
 
 #include "core/half.h"
 #include "core/threads.h"
+#include "ir/broadcast.h"
 #include "ir/neuron.h"
 #include "runtime/linear.h"
 
@@ -86,6 +87,26 @@ class Call {
   const runtime::StepContext* step_ = nullptr;
 };
 
+// Where an operand that repeats along axes of `of` has the value that meets element i.
+class Place {
+ public:
+  Place(const Shape& x, const Shape& of) : shape_(of), strides_(ir::broadcast_strides(x, of)) {
+    dense_ = x == of;
+  }
+  int64_t operator()(int64_t i) const {
+    if (dense_) return i;
+    int64_t at = 0;
+    for (std::size_t axis = shape_.size(); axis-- > 0; i /= shape_[axis])
+      at += i % shape_[axis] * strides_[axis];
+    return at;
+  }
+
+ private:
+  Shape shape_;
+  std::vector<int64_t> strides_;
+  bool dense_;
+};
+
 using Function = void (*)(Call&);
 struct OpFunctions {
   Function forward, gradient;
@@ -125,6 +146,12 @@ void dropout(Call&);
 void dropout_gradient(Call&);
 void flatten(Call&);
 void flatten_gradient(Call&);
+void reshape(Call&);
+void reshape_gradient(Call&);
+void permute(Call&);
+void permute_gradient(Call&);
+void slice(Call&);
+void slice_gradient(Call&);
 void concat(Call&);
 void concat_gradient(Call&);
 void softmax(Call&);
@@ -132,12 +159,21 @@ void softmax_gradient(Call&);
 void log_softmax(Call&);
 void log_softmax_gradient(Call&);
 void add(Call&);
+void add_gradient(Call&);
 void subtract(Call&);
 void subtract_gradient(Call&);
 void multiply(Call&);
 void multiply_gradient(Call&);
-void image_mean(Call&);
-void image_mean_gradient(Call&);
+void divide(Call&);
+void divide_gradient(Call&);
+void reduce_sum(Call&);
+void reduce_sum_gradient(Call&);
+void reduce_mean(Call&);
+void reduce_mean_gradient(Call&);
+void reduce_max(Call&);
+void reduce_max_gradient(Call&);
+void reduce_min(Call&);
+void reduce_min_gradient(Call&);
 void rnn(Call&);
 void rnn_gradient(Call&);
 std::size_t rnn_scratch(const Call&);  // doubles at Call::scratch(0)

@@ -51,12 +51,15 @@ class Reverse {
     for (int i = 0; i < node.nx; ++i) wanted |= differentiates(rule, node, i);
     if (!reached || !wanted) return;
 
-    if (rule.identity_gradient) {
-      for (int i = 0; i < node.nx; ++i)
-        if (differentiates(rule, node, i))
-          contribute(node.x(i), gradient_[static_cast<std::size_t>(node.y(0))], node.layer);
-      return;
+    bool computed = false;
+    for (int i = 0; i < node.nx; ++i) {
+      if (!differentiates(rule, node, i)) continue;
+      if (passes(rule, node, i))
+        contribute(node.x(i), gradient_[static_cast<std::size_t>(node.y(0))], node.layer);
+      else
+        computed = true;
     }
+    if (!computed) return;
 
     // The fuse pass makes no such node; a graph may come with one.
     if (!ir::gradient_from_output(ir::epilogue_of(node.attrs)))
@@ -77,7 +80,8 @@ class Reverse {
     append(g, node.outputs, reads.y & rule.offers.y);
     append(g, node.states, reads.state & rule.offers.state);
     for (int i = 0; i < node.nx; ++i)
-      g.outputs.push_back(differentiates(rule, node, i) ? new_value(node.x(i)) : kNone);
+      g.outputs.push_back(
+          differentiates(rule, node, i) && !passes(rule, node, i) ? new_value(node.x(i)) : kNone);
     plan_.nodes.push_back(g);
     for (int i = 0; i < node.nx; ++i)
       if (g.outputs[static_cast<std::size_t>(i)] != kNone)
@@ -94,6 +98,10 @@ class Reverse {
   bool needed(ValueId v) const { return v != kNone && needed_[static_cast<std::size_t>(v)]; }
   bool differentiates(const ir::Rule& rule, const Node& node, int i) const {
     return ((rule.differentiable >> i) & 1) && needed(node.x(i));
+  }
+  bool passes(const ir::Rule& rule, const Node& node, int i) const {
+    return ir::passes_gradient(rule, i, plan_.values[static_cast<std::size_t>(node.x(i))],
+                               plan_.values[static_cast<std::size_t>(node.y(0))]);
   }
   ValueId new_value(ValueId like) {
     Value value;

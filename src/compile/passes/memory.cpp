@@ -1,4 +1,5 @@
 #include "compile/passes/passes.h"
+#include "ir/op.h"
 
 namespace mpsnn::compile {
 namespace {
@@ -34,7 +35,7 @@ void memory(ir::Plan& plan, bool alias, const std::vector<ValueId>& kept,
     for (Node& node : plan.nodes) {
       now.push_back(static_cast<int>(left.size()));
       if (node.gradient) node.forward = now[static_cast<std::size_t>(node.forward)];
-      if (node.op == Op::flatten && backend.can_alias(plan, node)) {
+      if (ir::rule(node.op).view && backend.can_alias(plan, node)) {
         // Nodes are in order, so the source's root is final.
         const ValueId from = node.inputs[0], to = node.outputs[0];
         plan.alias[static_cast<std::size_t>(to)] = plan.alias[static_cast<std::size_t>(from)];

@@ -32,7 +32,7 @@ struct Gradients {
 Gradients autodiff(ir::Plan& plan, const std::vector<Seed>& seeds, const std::vector<bool>& wanted,
                    const runtime::Backend& backend, const std::vector<bool>& closed = {});
 
-// Flatten becomes a view where the backend agrees; then aliases, readers and lifetimes.
+// Flatten and reshape become views where the backend agrees; then aliases, readers and lifetimes.
 void memory(ir::Plan& plan, bool alias, const std::vector<ValueId>& kept,
             const runtime::Backend& backend);
 

@@ -1,4 +1,4 @@
-// Pointwise and softmax: neuron, prelu, dropout, softmax, log_softmax, add, subtract, multiply.
+// Pointwise and softmax: neuron, prelu, dropout, softmax, log_softmax.
 #include "ir/neuron.h"
 
 #include <cmath>
@@ -46,13 +46,6 @@ void infer_softmax(Infer& n) {
   n.output(n.shape(0));
 }
 
-void infer_binary(Infer& n) {
-  if (n.shape(0) != n.shape(1))
-    n.shape_error("both sides must have one shape, got " + to_string(n.shape(0)) + " and " +
-                  to_string(n.shape(1)));
-  n.output(n.shape(0));
-}
-
 }  // namespace
 
 void register_neuron(Rule* rules) {
@@ -61,9 +54,6 @@ void register_neuron(Rule* rules) {
   rules[static_cast<int>(Op::dropout)] = {infer_dropout, 0b1, {0, 0, 0b1}};
   rules[static_cast<int>(Op::softmax)] = {infer_softmax, 0b1, {0, 0b1, 0}};
   rules[static_cast<int>(Op::log_softmax)] = {infer_softmax, 0b1, {0, 0b1, 0}};
-  rules[static_cast<int>(Op::add)] = {infer_binary, 0b11, {}, true};
-  rules[static_cast<int>(Op::subtract)] = {infer_binary, 0b11, {}};
-  rules[static_cast<int>(Op::multiply)] = {infer_binary, 0b11, {0b11, 0, 0}};
 }
 
 }  // namespace mpsnn::ir

@@ -53,6 +53,16 @@ struct RnnOutputs {
   float *gx, *gh0, *gc0, *gw, *gu, *gb, *gb_hn, *gp;
 };
 
+// A few rows of n elements of K arrays: their strides from row to row and along a row.
+template <int K>
+struct Tile {
+  int64_t rows, n;
+  int64_t outer[K], inner[K];
+};
+enum class Binary : uint8_t { add, subtract, multiply, divide };
+// What is summed: a; a * b; a / b; whether a == b. Or the largest or smallest a; NaN wins.
+enum class Reduce : uint8_t { sum, dot, quotient, equal, max, min };
+
 struct AdamStep {
   float lr_over_correction, beta1, beta2, epsilon, root_correction2, decay, keep;  // keep: AdamW
 };
@@ -92,6 +102,12 @@ struct KernelTable {
   void (*prelu_gradient)(const float* slopes, int64_t period, const float* gy, const float* x,
                          float* gx, double* sums, int64_t n);
   void (*add)(const float* a, const float* b, float* y, int64_t n);
+  // y = a op b, y dense along rows; `to` is joined with the tile's terms, b not read where the term
+  // has none.
+  void (*binary)(Binary op, const Tile<3>& t, const float* a, const float* b, float* y);
+  // gx = share where x == y, else 0; y and share have the same strides.
+  void (*ties)(const Tile<3>& t, const float* x, const float* y, const float* share, float* gx);
+  void (*reduce)(Reduce kind, const Tile<3>& t, const float* a, const float* b, double* to);
   void (*dropout)(uint64_t seed, uint32_t path, int64_t step, int64_t image, uint32_t threshold,
                   float scale, const float* x, float* y, uint8_t* kept, int64_t n);
   void (*dropout_gradient)(float scale, const uint8_t* kept, const float* gy, float* gx, int64_t n);
