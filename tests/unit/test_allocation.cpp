@@ -122,6 +122,13 @@ struct Digits {
                    {"p0", 1.0},
                    {"pm", 0.0},
                    {"ps", 1.0}}));
+    y = add("pad2d", {y},
+            attrs({{"sides", std::vector<int64_t>{1, 1, 1, 1}}, {"mode", std::string("reflect")}}));
+    y = add("resize2d", {y},
+            attrs({{"size", std::vector<int64_t>{7, 7}}, {"mode", std::string("bilinear")}}));
+    y = add("conv_transpose2d", {y, trained("7.weight", {32, 2, 2, 32}), trained("7.bias", {32})},
+            {});
+    y = add("l2_pool2d", {y}, two);
     y = add("dropout", {y}, attrs({{"rate", 0.2}, {"spatial", true}}));
     y = add("avg_pool2d", {y}, two);
     y = add("flatten", {y}, {});

@@ -8,8 +8,8 @@ namespace {
 
 struct Geometry {
   explicit Geometry(Call& c) : transposed(c.node().op == Op::conv_transpose2d) {
-    const Shape x = ir::as_image(c.x_shape(0)), w = ir::as_image(c.x_shape(1)),
-                y = ir::as_image(c.y_shape());
+    const auto x = ir::image_sizes(c.x_shape(0)), w = ir::image_sizes(c.x_shape(1)),
+               y = ir::image_sizes(c.y_shape());
     n = x[0], h = x[1], wd = x[2], ci = x[3], oh = y[1], ow = y[2], co = w[0], kh = w[1], kw = w[2];
     groups = c.attrs().integer("groups");
     const auto &s = c.attrs().integers("stride"), &d = c.attrs().integers("dilation"),

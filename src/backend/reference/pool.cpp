@@ -10,7 +10,7 @@ namespace {
 
 struct Window {
   explicit Window(Call& c) {
-    const Shape image = ir::as_image(c.x_shape(0)), out = ir::as_image(c.y_shape());
+    const auto image = ir::image_sizes(c.x_shape(0)), out = ir::image_sizes(c.y_shape());
     const auto &k = c.attrs().integers("kernel"), &s = c.attrs().integers("stride"),
                &p = c.attrs().integers("pads"), &d = c.attrs().integers("dilation");
     n = image[0], h = image[1], w = image[2], ch = image[3], oh = out[1], ow = out[2];

@@ -9,8 +9,8 @@ namespace {
 
 struct Samples {
   explicit Samples(Call& c)
-      : x(ir::as_image(c.x_shape(0))),
-        y(ir::as_image(c.y_shape())),
+      : x(ir::image_sizes(c.x_shape(0))),
+        y(ir::image_sizes(c.y_shape())),
         how(ir::resampling_of(c.node().op, c.attrs())) {
     if (c.node().op != Op::pad2d) return;
     const auto& sides = c.attrs().integers("sides");
@@ -34,7 +34,7 @@ struct Samples {
     if (r.part > 0) g(at(r.high, q.low), r.part * (1 - q.part));
     if (r.part > 0 && q.part > 0) g(at(r.high, q.high), r.part * q.part);
   }
-  Shape x, y;
+  std::array<int64_t, 4> x, y;
   ir::Resampling how;
   int64_t top = 0, left = 0;
 };
