@@ -185,7 +185,12 @@ def functions() -> dict[str, Case]:
     good: dict[str, Any] = {
         "x": x, "w": np.ones((3, 3, 3, 2), np.float32), "a": x, "parts": [x, x], "kernel_size": 2,
         "kind": "relu", "weight": two, "bias": two, "running_mean": two, "running_var": two,
-        "device": "reference",
+        "device": "reference", "slopes": two, "size": 3,
+    }  # fmt: skip
+    own: dict[str, dict[str, Any]] = {
+        "group_norm": {"groups": 2}, "reshape": {"shape": (4, -1)}, "permute": {"dims": (0, 3, 1, 2)},
+        "slice": {"starts": (1,), "stops": (3,)},
+        "matrix_to_image": {"x": x.reshape(2, 32), "height": 4, "width": 4, "channels": 2},
     }  # fmt: skip
     cases = {}
     for name in ops.__all__:
@@ -196,8 +201,9 @@ def functions() -> dict[str, Case]:
             given["w"] = np.ones((3, 2), np.float32)
         if kind == "neuron":
             given["a"] = 0.0
-        if kind in ("add", "subtract", "multiply"):
+        if kind in ("add", "subtract", "multiply", "divide"):
             given["b"] = x
+        given.update(own.get(kind, {}))
         if "gy" in given:
             forward = {k: v for k, v in given.items() if k != "gy"}
             known = inspect.signature(getattr(ops, kind)).parameters

@@ -147,13 +147,13 @@ class Objective:
         for (key, loss), value in zip(self.losses.items(), each, strict=True):
             own = None
             if isinstance(value, LossLabels):
-                if _rank(value.weights) > 1:
+                if rank(value.weights) > 1:
                     value, own = value.targets, value.weights
                 else:
                     value, weights = _split(value, weights)
             if isinstance(value, Mapping):
                 raise ValueError(f"[{self.owner}] {self.name(key)} must be arrays")
-            if own is None and self.single and _rank(weights) > 1:
+            if own is None and self.single and rank(weights) > 1:
                 own, weights = weights, None
             found += list(value) if isinstance(value, tuple) else [value]
             soft = loss.has_classes and is_soft(value)
@@ -164,15 +164,17 @@ class Objective:
             forms.append((soft, None if own is None else np.shape(own)[1:]))
             if own is not None:
                 of_elements.append(own)
-        if _rank(weights) > 1:
+        if rank(weights) > 1:
             raise _core.ShapeError(
                 f"[{self.owner}] with several losses, weights of elements are given by LossLabels"
             )
         return found, tuple(forms), [weights, *of_elements]
 
 
-def _rank(weights: Any) -> int:
-    return 0 if weights is None else np.ndim(weights)
+def rank(weights: Any) -> int:
+    if weights is None:
+        return 0
+    return np.ndim(_check.numbers("input weights", "the weights", weights))
 
 
 def _split(labels: LossLabels, weights: Any) -> tuple[Any, Any]:

@@ -14,7 +14,7 @@ from mpsnn import _check, _core
 from mpsnn._core import Program, UnsupportedError
 from mpsnn._device import on_device
 from mpsnn._trace import Tracer
-from mpsnn.graph.objective import Form, Objective
+from mpsnn.graph.objective import Form, Objective, rank
 from mpsnn.graph.step import Step, as_tensor
 from mpsnn.graph.summary import Summary
 from mpsnn.nn.module import FORMAT, Module
@@ -238,7 +238,7 @@ class TrainingGraph:
             raise UnsupportedError("[TrainingGraph] lengths and states come with recurrent layers")
         rates = self._rates if self._rates is not None else self._rates_now()
         plain = self._quick and type(inputs) is np.ndarray and type(targets) is np.ndarray
-        plain = plain and (weights is None or np.ndim(weights) < 2)
+        plain = plain and rank(weights) < 2
         if plain and not (self._has_classes and targets.dtype.kind == "f"):
             core = self._program.encode((inputs, targets, weights), rates)
             return Step(core, self.output_names, False, self._loss_weights)
