@@ -188,8 +188,8 @@ def functions() -> dict[str, Case]:
         "device": "reference", "slopes": two, "size": 3,
     }  # fmt: skip
     own: dict[str, dict[str, Any]] = {
-        "group_norm": {"groups": 2}, "reshape": {"shape": (4, -1)}, "permute": {"dims": (0, 3, 1, 2)},
-        "slice": {"starts": (1,), "stops": (3,)},
+        "group_norm": {"groups": 2}, "reshape": {"shape": (4, -1)},
+        "permute": {"dims": (0, 3, 1, 2)}, "slice": {"starts": (1,), "stops": (3,)},
         "matrix_to_image": {"x": x.reshape(2, 32), "height": 4, "width": 4, "channels": 2},
     }  # fmt: skip
     cases = {}
