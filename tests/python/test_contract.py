@@ -175,13 +175,6 @@ def test_the_first_group_that_matches_decides() -> None:
     assert recipe.rates() == [0.1, 0.2, 0.1]
 
 
-def test_lengths_and_states_are_refused_until_there_are_recurrent_layers() -> None:
-    graph = mpsnn.TrainingGraph(nn.Linear(4, 3), nn.MSE(), None, (4,), 2, "reference")
-    for option in ({"lengths": [1, 2]}, {"states": floats(1)}):
-        with pytest.raises(mpsnn.UnsupportedError, match="recurrent"):
-            graph.encode(floats(2, 4), floats(2, 3), **option)
-
-
 def test_errors_are_python_s_own_kinds() -> None:
     kinds = {
         mpsnn.ShapeError: ValueError, mpsnn.DTypeError: TypeError, mpsnn.DeviceError: RuntimeError,

@@ -198,6 +198,11 @@ def functions() -> dict[str, Case]:
         "device": "reference", "padding": 1, "groups": 1, "size": 3, "slopes": two, "top": 1,
         "left": 0, "height": 2, "width": 3, "scale_factor": 2,
     }  # fmt: skip
+    own: dict[str, dict[str, Any]] = {
+        "group_norm": {"groups": 2}, "reshape": {"shape": (4, -1)},
+        "permute": {"dims": (0, 3, 1, 2)}, "slice": {"starts": (1,), "stops": (3,)},
+        "matrix_to_image": {"x": x.reshape(2, 32), "height": 4, "width": 4, "channels": 2},
+    }  # fmt: skip
     cases = {}
     for name in ops.__all__:
         function, given = defaults(getattr(ops, name))
@@ -211,8 +216,9 @@ def functions() -> dict[str, Case]:
             given["w"] = np.ones((3, 2), np.float32)
         if kind == "neuron":
             given["a"] = 0.0
-        if kind in ("add", "subtract", "multiply"):
+        if kind in ("add", "subtract", "multiply", "divide"):
             given["b"] = x
+        given.update(own.get(kind, {}))
         if "gy" in given:
             forward = {k: v for k, v in given.items() if k != "gy"}
             known = inspect.signature(getattr(ops, kind)).parameters

@@ -60,7 +60,7 @@ def _box(x: Any, starts: Any, stops: Any, dims: Any) -> dict[str, Any]:
         tuple(range(1, 1 + len(first))) if dims is None else _check.integers("slice", "dims", dims)
     )
     last = stops if isinstance(stops, (tuple, list)) else [stops]
-    shape = x.shape
+    shape = x.shape if hasattr(x, "shape") else _check.numbers("slice", "x", x).shape
     ends = []
     for i, stop in enumerate(last):
         whole = i < len(axes) and -len(shape) <= axes[i] < len(shape)

@@ -10,7 +10,8 @@ namespace {
 template <class F>
 void elements(Call& c, F f) {
   const Shape& x = c.x_shape(0);
-  const Place place(ir::reduced(x, c.attrs().integers("dims")), x);
+  const Shape kept = ir::reduced(x, c.attrs().integers("dims"));
+  const Place place(kept, x);
   const int64_t n = count(x);
   for (int64_t i = 0; i < n; ++i) f(i, place(i));
 }

@@ -87,23 +87,24 @@ class Call {
   const runtime::StepContext* step_ = nullptr;
 };
 
-// Where an operand that repeats along axes of `of` has the value that meets element i.
+// Where an operand that repeats along axes of `of` has the value that meets element i. Both shapes
+// outlive it: a step allocates nothing.
 class Place {
  public:
-  Place(const Shape& x, const Shape& of) : shape_(of), strides_(ir::broadcast_strides(x, of)) {
-    dense_ = x == of;
-  }
+  Place(const Shape& x, const Shape& of) : x_(x), of_(of), dense_(x == of) {}
   int64_t operator()(int64_t i) const {
     if (dense_) return i;
-    int64_t at = 0;
-    for (std::size_t axis = shape_.size(); axis-- > 0; i /= shape_[axis])
-      at += i % shape_[axis] * strides_[axis];
+    int64_t at = 0, stride = 1;
+    for (std::size_t x = x_.size(), axis = of_.size(); x > 0; i /= of_[axis]) {
+      const int64_t size = x_[--x];
+      if (size == of_[--axis]) at += i % size * stride;
+      stride *= size;
+    }
     return at;
   }
 
  private:
-  Shape shape_;
-  std::vector<int64_t> strides_;
+  const Shape &x_, &of_;
   bool dense_;
 };
 
