@@ -560,18 +560,8 @@ for kind, reduction_of in REDUCTIONS.items():
             distinct=kind in ("max", "min"),
             long_sum=name.startswith("large"),
         )
-    case(
-        f"reduce_{kind}-of-nothing",
-        f"reduce_{kind}",
-        [("x", (4,))],
-        lambda x: x * 1,
-    )
-for op, compute in (
-    ("add", torch.add),
-    ("subtract", torch.subtract),
-    ("multiply", torch.multiply),
-    ("divide", torch.divide),
-):
+    case(f"reduce_{kind}-of-nothing", f"reduce_{kind}", [("x", (4,))], lambda x: x * 1)
+for op in ("add", "subtract", "multiply", "divide"):
     for name, left, right in (
         ("images", ("x", (2, 3, 4, 5)), ("x", (2, 3, 4, 5))),
         ("rows", ("x", (40, 9)), ("x", (40, 9))),
@@ -598,7 +588,7 @@ for op, compute in (
             f"{op}-{name}",
             op,
             [left, right],
-            compute,
+            getattr(torch, op),
             long_sum=name.startswith("large"),
             positive=(1,) if op == "divide" else (),
         )

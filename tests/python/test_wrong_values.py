@@ -66,7 +66,8 @@ def layers() -> dict[str, Case]:
         "in_channels": 1, "out_channels": 2, "kernel_size": 2, "in_features": 2, "out_features": 3,
         "num_features": 2, "num_groups": 1, "num_channels": 2, "normalized_shape": 4, "size": 3,
         "anchors": [(1.0, 2.0)], "scale_factor": 2, "padding": 1, "top": 1, "left": 0, "height": 2,
-        "width": 3,
+        "width": 3, "input_size": 2, "hidden_size": 3, "num_embeddings": 4, "embedding_dim": 3,
+        "dims": (0, 2, 1), "shape": (4,),
     }  # fmt: skip
     cases = {}
     for name in nn.__all__:
@@ -201,8 +202,14 @@ def functions() -> dict[str, Case]:
     own: dict[str, dict[str, Any]] = {
         "group_norm": {"groups": 2}, "reshape": {"shape": (4, -1)},
         "permute": {"dims": (0, 3, 1, 2)}, "slice": {"starts": (1,), "stops": (3,)},
+        "embedding": {"indices": np.array([0, 1]), "weight": np.ones((4, 3), np.float32)},
+        "unstack": {"x": x}, "stack": {"parts": [x, x]},
         "matrix_to_image": {"x": x.reshape(2, 32), "height": 4, "width": 4, "channels": 2},
     }  # fmt: skip
+    for name, gates in {"lstm": 4, "gru": 3, "minimal_gated": 2, "rnn": 1}.items():
+        shapes = {"x": (2, 4, 2), "weight_ih": (gates * 3, 2), "weight_hh": (gates * 3, 3)}
+        own[name] = {k: np.ones(shape, np.float32) for k, shape in shapes.items()}
+        own[name]["bias"] = None
     cases = {}
     for name in ops.__all__:
         function, given = defaults(getattr(ops, name))
@@ -223,7 +230,7 @@ def functions() -> dict[str, Case]:
             forward = {k: v for k, v in given.items() if k != "gy"}
             known = inspect.signature(getattr(ops, kind)).parameters
             y = getattr(ops, kind)(**{k: v for k, v in forward.items() if k in known})
-            given["gy"] = np.ones_like(y)
+            given["gy"] = np.ones_like(y[0] if isinstance(y, tuple) else y)
         cases[f"ops.{name}"] = (function, given)
     return cases
 

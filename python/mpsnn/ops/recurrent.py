@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 from mpsnn import _check
+from mpsnn._core import ShapeError
 from mpsnn.ops.run import apply, gradient
 
 NEURONS = {"tanh": "tanh", "relu": "relu", "sigmoid": "sigmoid", "linear": "none"}
@@ -23,13 +24,23 @@ def recurrent(
 ) -> list[Any]:  # fmt: skip
     """[y, h] or, of an LSTM, [y, h, c] of the op `rnn`; what is absent is None."""
     operands = [x, weight_ih, weight_hh, bias, bias_hn, peephole, h0, c0, lengths]
-    attrs = {"cell": cell, "reverse": bool(reverse), "neuron": neuron}
+    attrs = _attrs(cell, x, reverse, neuron)
     return apply("rnn", operands, attrs, device, indices={_LENGTHS: x.shape[-2] + 1})
+
+
+def _attrs(cell: str, x: Any, reverse: Any, neuron: Any) -> dict[str, Any]:
+    if len(getattr(x, "shape", ())) not in (3, 4):
+        raise ShapeError(f"[{cell}] x must be an array of sequences (N, T, C), got {x!r}")
+    return {
+        "cell": cell,
+        "reverse": _check.flag(cell, "reverse", reverse),
+        "neuron": _check.text(cell, "neuron", neuron),
+    }
 
 
 def _gradient(cell: str, gy: Any, operands: list[Any], reverse: bool, neuron: str,
               device: str | None) -> tuple[Any, ...]:  # fmt: skip
-    attrs = {"cell": cell, "reverse": bool(reverse), "neuron": neuron}
+    attrs = _attrs(cell, operands[0], reverse, neuron)
     indices = {_LENGTHS: operands[0].shape[-2] + 1}
     return gradient("rnn", gy, operands, attrs, device, wanted=_LENGTHS, indices=indices)
 
@@ -125,12 +136,20 @@ def rnn_gradient(
     return _gradient("rnn", gy, operands, reverse, neuron, device)
 
 
+def _rows(weight: Any, padding_idx: Any) -> tuple[dict[str, Any], dict[int, int]]:
+    _check.rank("embedding", "weight", weight, 2)
+    padding = -1
+    if padding_idx is not None:
+        padding = _check.integer("embedding", "padding_idx", padding_idx, 0, weight.shape[0] - 1)
+    return {"padding": padding}, {0: weight.shape[0]}
+
+
 def embedding(
     indices: Any, weight: Any, *, padding_idx: int | None = None, device: str | None = None
 ) -> Any:
     """Rows of weight `(V, D)`: indices `(...)` to `(..., D)`; `padding_idx` has no gradient."""
-    attrs = {"padding": -1 if padding_idx is None else padding_idx}
-    return apply("embedding", [indices, weight], attrs, device, indices={0: weight.shape[0]})[0]
+    attrs, classes = _rows(weight, padding_idx)
+    return apply("embedding", [indices, weight], attrs, device, indices=classes)[0]
 
 
 def embedding_gradient(
@@ -138,13 +157,14 @@ def embedding_gradient(
     device: str | None = None,
 ) -> tuple[Any, ...]:  # fmt: skip
     """Gradient by the weight: zero in rows that no index names."""
-    attrs = {"padding": -1 if padding_idx is None else padding_idx}
-    classes = {0: weight.shape[0]}
+    attrs, classes = _rows(weight, padding_idx)
     return gradient("embedding", gy, [indices, weight], attrs, device, first=1, indices=classes)
 
 
 def stack(parts: Any, *, device: str | None = None) -> Any:
     """Arrays of one shape along a new first axis."""
+    if not isinstance(parts, (list, tuple)):
+        raise TypeError(f"[stack] parts must be a list of arrays, got {parts!r}")
     return apply("stack", list(parts), {}, device)[0]
 
 
