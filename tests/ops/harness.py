@@ -76,7 +76,7 @@ def make_operands(case: Case, dtype: str) -> list[Any]:
         if kind == "i":
             operands.append(rng.integers(0, max(case.classes, 1), shape))
             continue
-        x = rng.standard_normal(shape) * (case.scale if kind == "p" else 1)
+        x = np.asarray(rng.standard_normal(shape) * (case.scale if kind == "p" else 1))
         if case.distinct:  # of both signs, so that a rectifier behind a maximum shows; none is 0
             x = rng.permutation(x.size).reshape(shape) - x.size * 2 // 3
             x = (x + (x >= 0)) / 16.0
