@@ -87,7 +87,7 @@ def plot_timeline(path: Path, samples: np.ndarray, probabilities: np.ndarray) ->
         bottom.bar(edges[:-1], probabilities[:, i], np.diff(edges), base, align="edge", label=name)
         base = base + probabilities[:, i]
     bottom.set(xlabel="s", ylabel="probability", ylim=(0, 1), xlim=(0, edges[-1]))
-    bottom.legend(loc="upper right", ncols=len(MOTIONS))
+    bottom.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=len(MOTIONS))
     figure.savefig(path)
 
 

@@ -12,8 +12,8 @@ from mpsnn import _check, _core, ops
 from mpsnn._core import Program
 from mpsnn._device import on_device
 from mpsnn._trace import Symbol, Tracer
+from mpsnn.graph.program import ProgramGraph
 from mpsnn.graph.step import Step, as_tensor, fresh
-from mpsnn.graph.summary import Summary
 from mpsnn.graph.training import DTYPES, update_options
 from mpsnn.graph.values import LossLabels
 from mpsnn.nn.losses import FunctionLoss, Loss
@@ -193,7 +193,7 @@ def _sequence(method: str, name: str, value: Any) -> list[Any]:
     return list(value)
 
 
-class CompiledGraph:
+class CompiledGraph(ProgramGraph):
     """An explicit graph compiled for a device; made by `Graph.compile`."""
 
     def __init__(
@@ -269,27 +269,6 @@ class CompiledGraph:
     def wait(self) -> None:
         """Wait for all queued steps and raise what they left."""
         self._program.wait()
-
-    @property
-    def planned_bytes(self) -> int:
-        """Memory of a step, after aliasing."""
-        return self._program.planned_bytes()
-
-    @property
-    def naive_bytes(self) -> int:
-        """The same with nothing shared or fused."""
-        return self._program.naive_bytes()
-
-    def summary(self) -> Summary:
-        """The nodes, kernels and memory of a step; prints as a table."""
-        return Summary(self._program, self.device, self._reason, self.dtype)
-
-    def to_dot(self) -> str:
-        """The compiled step in Graphviz's language."""
-        return self._program.to_dot()
-
-    def __getstate__(self) -> Any:
-        raise TypeError("graphs do not pickle or copy: the layers do")
 
 
 class GraphStep(Step):

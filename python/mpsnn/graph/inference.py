@@ -13,9 +13,9 @@ from mpsnn import _check, _core
 from mpsnn._core import Program, ShapeError, UnsupportedError
 from mpsnn._device import on_device
 from mpsnn._trace import Symbol, Tracer, flatten, rebuild
+from mpsnn.graph.program import ProgramGraph
 from mpsnn.graph.sequence import Sequences
 from mpsnn.graph.step import as_tensor, fresh
-from mpsnn.graph.summary import Summary
 from mpsnn.graph.training import DTYPES, in_order, input_shapes
 from mpsnn.nn.losses import Loss
 from mpsnn.nn.module import Module
@@ -33,7 +33,7 @@ class _Variant:
     sequence: Sequences
 
 
-class InferenceGraph:
+class InferenceGraph(ProgramGraph):
     """A model compiled for inference: dropout is absent, normalisation uses running statistics.
 
     It shares the model's parameters: what a training graph has updated is seen by the next call.
@@ -201,27 +201,6 @@ class InferenceGraph:
         if metrics:
             found.update(classify(logits, truth, metrics, ignore))
         return found
-
-    @property
-    def planned_bytes(self) -> int:
-        """Memory of a run, after aliasing."""
-        return self._program.planned_bytes()
-
-    @property
-    def naive_bytes(self) -> int:
-        """The same with nothing shared or fused."""
-        return self._program.naive_bytes()
-
-    def summary(self) -> Summary:
-        """The nodes, kernels and memory of a run; prints as a table."""
-        return Summary(self._program, self.device, self._reason, self.dtype)
-
-    def to_dot(self) -> str:
-        """The compiled graph in Graphviz's language."""
-        return self._program.to_dot()
-
-    def __getstate__(self) -> Any:
-        raise TypeError("graphs do not pickle or copy: the model does")
 
 
 def classify(

@@ -16,9 +16,9 @@ from mpsnn._device import on_device
 from mpsnn._trace import Tracer
 from mpsnn.graph.objective import Form as LossForm
 from mpsnn.graph.objective import Objective, rank
+from mpsnn.graph.program import ProgramGraph
 from mpsnn.graph.sequence import Sequences
 from mpsnn.graph.step import Step, as_tensor
-from mpsnn.graph.summary import Summary
 from mpsnn.nn.module import FORMAT, Module
 from mpsnn.optim import Optimizer
 from mpsnn.optim.host import HostUpdate
@@ -68,7 +68,7 @@ def in_order(values: Any, names: list[str], what: str) -> tuple[Any, ...]:
     return tuple(values)
 
 
-class TrainingGraph:
+class TrainingGraph(ProgramGraph):
     """A model compiled for training on one device.
 
     Args:
@@ -301,24 +301,6 @@ class TrainingGraph:
         """Steps encoded so far, those before a resume included."""
         return self._program.encoded()
 
-    @property
-    def planned_bytes(self) -> int:
-        """Memory of a step: arena and staging, after aliasing."""
-        return self._program.planned_bytes()
-
-    @property
-    def naive_bytes(self) -> int:
-        """The same with every value and state of the unfused graph in memory of its own."""
-        return self._program.naive_bytes()
-
-    def summary(self) -> Summary:
-        """The nodes, kernels and memory of a step; prints as a table."""
-        return Summary(self._program, self.device, self._reason, self.dtype)
-
-    def to_dot(self) -> str:
-        """The compiled step in Graphviz's language."""
-        return self._program.to_dot()
-
     def save_state(self, path: str | os.PathLike[str]) -> None:
         """Write weights, statistics, moments, counters, loss scale and seed: one atomic file."""
         file = _check.path("save_state", path)
@@ -366,9 +348,6 @@ class TrainingGraph:
             raise
         if self._host is not None:
             self._host.state = host
-
-    def __getstate__(self) -> Any:
-        raise TypeError("graphs do not pickle or copy: save_state and the model do")
 
     def __repr__(self) -> str:
         return f"TrainingGraph(device={self.device}, dtype={self.dtype}, batch={self.batch_size})"
