@@ -180,6 +180,8 @@ def run(number: int) -> str:
         return a if isinstance(a, str) else b
     for i, (left, right) in enumerate(zip(a, b, strict=True)):
         finite = np.isfinite(left).all() and np.isfinite(right).all()
+        if not finite and dtype == "float16":
+            return "overflow"  # from there on it counts in which order a device multiplies by zeros
         wrong = error(left, right) if finite else float(
             not np.array_equal(np.isfinite(left), np.isfinite(right)))  # fmt: skip
         if not wrong <= LIMITS[dtype]:
