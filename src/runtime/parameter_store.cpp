@@ -13,7 +13,7 @@ ParameterCopies::Copy& ParameterCopies::copy(runtime::DeviceContext& device) {
 }
 
 runtime::Storage& ParameterCopies::storage(runtime::DeviceContext& device) {
-  const std::lock_guard lock(mutex_);
+  const auto lock = runtime::lock_unless_forked(mutex_);
   return *copy(device).storage;
 }
 
@@ -27,7 +27,7 @@ void ParameterCopies::refresh_host() {
 
 void ParameterCopies::refresh(runtime::DeviceContext& device, bool writes) {
   runtime::check_not_in_host_call();
-  const std::lock_guard lock(mutex_);
+  const auto lock = runtime::lock_unless_forked(mutex_);
   Copy& mine = copy(device);
   if (mine.version != latest_) {
     refresh_host();
@@ -43,7 +43,7 @@ void ParameterCopies::refresh(runtime::DeviceContext& device, bool writes) {
 
 Tensor ParameterCopies::read() {
   runtime::check_not_in_host_call();
-  const std::lock_guard lock(mutex_);
+  const auto lock = runtime::lock_unless_forked(mutex_);
   refresh_host();
   return host_.clone();
 }
@@ -55,7 +55,7 @@ void ParameterCopies::write(const Tensor& value) {
     throw DTypeError(std::string("weights are floating, got ") + name_of(value.dtype()));
   runtime::check_not_in_host_call();
   Tensor fresh = value.dtype() == dtype_ ? value.clone() : value.to(dtype_);
-  const std::lock_guard lock(mutex_);
+  const auto lock = runtime::lock_unless_forked(mutex_);
   host_ = std::move(fresh);
   host_version_ = ++latest_;
   current_ = nullptr;
@@ -69,7 +69,9 @@ Parameter::Parameter(Tensor canonical, bool buffer)
   copies_ = std::make_unique<ParameterCopies>(shared ? canonical.clone() : std::move(canonical));
 }
 
-Parameter::~Parameter() = default;
+Parameter::~Parameter() {
+  if (runtime::forked()) static_cast<void>(copies_.release());  // a device's, as in ~Program
+}
 
 Tensor Parameter::read() const { return copies_->read(); }
 void Parameter::write(const Tensor& value) { copies_->write(value); }

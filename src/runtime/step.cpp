@@ -62,12 +62,7 @@ void StepState::finish(std::shared_ptr<StepError> error) {
 }
 
 void StepState::raise_error() {
-  std::shared_ptr<StepError> error;
-  {
-    const std::lock_guard lock(mutex_);
-    error = error_;
-  }
-  if (error) error->raise();
+  if (const std::shared_ptr<StepError> error = error_) error->raise();
 }
 
 bool StepState::wait(std::optional<double> seconds, const std::function<void()>& interrupted) {

@@ -56,10 +56,6 @@ class ProgramState {
   }
 
   ~ProgramState() {
-    if (runtime::forked()) {
-      for (auto& [batch, v] : variants_) static_cast<void>(v.executable.release());
-      return;
-    }
     std::unique_lock lock(mutex_);
     free_.wait(lock, [this] { return all_free(); });
     lock.unlock();
@@ -401,6 +397,8 @@ class ProgramState {
 
 Program::Program() = default;
 Program::~Program() {
+  // In a forked child nothing of a device can be waited for, nor its memory given back.
+  if (runtime::forked()) static_cast<void>(state_.release());
   // Garbage collected inside a host update, it would wait for the queue that it holds up.
   if (state_ && runtime::in_host_call())
     runtime::notify([state = std::shared_ptr<ProgramState>(std::move(state_))] {});
