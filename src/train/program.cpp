@@ -48,7 +48,10 @@ class ProgramState {
     full_ = &variant(graph_.batch());
     for (const Value& value : graph_.values())
       if (value.parameter) parameters_.emplace_back(value.parameter, false);
-    for (auto& [parameter, written] : parameters_) written = is_written(parameter);
+    for (auto& [parameter, written] : parameters_) {
+      written = is_written(parameter);
+      if (written) parameter->copies().widen(master_);
+    }
     for (std::size_t i = 0; i < slots_.size(); ++i) {
       slots_[i].program = this;
       slots_[i].index = static_cast<int>(i);
@@ -79,7 +82,7 @@ class ProgramState {
       raise_pending();
       for (std::size_t i = 0; i < inputs.size(); ++i)
         v.executable->stage(slot.index, static_cast<int>(i), inputs[i]);
-      for (auto& [parameter, written] : parameters_) parameter->copies().refresh(device_, written);
+      for (auto& [parameter, written] : parameters_) parameter->copies().refresh(device_, master_, written);
       slot.variant = &v;
       slot.rates = rates;
       slot.step = new_step(v);
@@ -170,7 +173,7 @@ class ProgramState {
     for (const ValueId id : v.plan->persistents) {
       const Value& value = v.plan->values[static_cast<std::size_t>(id)];
       const bool of_model = static_cast<std::size_t>(id) < graph_.values().size();
-      persistents.push_back(of_model ? &graph_.value(id).parameter->copies().storage(device_)
+      persistents.push_back(of_model ? &graph_.value(id).parameter->copies().storage(device_, master_)
                                      : &training_->storage(value, options_.loss_scale.initial));
       places[id] = persistents.back();
     }
@@ -383,6 +386,7 @@ class ProgramState {
   Graph graph_;
   ProgramOptions options_;
   runtime::DeviceContext& device_;
+  DType master_ = master_dtype(graph_.dtype());  // of weights
   std::shared_ptr<train::TrainingState> training_;
   std::map<int64_t, Variant> variants_;
   Variant* full_ = nullptr;
