@@ -82,7 +82,8 @@ class ProgramState {
       raise_pending();
       for (std::size_t i = 0; i < inputs.size(); ++i)
         v.executable->stage(slot.index, static_cast<int>(i), inputs[i]);
-      for (auto& [parameter, written] : parameters_) parameter->copies().refresh(device_, master_, written);
+      for (auto& [parameter, written] : parameters_)
+        parameter->copies().refresh(device_, master_, written);
       slot.variant = &v;
       slot.rates = rates;
       slot.step = new_step(v);
@@ -173,8 +174,9 @@ class ProgramState {
     for (const ValueId id : v.plan->persistents) {
       const Value& value = v.plan->values[static_cast<std::size_t>(id)];
       const bool of_model = static_cast<std::size_t>(id) < graph_.values().size();
-      persistents.push_back(of_model ? &graph_.value(id).parameter->copies().storage(device_, master_)
-                                     : &training_->storage(value, options_.loss_scale.initial));
+      persistents.push_back(of_model
+                                ? &graph_.value(id).parameter->copies().storage(device_, master_)
+                                : &training_->storage(value, options_.loss_scale.initial));
       places[id] = persistents.back();
     }
     if (v.plan->update)
