@@ -24,7 +24,7 @@ from mpsnn._device import Device, devices, set_num_threads
 from mpsnn._random import manual_seed
 from mpsnn._version import __version__
 
-from mpsnn import data, datasets, nn, ops, optim  # isort: skip
+from mpsnn import data, datasets, models, nn, ops, optim  # isort: skip
 from mpsnn.autodiff import gradcheck, vjp
 from mpsnn.data.source import DataSource, SafetensorsSource, WeightsAndBias
 from mpsnn.graph.explicit import CompiledGraph, Graph
@@ -62,6 +62,7 @@ __all__ = [
     "devices",
     "gradcheck",
     "manual_seed",
+    "models",
     "nn",
     "num_threads",
     "ops",

@@ -52,7 +52,7 @@ class InferenceGraph:
         self._output_shapes: list[tuple[int, ...]] = []
 
         def build(where: str) -> Program:
-            tracer = Tracer(self.dtype, model)
+            tracer = Tracer(self.dtype, model, training=False)
             symbols = [
                 tracer.symbol(name, (self.batch_size, *shape)) for name, shape in self._shapes
             ]

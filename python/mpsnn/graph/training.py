@@ -154,7 +154,7 @@ class TrainingGraph:
         self._fix_rates()
 
     def _compile(self, device: str, soft: tuple[bool, ...]) -> Program:
-        tracer = Tracer(self.dtype, self.model)
+        tracer = Tracer(self.dtype, self.model, training=True)
         symbols = [tracer.symbol(name, (self.batch_size, *shape)) for name, shape in self._shapes]
         output = tracer.call(self.model, tuple(symbols), {})
         total, losses = self._objective.build(tracer, output, soft)
