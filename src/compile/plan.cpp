@@ -51,11 +51,13 @@ class Builder {
     adopt_gradients();
     elide_dead(plan_, forward_roots());
     if (optimize_) {
+      if (options_.seeds.empty() && explicit_.of.empty()) fold(plan_, forward_roots(), backend_);
       sink(plan_, forward_roots());
       fuse(plan_, forward_roots(), backend_);
     }
     check_support(/*gradient=*/false);
     differentiate();
+    if (optimize_) gather(plan_, end_roots(), backend_);
     check_support(/*gradient=*/true);
     size_states();
     memory(plan_, optimize_, end_roots(), backend_);

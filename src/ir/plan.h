@@ -70,6 +70,12 @@ enum Counter : int {
   kCounters = 5
 };
 
+// Some channels of each pixel of a wider image: `pitch` channels apart, from `offset` on. All of
+// the memory if pitch is 0.
+struct Slice {
+  int64_t offset = 0, pitch = 0;
+};
+
 struct Lifetime {
   int first = -1, last = -1;  // indices into nodes; nodes.size() for the update and results
 };
@@ -89,8 +95,10 @@ struct Plan {
   std::optional<Update> update;
   ValueId loss_scale = kNone;  // persistent {1} of the master type: seeds of losses
 
-  // From the memory pass. alias[v] is the value whose memory v shares (itself if none).
+  // From the memory pass. alias[v] is the value whose memory v shares (itself if none), slices[v]
+  // which part of it.
   std::vector<ValueId> alias;
+  std::vector<Slice> slices;
   std::vector<Lifetime> lifetimes;        // of alias roots that are temporary
   std::vector<std::vector<int>> readers;  // of every value: nodes that read it, in order
 

@@ -25,7 +25,7 @@ void ParameterCopies::refresh_host() {
   host_version_ = latest_;
 }
 
-void ParameterCopies::refresh(runtime::DeviceContext& device, bool writes) {
+int64_t ParameterCopies::refresh(runtime::DeviceContext& device, bool writes) {
   runtime::check_not_in_host_call();
   const std::lock_guard lock(mutex_);
   Copy& mine = copy(device);
@@ -39,6 +39,7 @@ void ParameterCopies::refresh(runtime::DeviceContext& device, bool writes) {
     current_ = &mine;
     host_ = Tensor();  // old from now on
   }
+  return mine.version;
 }
 
 Tensor ParameterCopies::read() {

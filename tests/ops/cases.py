@@ -274,6 +274,13 @@ case(
 case("concat-rows", "concat", [("x", (3, 2)), ("x", (3, 6))], lambda *p: torch.cat(p, -1))
 case("concat-one", "concat", [("x", (3, 2))], lambda x: x * 1)
 case("add", "add", [("x", (2, 3, 4, 5)), ("x", (2, 3, 4, 5))], lambda a, b: a + b)
+case(
+    "add-n",
+    "add_n",
+    [("x", (2, 3, 5)), ("x", (2, 3, 5)), ("x", (2, 3, 5))],
+    lambda a, b, c: a + b + c,
+)
+case("add-n-one", "add_n", [("x", (40, 9))], lambda a: a)
 case("add-rows", "add", [("x", (40, 9)), ("x", (40, 9))], lambda a, b: a + b)
 
 

@@ -1,5 +1,8 @@
 // Sums, differences and products of two images, and the mean of one. They are as fast as memory, so
 // plain loops do.
+#include <algorithm>
+#include <cstring>
+
 #include "backend/cpu/lambda.h"
 
 namespace mpsnn::backend::cpu {
@@ -7,9 +10,37 @@ namespace mpsnn::backend::cpu {
 KernelPtr make_add(Builder& b, const Node& node) {
   const auto x0 = b.in(node.x(0)), x1 = b.in(node.x(1)), y = b.out(node.outputs[0]);
   const int64_t n = count(b.shape(node.outputs[0]));
+  const Epilogue epilogue(node.attrs);
   return kernel([=](const runtime::StepContext&) {
-    pointwise(n, [&](int64_t i, int64_t e) {
-      select().add(x0.get<float>() + i, x1.get<float>() + i, y.get<float>() + i, e - i);
+    pointwise(n, [&](int64_t begin, int64_t end) {
+      constexpr int64_t kTile = 4096;
+      for (int64_t i = begin; i < end; i += kTile) {
+        const int64_t size = std::min(kTile, end - i);
+        select().add(x0.get<float>() + i, x1.get<float>() + i, y.get<float>() + i, size);
+        epilogue.apply_here(y.get<float>() + i, size);
+      }
+    });
+  });
+}
+
+KernelPtr make_add_n(Builder& b, const Node& node) {
+  std::vector<runtime::Ref> x;
+  for (const ValueId v : node.inputs) x.push_back(b.in(v));
+  const auto y = b.out(node.y(0));
+  const int64_t n = count(b.shape(node.y(0)));
+  return kernel([=](const runtime::StepContext&) {
+    pointwise(n, [&](int64_t begin, int64_t end) {
+      constexpr int64_t kTile = 2048;
+      for (int64_t i = begin; i < end; i += kTile) {
+        const auto size = std::min(kTile, end - i);
+        auto* to = y.get<float>() + i;
+        const auto* from = x[0].get<float>() + i;
+        for (std::size_t k = 1; k < x.size(); ++k) {
+          select().add(from, x[k].get<float>() + i, to, size);
+          from = to;
+        }
+        if (x.size() == 1) std::memcpy(to, from, static_cast<std::size_t>(size) * sizeof(float));
+      }
     });
   });
 }

@@ -1,4 +1,5 @@
-// flatten (where it is not a view) and concat along the last axis.
+// flatten (where it is not a view) and concat along the last axis, but for the parts that are in
+// place.
 #include <cstring>
 
 #include "backend/cpu/lambda.h"
@@ -14,22 +15,24 @@ KernelPtr make_flatten(Builder& b, const Node& node) {
 }
 
 KernelPtr make_concat(Builder& b, const Node& node) {
+  const bool gradient = node.gradient;
   struct Part {
     runtime::Ref ref;
     int64_t offset, size;
   };
   std::vector<Part> parts;
+  const ValueId together = gradient ? node.gy(0) : node.y(0);
   const auto& sizes = node.attrs.integers("sizes");
   int64_t offset = 0;
   for (int i = 0; i < node.nx; ++i) {
     const int64_t size = sizes[static_cast<std::size_t>(i)];
-    const auto ref = node.gradient ? b.out(node.gx(i)) : b.in(node.x(i));
-    if (ref) parts.push_back({ref, offset, size});
+    const ValueId part = gradient ? node.gx(i) : node.x(i);
+    if (part != kNone && !b.in_place(part, together))
+      parts.push_back({gradient ? b.out(part) : b.in(part), offset, size});
     offset += size;
   }
-  const bool gradient = node.gradient;
-  const auto whole = gradient ? b.in(node.gy(0)) : b.out(node.y(0));
-  const Shape& shape = b.shape(gradient ? node.gy(0) : node.y(0));
+  const auto whole = gradient ? b.in(together) : b.out(together);
+  const Shape& shape = b.shape(together);
   const int64_t row = shape.back(), rows = count(shape) / row;
   return kernel([=](const runtime::StepContext&) {
     threads::parallel_for(rows, 1 + 16384 / row, [&](int64_t begin, int64_t end) {

@@ -42,7 +42,7 @@ std::string too_large(const Shape& shape) {
 }
 
 bool lacks(Op op) {
-  return op == Op::subtract || op == Op::multiply || op == Op::image_mean || op == Op::given_loss ||
+  return op == Op::add_n || op == Op::subtract || op == Op::multiply || op == Op::image_mean || op == Op::given_loss ||
          op == Op::total_loss;
 }
 
@@ -55,6 +55,8 @@ class MpsBackend final : public runtime::Backend {
   Support supports(const ir::Plan& plan, const Node& node) const override {
     if (plan.dtype != DType::float32 && plan.dtype != DType::float16)
       return {false, std::string("Metal Performance Shaders has no ") + name_of(plan.dtype)};
+    if (node.attrs.has("neuron") && (node.op == Op::batch_norm || node.op == Op::add))
+      return {false, std::string("a neuron fused into ") + name_of(node.op)};
     if (lacks(node.op)) return {false, std::string("mps has no ") + name_of(node.op) + " yet"};
     if (node.gradient || node.op == Op::flatten) return {};  // as large as the forward node's
     for (std::size_t i = 0; i < node.inputs.size(); ++i) {
@@ -98,8 +100,9 @@ class MpsBackend final : public runtime::Backend {
   }
 
   // MPS fuses a neuron into a convolution, and does not differentiate what it fused.
-  bool fuses(runtime::Pattern, const Node& node, const Node&, bool training) const override {
-    return !training && node.op != Op::max_pool2d;
+  bool fuses(runtime::Pattern pattern, const Node& node, const Node&,
+             bool training) const override {
+    return pattern == runtime::Pattern::neuron_epilogue && !training && (node.op == Op::conv2d || node.op == Op::linear);
   }
   bool can_alias(const ir::Plan&, const Node&) const override { return true; }
   std::size_t state_bytes(const ir::Plan&, const Node&, int) const override {
@@ -156,6 +159,7 @@ std::unique_ptr<Operation> make_operation(Builder& b) {
     case Op::softmax_cross_entropy:
     case Op::mse:
       return make_loss(b);
+    case Op::add_n:
     case Op::subtract:
     case Op::multiply:
     case Op::image_mean:

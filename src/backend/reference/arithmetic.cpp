@@ -5,8 +5,17 @@ namespace mpsnn::backend::reference {
 void add(Call& c) {
   const int64_t n = count(c.y_shape());
   const double *a = c.x(0), *b = c.x(1);
+  const Epilogue epilogue(c.attrs());
   double* y = c.y(0);
-  each(n, 1, [&](int64_t i) { y[i] = a[i] + b[i]; });
+  each(n, 1, [&](int64_t i) { y[i] = epilogue.apply(a[i] + b[i]); });
+}
+
+void add_n(Call& c) {
+  double* y = c.y(0);
+  each(count(c.y_shape()), c.node().nx, [&](int64_t i) {
+    y[i] = 0;
+    for (int k = 0; k < c.node().nx; ++k) y[i] += c.x(k)[i];
+  });
 }
 
 void subtract(Call& c) {

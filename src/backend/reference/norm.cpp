@@ -8,6 +8,7 @@ namespace mpsnn::backend::reference {
 void batch_norm(Call& c) {
   const int64_t channels = c.x_shape(0).back(), rows = count(c.x_shape(0)) / channels;
   const double *x = c.x(0), *weight = c.x(1), *bias = c.x(2), epsilon = c.attrs().number("epsilon");
+  const Epilogue epilogue(c.attrs());
   double* y = c.y(0);
   const bool training = c.attrs().flag("training");
   const double *running_mean = training ? nullptr : c.x(3),
@@ -32,7 +33,7 @@ void batch_norm(Call& c) {
     variances[k] = variance;
     const double scale = weight[k] / std::sqrt(variance + epsilon);
     for (int64_t r = 0; r < rows; ++r)
-      y[r * channels + k] = (x[r * channels + k] - mean) * scale + bias[k];
+      y[r * channels + k] = epilogue.apply((x[r * channels + k] - mean) * scale + bias[k]);
   });
 }
 
@@ -41,15 +42,23 @@ void batch_norm_gradient(Call& c) {
   const bool training = c.attrs().flag("training");
   const double *x = c.x(0), *weight = c.x(1), *gy = c.gy(0), *mean = training ? c.state(0) : c.x(3),
                *variance = training ? c.state(1) : c.x(4), epsilon = c.attrs().number("epsilon");
+  const Epilogue epilogue(c.attrs());
+  const double* bias = c.x(2);
   double *gx = c.gx(0), *gw = c.gx(1), *gb = c.gx(2);
   const auto n = static_cast<double>(rows);
   each(channels, rows, [&](int64_t k) {
     const double inverse = 1 / std::sqrt(variance[k] + epsilon);
+    // The gradient behind a fused neuron, whose output is computed again.
+    const auto inside = [&](int64_t at) {
+      if (epilogue.kind == ir::Neuron::none) return gy[at];
+      const double z = (x[at] - mean[k]) * (weight[k] * inverse) + bias[k];
+      return gy[at] * epilogue.slope(epilogue.apply(z));
+    };
     double sum = 0, dot = 0;
     for (int64_t r = 0; r < rows; ++r) {
       const int64_t at = r * channels + k;
-      sum += gy[at];
-      dot += gy[at] * (x[at] - mean[k]) * inverse;
+      sum += inside(at);
+      dot += inside(at) * (x[at] - mean[k]) * inverse;
     }
     if (gw != nullptr) gw[k] = dot;
     if (gb != nullptr) gb[k] = sum;
@@ -57,7 +66,7 @@ void batch_norm_gradient(Call& c) {
     for (int64_t r = 0; r < rows; ++r) {
       const int64_t at = r * channels + k;
       const double normal = (x[at] - mean[k]) * inverse;
-      const double centred = training ? gy[at] - sum / n - normal * dot / n : gy[at];
+      const double centred = training ? inside(at) - sum / n - normal * dot / n : inside(at);
       gx[at] = centred * weight[k] * inverse;
     }
   });

@@ -43,13 +43,6 @@ class Reverse {
     for (int i = 0; i < node.nx; ++i) wanted |= differentiates(rule, node, i);
     if (!reached || !wanted) return;
 
-    if (rule.identity_gradient) {
-      for (int i = 0; i < node.nx; ++i)
-        if (differentiates(rule, node, i))
-          contribute(node.x(i), gradient_[static_cast<std::size_t>(node.y(0))], node.layer);
-      return;
-    }
-
     // The fuse pass makes no such node; a graph may come with one.
     if (node.attrs.has("neuron") &&
         !ir::gradient_from_output(ir::parse_neuron(node.attrs.text("neuron")),
@@ -57,6 +50,14 @@ class Reverse {
       throw UnsupportedError("[" + node.layer + "] the gradient of a fused " +
                              node.attrs.text("neuron") + " needs a slope above 0, got " +
                              std::to_string(node.attrs.number("neuron_a", 0.0)));
+    if (rule.identity_gradient) {
+      ValueId gradient = gradient_[static_cast<std::size_t>(node.y(0))];
+      if (node.attrs.has("neuron")) gradient = through_neuron(node, index, gradient);
+      for (int i = 0; i < node.nx; ++i)
+        if (differentiates(rule, node, i)) contribute(node.x(i), gradient, node.layer);
+      return;
+    }
+
     const ir::Reads reads = backend_.saves(plan_, node, rule.offers);
     Node g;
     g.op = node.op;
@@ -77,6 +78,23 @@ class Reverse {
     for (int i = 0; i < node.nx; ++i)
       if (g.outputs[static_cast<std::size_t>(i)] != kNone)
         contribute(node.x(i), g.outputs[static_cast<std::size_t>(i)], node.layer);
+  }
+
+  // The gradient by what a neuron took that is fused into a node without a gradient of its own.
+  ValueId through_neuron(const Node& node, int index, ValueId gy) {
+    Node g;
+    g.op = Op::neuron;
+    g.gradient = true;
+    g.attrs.set("kind", node.attrs.text("neuron"));
+    g.attrs.set("a", node.attrs.number("neuron_a", 0.0));
+    g.layer = node.layer;
+    g.forward = index;
+    g.nx = g.ny = 1;
+    const ValueId y = node.y(0), gx = new_value(y);
+    g.inputs = {gy, kNone, y};
+    g.outputs = {gx};
+    plan_.nodes.push_back(std::move(g));
+    return gx;
   }
 
   std::vector<ValueId> take() { return std::move(gradient_); }

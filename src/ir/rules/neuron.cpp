@@ -32,6 +32,11 @@ void infer_binary(Infer& n) {
   n.output(n.shape(0));
 }
 
+void infer_add_n(Infer& n) {
+  for (int i = 1; i < n.operands(); ++i) n.need_shape(i, n.shape(0), "every operand");
+  n.output(n.shape(0));
+}
+
 }  // namespace
 
 void register_neuron(Rule* rules) {
@@ -39,6 +44,7 @@ void register_neuron(Rule* rules) {
   rules[static_cast<int>(Op::dropout)] = {infer_dropout, 0b1, {0, 0, 0b1}};
   rules[static_cast<int>(Op::softmax)] = {infer_softmax, 0b1, {0, 0b1, 0}};
   rules[static_cast<int>(Op::add)] = {infer_binary, 0b11, {}, true};
+  rules[static_cast<int>(Op::add_n)] = {infer_add_n, ~uint64_t{0}, {}, true};
   rules[static_cast<int>(Op::subtract)] = {infer_binary, 0b11, {}};
   rules[static_cast<int>(Op::multiply)] = {infer_binary, 0b11, {0b11, 0, 0}};
 }

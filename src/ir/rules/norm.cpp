@@ -33,7 +33,7 @@ void infer_batch_norm(Infer& n) {
 }  // namespace
 
 void register_norm(Rule* rules) {
-  rules[static_cast<int>(Op::batch_norm)] = {infer_batch_norm, 0b111, {0b11011, 0b1, 0b11}};
+  rules[static_cast<int>(Op::batch_norm)] = {infer_batch_norm, 0b111, {0b11111, 0b1, 0b11}};
 }
 
 }  // namespace mpsnn::ir

@@ -30,7 +30,7 @@ void max_pool(const PoolShape&, const float*, int64_t, float*, int32_t*);
 void max_pool_gradient(const PoolShape&, const float*, const int32_t*, float*);
 void avg_pool(const PoolShape&, const float*, int64_t, bool, float*);
 void avg_pool_gradient(const PoolShape&, const float*, bool, float*);
-void norm_sums(const float*, const float*, int64_t, int64_t, double*);
+void norm_moments(const float*, int64_t, int64_t, double*, double*);
 void norm_apply(const float*, const float*, const float*, int64_t, int64_t, float*);
 void norm_dots(const float*, const float*, const float*, const float*, int64_t, int64_t, double*,
                double*);

@@ -82,8 +82,9 @@ struct KernelTable {
   void (*avg_pool)(const PoolShape& p, const float* x, int64_t i, bool include, float* y);
   void (*avg_pool_gradient)(const PoolShape& p, const float* gy, bool include, float* gx);
 
-  // Normalisation over rows x c; sums in double.
-  void (*norm_sums)(const float* x, const float* mean, int64_t rows, int64_t c, double* sums);
+  // Normalisation over rows x c; sums in double. norm_moments: means and sums of squared
+  // deviations; norm_dots adds.
+  void (*norm_moments)(const float* x, int64_t rows, int64_t c, double* mean, double* squares);
   void (*norm_apply)(const float* x, const float* scale, const float* shift, int64_t rows,
                      int64_t c, float* y);
   void (*norm_dots)(const float* gy, const float* x, const float* mean, const float* inverse,
