@@ -42,8 +42,8 @@ std::string too_large(const Shape& shape) {
 }
 
 bool lacks(Op op) {
-  return op == Op::add_n || op == Op::subtract || op == Op::multiply || op == Op::image_mean || op == Op::given_loss ||
-         op == Op::total_loss;
+  return op == Op::add_n || op == Op::subtract || op == Op::multiply || op == Op::image_mean ||
+         op == Op::given_loss || op == Op::total_loss;
 }
 
 class MpsBackend final : public runtime::Backend {
@@ -102,7 +102,8 @@ class MpsBackend final : public runtime::Backend {
   // MPS fuses a neuron into a convolution, and does not differentiate what it fused.
   bool fuses(runtime::Pattern pattern, const Node& node, const Node&,
              bool training) const override {
-    return pattern == runtime::Pattern::neuron_epilogue && !training && (node.op == Op::conv2d || node.op == Op::linear);
+    return pattern == runtime::Pattern::neuron_epilogue && !training &&
+           (node.op == Op::conv2d || node.op == Op::linear);
   }
   bool can_alias(const ir::Plan&, const Node&) const override { return true; }
   std::size_t state_bytes(const ir::Plan&, const Node&, int) const override {
