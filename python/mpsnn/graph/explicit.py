@@ -12,6 +12,7 @@ from mpsnn import _check, _core, ops
 from mpsnn._core import Program
 from mpsnn._device import on_device
 from mpsnn._trace import Symbol, Tracer
+from mpsnn.graph.profile import Profile
 from mpsnn.graph.step import Step, as_tensor, fresh
 from mpsnn.graph.summary import Summary
 from mpsnn.graph.training import DTYPES, update_options
@@ -261,6 +262,14 @@ class CompiledGraph:
     def summary(self) -> Summary:
         """The nodes, kernels and memory of a step; prints as a table."""
         return Summary(self._program, self.device, self._reason, self.dtype)
+
+    def profile(self) -> Profile:
+        """Record what is encoded in a `with` block, node by node: a table, and a Chrome trace.
+
+        Raises:
+            UnsupportedError: on entering the block, where the device does not tell times.
+        """
+        return Profile([self._program], self.device)
 
     def to_dot(self) -> str:
         """The compiled step in Graphviz's language."""

@@ -12,6 +12,7 @@ from mpsnn import _check, _core
 from mpsnn._core import Program, ShapeError, UnsupportedError
 from mpsnn._device import on_device
 from mpsnn._trace import Symbol, Tracer, flatten, rebuild
+from mpsnn.graph.profile import Profile
 from mpsnn.graph.step import as_tensor, fresh
 from mpsnn.graph.summary import Summary
 from mpsnn.graph.training import DTYPES, in_order, input_shapes
@@ -165,6 +166,14 @@ class InferenceGraph:
     def summary(self) -> Summary:
         """The nodes, kernels and memory of a run; prints as a table."""
         return Summary(self._program, self.device, self._reason, self.dtype)
+
+    def profile(self) -> Profile:
+        """Record what is encoded in a `with` block, node by node: a table, and a Chrome trace.
+
+        Raises:
+            UnsupportedError: on entering the block, where the device does not tell times.
+        """
+        return Profile([self._program], self.device)
 
     def to_dot(self) -> str:
         """The compiled graph in Graphviz's language."""

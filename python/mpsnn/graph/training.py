@@ -15,6 +15,7 @@ from mpsnn._core import Program, UnsupportedError
 from mpsnn._device import on_device
 from mpsnn._trace import Tracer
 from mpsnn.graph.objective import Objective
+from mpsnn.graph.profile import Profile
 from mpsnn.graph.step import Step, as_tensor
 from mpsnn.graph.summary import Summary
 from mpsnn.nn.module import FORMAT, Module
@@ -289,6 +290,14 @@ class TrainingGraph:
     def summary(self) -> Summary:
         """The nodes, kernels and memory of a step; prints as a table."""
         return Summary(self._program, self.device, self._reason, self.dtype)
+
+    def profile(self) -> Profile:
+        """Record what is encoded in a `with` block, node by node: a table, and a Chrome trace.
+
+        Raises:
+            UnsupportedError: on entering the block, where the device does not tell times.
+        """
+        return Profile(list(self._programs.values()), self.device)
 
     def to_dot(self) -> str:
         """The compiled step in Graphviz's language."""
