@@ -23,6 +23,7 @@ _EXAMPLES: dict[str, tuple[list[Any], dict[str, Any]]] = {
     "softmax": ([(2, 4)], {}),
     "concat": ([_IMAGE, _IMAGE], {}),
     "add": ([_IMAGE, _IMAGE], {}),
+    "add_n": ([_IMAGE, _IMAGE, _IMAGE], {}),
     "subtract": ([_IMAGE, _IMAGE], {}),
     "multiply": ([_IMAGE, _IMAGE], {}),
     "image_mean": ([_IMAGE], {}),
