@@ -58,6 +58,7 @@ class Builder {
     check_support(/*gradient=*/false);
     differentiate();
     if (optimize_) gather(plan_, end_roots(), backend_);
+    if (optimize_ && options_.recompute) recompute(plan_, backend_);
     check_support(/*gradient=*/true);
     size_states();
     memory(plan_, optimize_, end_roots(), backend_);

@@ -74,6 +74,7 @@ class Executable {
 
 enum class Pattern : uint8_t {
   gradient_sum,     // a sum of sums: one node of many operands
+  recompute,        // a node done again, with the statistics that it kept
   folded_norm,      // convolution followed by a batch-norm with running statistics, at inference
   neuron_epilogue,  // convolution, dense, max-pooling, batch-norm or sum followed by a neuron
 };

@@ -139,7 +139,12 @@ def test_optimised_inference_equals_plain(seed: int, device: str) -> None:
             parameter.write(parameter.read() * np.float32(1.5) + np.float32(0.1))
 
 
-def branches(device: str, optimize: bool) -> tuple[list[np.ndarray], Any]:
+@pytest.mark.parametrize("seed", SEEDS)
+def test_recomputed_equals_kept(seed: int, device: str) -> None:
+    close(step(seed, device, recompute=True), step(seed, device), 1e-6)
+
+
+def branches(device: str, optimize: bool, recompute: bool = False) -> tuple[list[np.ndarray], Any]:
     """One step of an Inception block: a shared input, three branches of convolution, batch-norm and
     ReLU, joined; then a residual sum with a ReLU. Results, and the program."""
     rng = np.random.default_rng(3)
@@ -170,7 +175,7 @@ def branches(device: str, optimize: bool) -> tuple[list[np.ndarray], Any]:
     loss = graph.add("mse", [z, target], {}, "loss")[0]
     program = _core.Program.compile(
         graph, device=device, training=True, seeds=[(loss, -1)], optimize=optimize,
-        results=[("loss", loss, False), ("x", x, True)],
+        recompute=recompute, results=[("loss", loss, False), ("x", x, True)],
         optimizer={"kind": "sgd", "groups": [{}],
                    "parameters": [(p, 0, name) for name, p in parameters]},
     )  # fmt: skip
@@ -198,6 +203,15 @@ def test_a_block_of_branches(device: str) -> None:
         assert "[concat]: written in place" in notes
         assert "concat gradient" not in ops
     assert program.planned_bytes() < unfused.planned_bytes()
+
+    again, recomputing = branches(device, True, recompute=True)
+    close(
+        again, fused, 0.0 if device == "cpu" else 1e-6
+    )  # `reference` rounds the statistics it keeps
+    assert recomputing.planned_bytes() < program.planned_bytes()
+    notes = "\n".join(recomputing.notes())
+    for text in ("[BatchNorm2d branch5]", "[concat]"):
+        assert f"computed again for gradients: {text}" in notes, notes
 
 
 @pytest.mark.parametrize("seed", SEEDS)

@@ -86,6 +86,8 @@ class TrainingGraph:
         loss_scale: a number or "dynamic" (the default for float16).
         ema: decay in 0..1 of a moving average of the weights, see `averaged_model`.
         accumulator: "float16" permits half accumulation in a float16 graph.
+        recompute: give time for memory: outputs of batch-norms are computed again for gradients
+            instead of kept, on `cpu` and `reference`; on `cpu` every bit stays the same.
         check_finite: raise NonFiniteError for a loss or gradient that is not finite.
 
     Raises:
@@ -111,6 +113,7 @@ class TrainingGraph:
         loss_scale: float | str | None = None,
         ema: Any = None,
         accumulator: str = "float32",
+        recompute: bool = False,
         check_finite: bool = True,
     ) -> None:
         me = "TrainingGraph"
@@ -136,7 +139,12 @@ class TrainingGraph:
             me, self.dtype, accumulate=accumulate, clip_value=clip_value, clip_norm=clip_norm,
             loss_scale=loss_scale, ema=ema, accumulator=accumulator, check_finite=check_finite,
         )  # fmt: skip
-        self._options: dict[str, Any] = {"training": True, "seed": self.seed, **settings}
+        self._options: dict[str, Any] = {
+            "training": True,
+            "seed": self.seed,
+            "recompute": _check.flag(me, "recompute", recompute),
+            **settings,
+        }
         self.accumulate: int = settings["accumulate"]
         if ema is not None and optimizer is None:
             raise ValueError(f"[{me}] without an optimizer there is nothing to average (ema)")

@@ -29,6 +29,10 @@ void fold(ir::Plan& plan, const std::vector<ValueId>& kept, const runtime::Backe
 // autodiff, whose sums of gradients they mostly are.
 void gather(ir::Plan& plan, const std::vector<ValueId>& kept, const runtime::Backend& backend);
 
+// Outputs of batch-norms, and concatenations of them, that gradients read are not kept but computed
+// again from the batch-norm's input, which is kept in any case, and its statistics.
+void recompute(ir::Plan& plan, const runtime::Backend& backend);
+
 // Nodes that are `gone` are taken out; gradients still find their forward nodes.
 void drop(ir::Plan& plan, const std::vector<bool>& gone);
 
