@@ -55,7 +55,9 @@ def peers(workload: str, framework: str) -> list[Variant]:
     ]
 
 
-def measure(args: argparse.Namespace, batch: int, variants: list[Variant]) -> dict[str, Any]:
+def measure(
+    args: argparse.Namespace, batch: int, variants: list[Variant], program: str = "workloads.py"
+) -> dict[str, Any]:
     """Run one batch size; return every variant's milliseconds a step, a figure a round."""
     heavy = args.workload in ("inception", "inference")  # a step takes long enough by itself
     warm = 1 if heavy else 3
@@ -63,7 +65,7 @@ def measure(args: argparse.Namespace, batch: int, variants: list[Variant]) -> di
     workers: list[Worker] = []
     try:
         for variant in variants:  # one after the other: compilations do not disturb each other
-            workers.append(Worker("workloads.py", variant, job))
+            workers.append(Worker(program, variant, job))
             workers[-1].answer()
         steps = {}
         for worker in workers:

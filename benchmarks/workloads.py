@@ -295,15 +295,15 @@ def run_window(trainer: Trainer, steps: int, wait: bool) -> tuple[float, float]:
     return (time.perf_counter() - start) / steps, loss
 
 
-def main() -> None:
+def main(trainers: dict[str, Callable[[str, int, Variant], Trainer]] = TRAINERS) -> None:
     """Be a worker: warm up, say so, and run the windows asked for."""
     answers = private_stdout()
     job = json.loads(sys.argv[1])
     variant = Variant(**job["variant"])
     limit_cpus(job["cpus"])
-    makers = PREDICTORS if job["workload"] == "inference" else TRAINERS
+    makers = PREDICTORS if job["workload"] == "inference" else trainers
     trainer = makers[variant.framework](job["workload"], job["batch"], variant)
-    run_window(trainer, job["warm"], False)
+    run_window(trainer, job.get("warm", 10), False)
     print(json.dumps({"ready": True}), file=answers)
     for line in sys.stdin:
         question = json.loads(line)

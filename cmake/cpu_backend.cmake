@@ -11,10 +11,17 @@ target_link_libraries(mpsnn_core PRIVATE DNNL::dnnl)
 function(mpsnn_kernels isa)
     set(files
         pointwise
+        arithmetic
+        neuron
         gemm
         pool
+        resample
         norm
+        local_norm
+        loss
         winograd
+        rnn
+        rnn_gradient
         optimizer
         table
     )

@@ -16,8 +16,9 @@ struct Device {
   int64_t memory = 0;  // bytes a graph may use
   bool removable = false, low_power = false, headless = false, unified_memory = true;
   uint64_t registry_id = 0;
-  std::vector<DType> dtypes;  // storage types it takes
-  std::string notes;          // libraries, instruction set, how halves are computed
+  std::vector<DType> dtypes;             // storage types it takes
+  std::vector<std::string> dtype_notes;  // what each of them costs or gains here
+  std::string notes;                     // libraries, instruction set, how halves are computed
 
   std::string id() const { return index == 0 ? kind : kind + ":" + std::to_string(index); }
 };

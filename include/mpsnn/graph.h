@@ -82,6 +82,9 @@ class Graph {
 
   DType dtype() const { return dtype_; }
   ValueId add_input(std::string name, Shape shape, DType dtype, InputSpec spec = {});
+  // Makes an input that no node has read yet one of indices 0..classes-1, or confirms it.
+  // ValueError.
+  void make_indices(ValueId input, int64_t classes);
   ValueId add_parameter(std::string name, std::shared_ptr<Parameter> parameter);  // once each
 
   // Appends one forward node and infers its outputs. ShapeError, DTypeError, ValueError name

@@ -16,8 +16,11 @@ struct TensorFile {
   std::map<std::string, std::string> metadata;
 };
 
-// FormatError names the file, what was expected and what is there; FileError for the system's.
+// FormatError names the file, what was expected and what is there; FileError for the system's. Of
+// `names`, those that are there: the data of others is not read, though the whole header is
+// checked.
 TensorFile read_safetensors(const std::string& path);
+TensorFile read_safetensors(const std::string& path, const std::vector<std::string>& names);
 TensorFile parse_safetensors(const void* bytes, std::size_t size, const std::string& name);
 
 // Atomic: writes a temporary file beside `path`, fsyncs it, renames it, fsyncs the folder.

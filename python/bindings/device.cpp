@@ -37,7 +37,7 @@ void bind_device(py::module_& m) {
                            py::arg("low_power") = d.low_power, py::arg("headless") = d.headless,
                            py::arg("unified_memory") = d.unified_memory,
                            py::arg("registry_id") = d.registry_id, py::arg("dtypes") = dtypes,
-                           py::arg("notes") = d.notes));
+                           py::arg("dtype_notes") = d.dtype_notes, py::arg("notes") = d.notes));
     }
     return list;
   });

@@ -85,6 +85,9 @@ py::capsule to_dlpack(const Tensor& tensor) {
 }
 
 Tensor from_dlpack(const py::object& object) {
+  if (!py::hasattr(object, "__dlpack__") || !py::hasattr(object, "__dlpack_device__"))
+    throw TypeError("expected an array with __dlpack__, got " +
+                    py::str(py::type::of(object)).cast<std::string>());
   const auto device = object.attr("__dlpack_device__")().cast<py::tuple>();
   if (device[0].cast<int>() != kCpu)
     throw DeviceError("only host memory can be taken over DLPack, this array is on device type " +

@@ -74,6 +74,13 @@ void bind_graph(py::module_& m) {
           py::arg("name"), py::arg("shape"), py::arg("dtype") = py::none(), py::kw_only(),
           py::arg("batched") = true, py::arg("classes") = 0, py::arg("ignore_index") = -100,
           py::arg("optional") = false)
+      .def(
+          "make_indices",
+          [](Graph& g, ValueId input, int64_t classes) {
+            g.value(input);  // it is there
+            g.make_indices(input, classes);
+          },
+          py::arg("input"), py::arg("classes"))
       .def("parameter", &Graph::add_parameter, py::arg("name"), py::arg("parameter"))
       .def(
           "add",

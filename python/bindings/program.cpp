@@ -12,7 +12,9 @@ namespace {
 // Destruction waits for queued steps, so it must not hold the GIL.
 struct Unlocked {
   std::shared_ptr<Program> program;
-  explicit Unlocked(std::shared_ptr<Program> p) : program(std::move(p)) {}
+  std::vector<std::string> inputs;
+  Unlocked(std::shared_ptr<Program> p, std::vector<std::string> names)
+      : program(std::move(p)), inputs(std::move(names)) {}
   ~Unlocked() {
     const py::gil_scoped_release release;
     program.reset();
@@ -150,8 +152,10 @@ std::unique_ptr<Unlocked> compile(
   o.check_finite = check_finite;
   o.optimize = optimize;
   if (continues != nullptr) o.continues = continues->program;
+  std::vector<std::string> inputs;
+  for (const ValueId v : graph.inputs()) inputs.push_back(graph.value(v).name);
   const py::gil_scoped_release release;
-  return std::make_unique<Unlocked>(Program::compile(graph, o));
+  return std::make_unique<Unlocked>(Program::compile(graph, o), std::move(inputs));
 }
 
 Step encode(Unlocked& self, const py::tuple& inputs, const py::tuple& rates) {
@@ -163,7 +167,14 @@ Step encode(Unlocked& self, const py::tuple& inputs, const py::tuple& rates) {
   views.resize(inputs.size());
   std::vector<py::object> alive;
   alive.reserve(inputs.size());
-  for (std::size_t i = 0; i < views.size(); ++i) alive.push_back(view_of(inputs[i], views[i]));
+  for (std::size_t i = 0; i < views.size(); ++i) {
+    try {
+      alive.push_back(view_of(inputs[i], views[i]));
+    } catch (const DTypeError& e) {
+      throw DTypeError("[input " + (i < self.inputs.size() ? self.inputs[i] : "") + "] " +
+                       e.what());
+    }
+  }
   numbers.clear();
   for (const py::handle rate : rates) numbers.push_back(rate.cast<double>());
   std::optional<Step> step;

@@ -18,15 +18,15 @@ py::tuple to_python(const TensorFile& file) {
 void bind_safetensors(py::module_& m) {
   m.def(
       "read_safetensors",
-      [](const std::string& path) {
+      [](const std::string& path, const std::optional<std::vector<std::string>>& names) {
         TensorFile file;
         {
           const py::gil_scoped_release release;
-          file = read_safetensors(path);
+          file = names ? read_safetensors(path, *names) : read_safetensors(path);
         }
         return to_python(file);
       },
-      py::arg("path"));
+      py::arg("path"), py::arg("names") = std::nullopt);
   m.def(
       "parse_safetensors",
       [](const py::bytes& bytes, const std::string& name) {

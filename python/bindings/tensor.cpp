@@ -59,6 +59,17 @@ py::array as_known_array(py::handle object) {
                    py::str(array.dtype()).cast<std::string>());
 }
 
+std::string text_of(const py::object& object, const char* what) {
+  Py_ssize_t size = 0;
+  const char* text =
+      PyUnicode_Check(object.ptr()) != 0 ? PyUnicode_AsUTF8AndSize(object.ptr(), &size) : nullptr;
+  if (text == nullptr) {
+    PyErr_Clear();
+    throw TypeError(std::string(what) + ", got " + py::repr(object).cast<std::string>());
+  }
+  return std::string(text, static_cast<std::size_t>(size));
+}
+
 py::buffer_info buffer_of(Tensor& t) {
   if (t.device() != "cpu" && t.device() != "reference")
     throw py::buffer_error("the tensor is on " + t.device() + "; use numpy()");
@@ -90,7 +101,9 @@ Tensor item(const Tensor& t, const py::object& key) {
     if (step != 1) throw ValueError("slices of a Tensor have step 1");
     return rows(t, start, length, false);
   }
-  int64_t index = py::cast<int64_t>(key.attr("__index__")());
+  if (PyIndex_Check(key.ptr()) == 0) throw TypeError("a Tensor takes integers and slices");
+  int64_t index = PyNumber_AsSsize_t(key.ptr(), PyExc_IndexError);
+  if (index == -1 && PyErr_Occurred() != nullptr) throw py::error_already_set();
   if (index < 0) index += n;
   if (index < 0 || index >= n) throw py::index_error("index out of range");
   return rows(t, index, 1, true);
@@ -124,6 +137,7 @@ py::array to_numpy(const Tensor& tensor) {
 Tensor to_tensor(const py::object& object, const std::string& dtype) {
   const py::array array = as_known_array(object);
   const py::array dense = py::array::ensure(array, py::array::c_style | py::array::forcecast);
+  if (!dense) throw OutOfMemoryError("no memory for a dense copy of the array");
   DType from{};
   dtype_of(dense.dtype(), from);
   Tensor tensor(Shape(dense.shape(), dense.shape() + dense.ndim()), from);
@@ -150,10 +164,10 @@ py::object view_of(py::handle object, HostView& view) {
 void bind_tensor(py::module_& m) {
   py::class_<Tensor>(m, "Tensor", py::buffer_protocol(),
                      "A dense array on a device, channels last. No arithmetic: mpsnn.ops has.")
-      .def(py::init([](const py::object& array, const std::optional<std::string>& dtype,
-                       const std::string& device) {
-             Tensor tensor = to_tensor(array, dtype.value_or(""));
-             tensor.set_device(device);
+      .def(py::init([](const py::object& array, const py::object& dtype, const py::object& device) {
+             Tensor tensor =
+                 to_tensor(array, dtype.is_none() ? "" : text_of(dtype, "dtype is a name"));
+             tensor.set_device(text_of(device, "device is a name"));
              return tensor;
            }),
            py::arg("array"), py::arg("dtype") = py::none(), py::arg("device") = "cpu",
@@ -167,12 +181,22 @@ void bind_tensor(py::module_& m) {
           [](const Tensor& t, const py::object& dtype, const py::object& copy) {
             py::object array = to_numpy(t);
             if (!dtype.is_none()) array = array.attr("astype")(dtype, py::arg("copy") = false);
-            if (!copy.is_none() && copy.cast<bool>()) array = array.attr("copy")();
+            if (!copy.is_none() && py::cast<bool>(py::bool_(copy))) array = array.attr("copy")();
             return array;
           },
           py::arg("dtype") = py::none(), py::arg("copy") = py::none())
       .def_buffer(&buffer_of)
-      .def("__dlpack__", [](const Tensor& t, const py::kwargs&) { return to_dlpack(t); })
+      .def(
+          "__dlpack__",
+          [](const Tensor& t, const py::object&, const py::object&, const py::object& dl_device,
+             const py::object& copy) {
+            if (!dl_device.is_none() && !dl_device.equal(py::make_tuple(1, 0)))
+              throw py::buffer_error("the tensor is in host memory, device (1, 0) of DLPack");
+            const bool copies = !copy.is_none() && py::cast<bool>(py::bool_(copy));
+            return to_dlpack(copies ? t.clone() : t);
+          },
+          py::kw_only(), py::arg("stream") = py::none(), py::arg("max_version") = py::none(),
+          py::arg("dl_device") = py::none(), py::arg("copy") = py::none())
       .def("__dlpack_device__", [](const Tensor&) { return py::make_tuple(1, 0); })
       .def_static("from_dlpack", &from_dlpack, py::arg("array"),
                   "Shares dense host memory; copies what is strided.")

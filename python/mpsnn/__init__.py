@@ -33,6 +33,7 @@ from mpsnn.graph.step import Step
 from mpsnn.graph.training import TrainingGraph
 from mpsnn.graph.values import LossLabels, StateBatch
 from mpsnn.images import ImageBatch, Matrix
+from mpsnn.precision import PrecisionReport, precision_report
 
 __all__ = [
     "CompiledGraph",
@@ -48,6 +49,7 @@ __all__ = [
     "Matrix",
     "NonFiniteError",
     "OutOfMemoryError",
+    "PrecisionReport",
     "SafetensorsSource",
     "ShapeError",
     "StateBatch",
@@ -67,6 +69,7 @@ __all__ = [
     "num_threads",
     "ops",
     "optim",
+    "precision_report",
     "set_num_threads",
     "vjp",
 ]

@@ -16,7 +16,11 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Device:
-    """A device of this machine. `memory` is in bytes; `dtypes` are the storage types it takes."""
+    """A device of this machine.
+
+    `memory` is in bytes; `dtypes` are the storage types it takes, `dtype_notes` what each of them
+    costs or gains.
+    """
 
     kind: str
     index: int
@@ -28,6 +32,7 @@ class Device:
     unified_memory: bool
     registry_id: int
     dtypes: tuple[str, ...]
+    dtype_notes: tuple[str, ...]
     notes: str
 
     @property
@@ -41,7 +46,8 @@ def devices() -> list[Device]:
     found = []
     for row in _core.devices():
         fields = {k: v for k, v in row.items() if k != "id"}
-        found.append(Device(**{**fields, "dtypes": tuple(fields["dtypes"])}))
+        lists = {k: tuple(fields[k]) for k in ("dtypes", "dtype_notes")}
+        found.append(Device(**{**fields, **lists}))
     return found
 
 
@@ -70,6 +76,7 @@ def on_device(device: Any, build: Callable[[str], T]) -> tuple[T, str, str]:
         return build(device.id), device.id, "given"
     if not isinstance(device, str):
         raise TypeError(f"device must be a name or a Device, got {device!r}")
+    _check.text("device", "the name", device)
     if device != "auto":
         return build(device), device, "given"
     override = os.environ.get("MPSNN_DEVICE")

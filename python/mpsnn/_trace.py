@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from mpsnn import _core
 
 if TYPE_CHECKING:
+    from mpsnn.graph.sequence import Sequences
     from mpsnn.nn.module import Module
 
 
@@ -58,13 +59,37 @@ class Symbol:
         return self.tracer.graph.value_dtype(self.id)
 
     def __add__(self, other: Any) -> Symbol:
-        from mpsnn import ops
+        return self._binary("add", self, other)
 
-        result = ops.add(self, other)
-        assert isinstance(result, Symbol)
-        return result
+    def __radd__(self, other: Any) -> Symbol:
+        return self._binary("add", other, self)
 
-    __radd__ = __add__
+    def __sub__(self, other: Any) -> Symbol:
+        return self._binary("subtract", self, other)
+
+    def __rsub__(self, other: Any) -> Symbol:
+        return self._binary("subtract", other, self)
+
+    def __mul__(self, other: Any) -> Symbol:
+        return self._binary("multiply", self, other)
+
+    def __rmul__(self, other: Any) -> Symbol:
+        return self._binary("multiply", other, self)
+
+    def __truediv__(self, other: Any) -> Symbol:
+        return self._binary("divide", self, other)
+
+    def __rtruediv__(self, other: Any) -> Symbol:
+        return self._binary("divide", other, self)
+
+    def __getitem__(self, key: Any) -> Any:
+        """A part of each item of the batch, as numpy's basic indexing: `x[:, 1:5, ..., 0]`."""
+        from mpsnn.ops.shape import index
+
+        return index(self, key)
+
+    def _binary(self, op: str, a: Any, b: Any) -> Symbol:
+        return self.tracer.add(op, [a, b], {})[0]
 
     def __bool__(self) -> bool:
         raise TypeError("a value of a graph has no truth value while the graph is traced")
@@ -91,6 +116,7 @@ class Tracer:
         self._root = root
         self._paths: dict[int, str] = {}
         self._stack: list[Module] = []
+        self.sequence: Sequences | None = None  # where steps come with lengths or states
         self.layer: str | None = None  # what messages call the nodes appended now
         self._calls: dict[str, int] = {}
         self._kept: list[Any] = []
@@ -167,6 +193,11 @@ class Tracer:
         value = self.graph.input(name, tuple(shape), dtype, **spec)
         self.names.setdefault(name, value)
         return Symbol(self, value)
+
+    def indices(self, x: Symbol, classes: int) -> Symbol:
+        """An input of the graph, as integers in 0..classes-1."""
+        self.graph.make_indices(x.id, classes)
+        return x
 
     def _operand(self, op: str, operand: Any) -> int:
         from mpsnn.nn.module import Parameter

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,15 +17,29 @@ def run_eagerly(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> A
     """Run a module on arrays, in its own `training` mode; programs are cached on the module."""
     if kwargs:
         raise TypeError(f"[{type(module).__name__}] is called on arrays by position")
-    arrays, dtype = as_arrays(list(args))
+    while args and args[-1] is None:
+        args = args[:-1]
+    arrays, dtype = as_arrays([a for arg in args for a in _parts(arg)], integers=True)
+    if dtype == "float64":
+        dtype = "float32"  # that of weights; ops and gradcheck compute in float64
     where = device_of(None, arrays)
     modes = tuple((m.training, m.trainable) for _, m in module.named_modules())
-    key = (tuple((tuple(a.shape), str(a.dtype)) for a in arrays), dtype, where, modes)
+    shapes = tuple(None if a is None else (tuple(a.shape), str(a.dtype)) for a in arrays)
+    key = (shapes, tuple(len(_parts(arg)) for arg in args), dtype, where, modes)
     programs = module._eager_programs()
     if key not in programs:
         tracer = Tracer(dtype, module, eager=True)
-        symbols = _inputs(tracer, arrays, dtype)
-        structure = tracer.call(module, tuple(symbols), {})
+        symbols = [
+            None if a is None else tracer.symbol(f"x{i}", a.shape, dtype, batched=False)
+            for i, a in enumerate(arrays)
+        ]
+        rest = iter(symbols)
+        call = [tuple(next(rest) for _ in arg) if isinstance(arg, tuple) else next(rest)
+                for arg in args]  # fmt: skip
+        structure = tracer.call(module, tuple(call), {})
+        for i, (symbol, array) in enumerate(zip(symbols, arrays, strict=True)):
+            if symbol is not None and symbol.dtype != "int32":  # indices are of whoever reads them
+                _need_floating(i, array)
         leaves = flatten(structure)
         results = [(f"y{i}", y.id, False) for i, y in enumerate(leaves)]
         programs[key] = (
@@ -38,19 +52,28 @@ def run_eagerly(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> A
         while len(programs) > CAPACITY:
             programs.popitem(last=False)
     program, structure, count = programs[key]
-    step = program.encode(tuple(arrays), ())
+    step = program.encode(tuple(a for a in arrays if a is not None), ())
     step.wait()
     return rebuild(structure, finish([step.result(i) for i in range(count)], arrays))
 
 
+def _parts(arg: Any) -> tuple[Any, ...]:
+    """The arrays of an argument: a tuple is several, such as the state of an LSTM."""
+    return arg if isinstance(arg, tuple) else (arg,)
+
+
+def _need_floating(i: int, array: Any) -> None:
+    if array is None or "float" not in str(array.dtype):
+        kind = None if array is None else array.dtype
+        raise _core.DTypeError(
+            f"[input {i}] expected floating values, got {kind}; integer pictures are scaled "
+            "first: x.astype(float32) /255"
+        )
+
+
 def _inputs(tracer: Tracer, arrays: list[Any], dtype: str) -> list[Symbol]:
     for i, array in enumerate(arrays):
-        if array is None or "float" not in str(array.dtype):
-            kind = None if array is None else array.dtype
-            raise _core.DTypeError(
-                f"[input {i}] expected floating values, got {kind}; integer pictures are scaled "
-                "first: x.astype(float32) /255"
-            )
+        _need_floating(i, array)
     return [tracer.symbol(f"x{i}", a.shape, dtype, batched=False) for i, a in enumerate(arrays)]
 
 
@@ -87,6 +110,8 @@ def vjp(
     one = not isinstance(inputs, (list, tuple))
     arrays, dtype = as_arrays([inputs] if one else list(inputs))
     given, _ = as_arrays(flatten(cotangents))
+    if dtype == "float64" and isinstance(fn, Module) and any(fn.parameters()):
+        dtype = "float32"
     where = device_of(device, arrays)
     tracer = Tracer(dtype, fn if isinstance(fn, Module) else None, eager=True)
     symbols = _inputs(tracer, arrays, dtype)
@@ -105,6 +130,8 @@ def vjp(
                                              batched=False).id))  # fmt: skip
     results = [(f"y{i}", y.id, False) for i, y in enumerate(leaves)]
     results += [(f"gx{i}", s.id, True) for i, s in enumerate(symbols)]
+    if not isinstance(parameters, (Iterable, type(None))) or hasattr(parameters, "shape"):
+        raise TypeError(f"[vjp] parameters must be a list of Parameters, got {parameters!r}")
     wanted = list(parameters) if parameters is not None else []
     for i, parameter in enumerate(wanted):
         results.append((f"gp{i}", tracer._operand("vjp", parameter), True))
@@ -144,8 +171,14 @@ def gradcheck(
     Raises:
         AssertionError: a gradient differs; the message names the input and the element.
     """
-    arrays = [np.array(a, np.float64) for a in (
-        inputs if isinstance(inputs, (list, tuple)) else [inputs])]  # fmt: skip
+    step = _check.number("gradcheck", "step", step, 0, open_low=True)
+    rtol = _check.number("gradcheck", "rtol", rtol, 0)
+    atol = _check.number("gradcheck", "atol", atol, 0)
+    given = inputs if isinstance(inputs, (list, tuple)) else [inputs]
+    arrays = [
+        np.array(_check.numbers("gradcheck", f"input {i}", a), np.float64)
+        for i, a in enumerate(given)
+    ]
     rng = np.random.default_rng(0)
 
     def trace() -> tuple[Any, list[Symbol]]:
@@ -165,7 +198,8 @@ def gradcheck(
         done.wait()
         return float(sum((done.result(i).numpy() * c).sum() for i, c in enumerate(cotangents)))
 
-    _, gradients = vjp(fn, arrays, cotangents, device="reference")[:2]
+    # Not a module itself, whose weights would make it float32.
+    _, gradients = vjp(lambda *x: fn(*x), arrays, cotangents, device="reference")[:2]
     for which, gradient in enumerate(gradients):
         for index in np.ndindex(*arrays[which].shape):
             ends = []

@@ -2,6 +2,7 @@
 #include "compile/plan.h"
 
 #include <algorithm>
+#include <functional>
 #include <limits>
 
 #include "compile/passes/passes.h"
@@ -69,6 +70,13 @@ class Builder {
 
  private:
   Value& value(ValueId id) { return plan_.values[static_cast<std::size_t>(id)]; }
+
+  // What is accumulated together: each loss that its sum of weights will divide by itself, and all
+  // others.
+  struct Share {
+    ValueId weight_sum = kNone;
+    std::vector<bool> closed;  // bit per node: losses of other shares
+  };
 
   void copy_graph() {
     plan_.dtype = graph_.dtype();
@@ -263,8 +271,11 @@ class Builder {
 
   void differentiate() {
     if (!explicit_.of.empty()) {
-      if (options_.optimizer || !explicit_losses_.empty())
-        make_update(explicit_, explicit_trained_);
+      if (options_.optimizer || !explicit_losses_.empty()) {
+        const std::vector<Share> shares = find_shares();
+        check_accumulation(shares);
+        make_update({explicit_}, shares, explicit_trained_);
+      }
       return;
     }
     if (options_.seeds.empty()) {
@@ -278,23 +289,78 @@ class Builder {
     for (const Seed& s : options_.seeds) updates |= s.cotangent == kNone;
     if (updates) plan_.loss_scale = add_persistent(plan_, "loss_scale", {1}, master);
 
-    std::vector<bool> wanted(plan_.values.size(), false);
+    std::vector<bool> exported(plan_.values.size(), false), wanted = exported;
     for (const ResultSpec& r : plan_.results)
-      if (r.gradient) wanted[static_cast<std::size_t>(r.value)] = true;
+      if (r.gradient) exported[static_cast<std::size_t>(r.value)] = true;
     const auto trained = trained_values();
     for (const auto& [v, index] : trained) wanted[static_cast<std::size_t>(v)] = true;
 
-    const Gradients gradients = autodiff(plan_, options_.seeds, wanted, backend_);
+    const std::vector<Share> shares = find_shares();
+    const bool accumulates = options_.accumulate > 1;
+    if (accumulates && std::find(exported.begin(), exported.end(), true) != exported.end())
+      export_gradients(autodiff_normalized(exported));
+    if (!accumulates)
+      std::transform(wanted.begin(), wanted.end(), exported.begin(), wanted.begin(),
+                     std::logical_or<>());
+    std::vector<Gradients> gradients;
+    for (const Share& share : shares)
+      gradients.push_back(autodiff(plan_, options_.seeds, wanted, backend_, share.closed));
+    if (!accumulates) export_gradients(gradients[0]);
+    if (updates) make_update(gradients, shares, trained);
+  }
+
+  // The gradient nodes are the caller's: there is one chain of them, of sums when accumulating.
+  void check_accumulation(const std::vector<Share>& shares) const {
+    if (options_.accumulate < 2) return;
+    if (shares.size() > 1)
+      throw UnsupportedError(
+          "accumulation of several losses needs gradients by each: TrainingGraph has them, "
+          "gradient "
+          "nodes made by hand do not");
+    for (const ResultSpec& r : plan_.results)
+      if (r.gradient && shares[0].weight_sum != kNone)
+        throw UnsupportedError("result " + r.name +
+                               ": a gradient is no result when accumulating a mean loss");
+  }
+
+  void export_gradients(const Gradients& gradients) {
     for (ResultSpec& r : plan_.results) {
       if (!r.gradient) continue;
       r.value = gradients.of[static_cast<std::size_t>(r.value)];
       if (r.value == kNone)
         throw ValueError("result " + r.name + ": the loss does not depend on it");
     }
-    if (updates) make_update(gradients, trained);
   }
 
-  void make_update(const Gradients& gradients,
+  // Results are gradients of this step's own loss, whatever is accumulated.
+  Gradients autodiff_normalized(const std::vector<bool>& wanted) {
+    const std::size_t before = plan_.nodes.size();
+    Gradients gradients = autodiff(plan_, options_.seeds, wanted, backend_);
+    for (std::size_t i = before; i < plan_.nodes.size(); ++i)
+      if (plan_.nodes[i].attrs.has("normalize")) plan_.nodes[i].attrs.set("normalize", true);
+    return gradients;
+  }
+
+  std::vector<Share> find_shares() const {
+    std::vector<Share> shares;
+    std::vector<std::size_t> mean, sum;
+    for (std::size_t i = 0; i < plan_.nodes.size(); ++i) {
+      const Node& node = plan_.nodes[i];
+      if (node.gradient || !node.attrs.has("normalize")) continue;
+      (node.attrs.flag("normalize") ? sum : mean).push_back(i);
+    }
+    const auto share = [&](ValueId weights, const std::vector<std::size_t>& open) {
+      shares.push_back({weights, std::vector<bool>(plan_.nodes.size(), false)});
+      for (const auto* losses : {&mean, &sum})
+        for (const std::size_t i : *losses)
+          shares.back().closed[i] = std::find(open.begin(), open.end(), i) == open.end();
+    };
+    for (const std::size_t i : mean) share(plan_.nodes[i].state(0), {i});
+    if (mean.empty() || !sum.empty()) share(kNone, sum);
+    return shares;
+  }
+
+  void make_update(const std::vector<Gradients>& gradients, const std::vector<Share>& shares,
                    const std::vector<std::pair<ValueId, std::size_t>>& trained) {
     const DType master = master_dtype(plan_.dtype);
     ir::Update update;
@@ -316,7 +382,7 @@ class Builder {
       for (const auto& [parameter, index] : trained) {
         ir::UpdateItem item;
         item.parameter = parameter;
-        item.gradient = gradients.of[static_cast<std::size_t>(parameter)];
+        add_gradients(item, gradients, spec.names[index]);
         if (item.gradient == kNone) continue;
         item.group = spec.parameters[index].second;
         const Shape shape = value(parameter).shape;
@@ -332,12 +398,10 @@ class Builder {
         }
         if (options_.ema)
           item.average = add_persistent(plan_, spec.names[index] + ":average", shape, master);
-        if (options_.accumulate > 1)
-          item.accumulator = add_persistent(plan_, spec.names[index] + ":sum", shape, master);
         update.items.push_back(std::move(item));
       }
       add_statistics(update);
-      add_weight_sum(update);
+      add_weight_sums(update, shares);
       const Support support = backend_.supports_update(update);
       if (!support.ok)
         throw UnsupportedError("[optimizer] on " + backend_.device().id() + ": " + support.reason);
@@ -361,16 +425,42 @@ class Builder {
     }
   }
 
-  void add_weight_sum(ir::Update& update) {
-    if (options_.accumulate < 2) return;
-    for (const Node& node : plan_.nodes)
-      if (ir::rule(node.op).loss && !node.gradient && !node.attrs.flag("normalize", true)) {
-        if (update.weight_sum != kNone)
-          throw UnsupportedError("[" + node.layer + "] accumulation with several mean losses");
-        update.weight_sum = node.state(0);
+  void add_gradients(ir::UpdateItem& item, const std::vector<Gradients>& gradients,
+                     const std::string& name) {
+    for (std::size_t i = 0; i < gradients.size(); ++i) {
+      ir::GradientShare share;
+      share.gradient = gradients[i].of[static_cast<std::size_t>(item.parameter)];
+      if (share.gradient == kNone) continue;
+      share.share = i;
+      const bool first = item.gradient == kNone;
+      if (options_.accumulate > 1)
+        share.accumulator = add_persistent(plan_, name + ":sum" + (first ? "" : std::to_string(i)),
+                                           value(item.parameter).shape, master_dtype(plan_.dtype));
+      if (!first) {
+        item.further.push_back(share);
+        continue;
       }
-    if (update.weight_sum != kNone)
-      update.weight_total = add_persistent(plan_, "weight_total", {1}, master_dtype(plan_.dtype));
+      item.gradient = share.gradient;
+      item.accumulator = share.accumulator;
+      item.share = i;
+    }
+  }
+
+  void add_weight_sums(ir::Update& update, const std::vector<Share>& shares) {
+    if (options_.accumulate < 2) return;
+    for (std::size_t i = 0; i < shares.size(); ++i) {
+      ir::WeightShare weights;
+      weights.sum = shares[i].weight_sum;
+      if (weights.sum != kNone)
+        weights.total = add_persistent(plan_, "weight_total" + (i == 0 ? "" : std::to_string(i)),
+                                       {1}, master_dtype(plan_.dtype));
+      if (i > 0) {
+        update.further.push_back(weights);
+        continue;
+      }
+      update.weight_sum = weights.sum;
+      update.weight_total = weights.total;
+    }
   }
 
   // What is read after the last node.
@@ -378,10 +468,14 @@ class Builder {
     std::vector<ValueId> roots;
     for (const ResultSpec& r : plan_.results) roots.push_back(r.value);
     if (plan_.update) {
-      for (const auto& item : plan_.update->items) roots.push_back(item.gradient);
+      for (const auto& item : plan_.update->items) {
+        roots.push_back(item.gradient);
+        for (const auto& share : item.further) roots.push_back(share.gradient);
+      }
       for (const auto& s : plan_.update->statistics) roots.push_back(s.batch);
       for (const ValueId v : plan_.update->losses) roots.push_back(v);
-      if (plan_.update->weight_sum != kNone) roots.push_back(plan_.update->weight_sum);
+      roots.push_back(plan_.update->weight_sum);
+      for (const auto& share : plan_.update->further) roots.push_back(share.sum);
     }
     return roots;
   }

@@ -194,9 +194,10 @@ class HeaderReader {
   const std::string& file_;
 };
 
-// `fetch(offset, size, to)` copies bytes of the file, which are known to be there.
-template <class Fetch>
-TensorFile parse(uint64_t size, const std::string& name, Fetch&& fetch) {
+// `fetch(offset, size, to)` copies bytes of the file, which are known to be there; `wanted(name)`
+// tells of which tensors.
+template <class Fetch, class Wanted>
+TensorFile parse(uint64_t size, const std::string& name, Fetch&& fetch, Wanted&& wanted) {
   if (size < kLengthBytes) {
     throw FormatError(name + ": expected a safetensors file, got " + std::to_string(size) +
                       " bytes");
@@ -216,8 +217,8 @@ TensorFile parse(uint64_t size, const std::string& name, Fetch&& fetch) {
   TensorFile file;
   const std::vector<Entry> entries = HeaderReader(header, size - data, name).read(file.metadata);
   header = std::string();
-  file.tensors.reserve(entries.size());
   for (const Entry& entry : entries) {
+    if (!wanted(entry.name)) continue;
     Tensor tensor(entry.shape, entry.dtype);
     if (tensor.bytes() != 0) fetch(data + entry.begin, tensor.bytes(), tensor.data());
     file.tensors.emplace_back(entry.name, std::move(tensor));
@@ -267,21 +268,34 @@ std::string make_header(const TensorFile& file) {
   return header;
 }
 
-}  // namespace
+bool all(const std::string&) { return true; }
 
-TensorFile parse_safetensors(const void* bytes, std::size_t size, const std::string& name) {
-  return parse(size, name, [&](uint64_t offset, std::size_t n, void* to) {
-    std::memcpy(to, static_cast<const char*>(bytes) + offset, n);
-  });
-}
-
-TensorFile read_safetensors(const std::string& path) {
+template <class Wanted>
+TensorFile read(const std::string& path, Wanted&& wanted) {
   const io::InputFile file(path);
-  return parse(file.size(), path, [&](uint64_t offset, std::size_t n, void* to) {
+  const auto fetch = [&](uint64_t offset, std::size_t n, void* to) {
     if (!file.read(offset, n, to)) {
       throw FormatError(path + ": expected " + std::to_string(file.size()) +
                         " bytes, got fewer while reading");
     }
+  };
+  return parse(file.size(), path, fetch, wanted);
+}
+
+}  // namespace
+
+TensorFile parse_safetensors(const void* bytes, std::size_t size, const std::string& name) {
+  const auto fetch = [&](uint64_t offset, std::size_t n, void* to) {
+    std::memcpy(to, static_cast<const char*>(bytes) + offset, n);
+  };
+  return parse(size, name, fetch, all);
+}
+
+TensorFile read_safetensors(const std::string& path) { return read(path, all); }
+
+TensorFile read_safetensors(const std::string& path, const std::vector<std::string>& names) {
+  return read(path, [&](const std::string& name) {
+    return std::find(names.begin(), names.end(), name) != names.end();
   });
 }
 

@@ -1,6 +1,7 @@
 // Graph: values and nodes are only ever appended, so ids are stable and nodes are in a valid order.
 #include "mpsnn/graph.h"
 
+#include <algorithm>
 #include <unordered_map>
 
 #include "ir/op.h"
@@ -45,16 +46,27 @@ ValueId Graph::add_input(std::string name, Shape shape, DType dtype, InputSpec s
   return id;
 }
 
+void Graph::make_indices(ValueId input, int64_t classes) {
+  Value& v = values_[static_cast<std::size_t>(input)];
+  if (v.kind != ValueKind::input) throw ValueError("only an input of a graph is of indices");
+  if (v.dtype == DType::int32) {
+    v.input.classes = std::min(v.input.classes, classes);
+    return;
+  }
+  for (const Node& node : nodes_)
+    for (const ValueId read : node.inputs)
+      if (read == input)
+        throw ValueError("[input " + v.name + "] is read as values and as indices");
+  v.dtype = DType::int32;
+  v.input.classes = classes;
+}
+
 ValueId Graph::add_parameter(std::string name, std::shared_ptr<Parameter> parameter) {
   for (std::size_t i = 0; i < values_.size(); ++i)
     if (values_[i].parameter == parameter) return static_cast<ValueId>(i);
-  if (parameter->dtype() != master_dtype(dtype_))
-    throw DTypeError("[parameter " + name + "] a " + name_of(dtype_) + " graph takes " +
-                     name_of(master_dtype(dtype_)) + " weights, got " +
-                     name_of(parameter->dtype()));
   Value value;
   value.shape = parameter->shape();
-  value.dtype = parameter->dtype();
+  value.dtype = master_dtype(dtype_);
   value.kind = ValueKind::persistent;
   value.name = std::move(name);
   value.parameter = std::move(parameter);
@@ -107,7 +119,7 @@ std::vector<ValueId> Graph::add_gradient(ValueId y, const std::vector<ValueId>& 
     throw ValueError("[" + forward.layer + "] the gradient needs " +
                      std::to_string(forward.outputs.size()) + " gradients of outputs, got " +
                      std::to_string(gy.size()));
-  bool any = rule.loss;
+  bool any = rule.loss && value(y).shape == Shape{1};  // a scalar's gradient is one unless given
   for (std::size_t i = 0; i < gy.size(); ++i) {
     if (gy[i] == kNone) continue;
     any = true;
@@ -122,11 +134,15 @@ std::vector<ValueId> Graph::add_gradient(ValueId y, const std::vector<ValueId>& 
     return ((rule.differentiable >> i) & 1) != 0 && forward.inputs[i] != kNone;
   };
   nodes_[at].differentiated = true;
-  if (rule.identity_gradient) {
-    for (std::size_t i = 0; i < by.size(); ++i)
-      if (differentiable(i)) by[i] = gy[0];
-    return by;
+  bool computed = false;
+  for (std::size_t i = 0; i < by.size(); ++i) {
+    if (!differentiable(i)) continue;
+    const bool passes = ir::passes_gradient(rule, static_cast<int>(i), value(forward.inputs[i]),
+                                            value(forward.outputs[0]));
+    if (passes) by[i] = gy[0];
+    computed |= !passes;
   }
+  if (!computed) return by;
   Node g = forward;
   g.gradient = true;
   g.differentiated = false;
@@ -142,13 +158,12 @@ std::vector<ValueId> Graph::add_gradient(ValueId y, const std::vector<ValueId>& 
   g.outputs.clear();
   g.states.clear();
   for (std::size_t i = 0; i < by.size(); ++i) {
-    if (differentiable(i)) {
-      Value made;
-      made.shape = value(forward.inputs[i]).shape;
-      made.dtype = value(forward.inputs[i]).dtype;
-      by[i] = add_value(std::move(made));
-    }
-    g.outputs.push_back(by[i]);
+    g.outputs.push_back(kNone);
+    if (!differentiable(i) || by[i] != kNone) continue;
+    Value made;
+    made.shape = value(forward.inputs[i]).shape;
+    made.dtype = value(forward.inputs[i]).dtype;
+    g.outputs[i] = by[i] = add_value(std::move(made));
   }
   nodes_.push_back(std::move(g));
   return by;

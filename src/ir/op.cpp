@@ -3,7 +3,7 @@
 
 #include <array>
 
-#include "ir/neuron.h"
+#include "ir/rnn.h"
 #include "mpsnn/error.h"
 
 namespace mpsnn {
@@ -36,13 +36,22 @@ const Rule& rule(Op op) {
     std::array<Rule, kOpCount> r{};
     register_conv(r.data());
     register_pool(r.data());
+    register_resample(r.data());
     register_norm(r.data());
     register_neuron(r.data());
+    register_arithmetic(r.data());
     register_shape(r.data());
+    register_rnn(r.data());
     register_loss(r.data());
     return r;
   }();
   return rules[static_cast<std::size_t>(op)];
+}
+
+bool is_weight(Op op, int i) {
+  if (op == Op::rnn) return i == rnn_operand::weight_ih || i == rnn_operand::weight_hh;
+  return i == 1 && (op == Op::conv2d || op == Op::conv_transpose2d || op == Op::linear ||
+                    op == Op::embedding);
 }
 
 const Value& Infer::value(int i) const {
@@ -87,17 +96,14 @@ void Infer::need_shape(int i, const Shape& expected, const char* what) const {
                 to_string(shape(i)));
 }
 
-namespace {
-constexpr const char* kNeurons[] = {"none", "relu", "leaky_relu", "sigmoid", "tanh"};
+int64_t Infer::need_axis(int64_t dim, std::size_t rank) const {
+  const auto axes = static_cast<int64_t>(rank);
+  const int64_t axis = dim < 0 ? dim + axes : dim;
+  if (axis < 0 || axis >= axes)
+    value_error("there are " + std::to_string(axes) + " axes, none is " + std::to_string(dim));
+  if (axis == 0) value_error("axis " + std::to_string(dim) + " is the batch, which stays whole");
+  return axis;
 }
-
-Neuron parse_neuron(std::string_view name) {
-  for (std::size_t i = 0; i < sizeof(kNeurons) / sizeof(kNeurons[0]); ++i)
-    if (name == kNeurons[i]) return static_cast<Neuron>(i);
-  throw ValueError("unknown neuron '" + std::string(name) + "'");
-}
-
-const char* name_of(Neuron kind) { return kNeurons[static_cast<std::size_t>(kind)]; }
 
 }  // namespace ir
 }  // namespace mpsnn

@@ -38,6 +38,8 @@ class Infer {
   [[noreturn]] void value_error(const std::string& message) const;
   void need_rank(int i, int rank, const char* what) const;
   void need_shape(int i, const Shape& expected, const char* what) const;  // operand i, if there
+  // An axis of so many, counted from the end if negative; not the batch.
+  int64_t need_axis(int64_t dim, std::size_t rank) const;
 
  private:
   Graph& graph_;
@@ -53,17 +55,29 @@ struct Rule {
   void (*infer)(Infer&) = nullptr;
   uint64_t differentiable = 0;  // bit i: the gradient by input i exists
   Reads offers;
-  bool identity_gradient = false;  // each input's gradient is the output's, as it is (add)
-  bool loss = false;               // output 0 is a scalar loss, seeded by one
+  // Inputs whose gradient is the output's as it is (add), if they have its shape and dtype.
+  uint64_t identity_gradient = 0;
+  bool loss = false;  // output 0 is a scalar loss, seeded by one
+  bool view = false;  // the same elements in the same order: no copy where the backend agrees
 };
 const Rule& rule(Op op);
+// Whether a half graph computes with a half copy of operand i, a float32 master.
+bool is_weight(Op op, int i);
+
+// Whether the gradient by input i needs no node: it is that of the output.
+inline bool passes_gradient(const Rule& rule, int i, const Value& x, const Value& y) {
+  return ((rule.identity_gradient >> i) & 1) != 0 && x.shape == y.shape && x.dtype == y.dtype;
+}
 
 // One registration function a file of rules/.
 void register_conv(Rule* rules);
 void register_pool(Rule* rules);
+void register_resample(Rule* rules);
 void register_norm(Rule* rules);
 void register_neuron(Rule* rules);
+void register_arithmetic(Rule* rules);
 void register_shape(Rule* rules);
+void register_rnn(Rule* rules);
 void register_loss(Rule* rules);
 
 }  // namespace mpsnn::ir

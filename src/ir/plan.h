@@ -13,6 +13,19 @@
 
 namespace mpsnn::ir {
 
+// Losses of mean form are divided, when accumulated, by their sums of weights over all steps: each
+// has a share of its own in the gradients. Share 0 is the only one but with several such losses, or
+// with such a loss beside one that is a sum.
+struct GradientShare {
+  ValueId gradient = kNone;
+  ValueId accumulator = kNone;  // persistent
+  std::size_t share = 0;
+};
+struct WeightShare {
+  ValueId sum = kNone;    // the loss's sum of weights, this step; kNone: not divided by one
+  ValueId total = kNone;  // persistent {1}: the same over the accumulated steps
+};
+
 // One trained parameter. `moments` are persistent values of the parameter's shape: none for SGD
 // without momentum; momentum; Adam's first and second; RMSProp's square average, then momentum
 // buffer if momentum > 0, then gradient average if centered.
@@ -20,6 +33,8 @@ struct UpdateItem {
   ValueId parameter = kNone;
   ValueId gradient = kNone;
   ValueId accumulator = kNone;  // persistent, when accumulate > 1
+  std::size_t share = 0;        // of `gradient`; its gradients of other shares are `further`
+  std::vector<GradientShare> further;
   std::vector<ValueId> moments;
   int group = 0;
   // Persistent, of the parameter's shape: the host updates this parameter. g goes here, and the
@@ -38,7 +53,8 @@ struct RunningStatistic {
 
 // The end of a training step, done only if the loss and all gradients are finite and no earlier
 // step has failed:
-//   g = gradient / loss_scale (/ sum of weights, when accumulating); clip by value, then by norm;
+//   g = gradient / loss_scale (when accumulating, the sum over the shares of accumulator / sum of
+//   weights); clip by value, then by norm;
 //   parameter <- optimizer(g), or g is left for the host;
 //   average <- parameter at the first update, then d average + (1 - d) parameter, unless the host
 //   updates the parameter; running statistics; counters.
@@ -51,14 +67,15 @@ struct Update {
   int accumulate = 1;
   LossScale loss_scale;
   bool check_finite = true;
-  double average_decay = 0;      // d above
-  std::vector<ValueId> losses;   // loss values, for the guard
-  ValueId weight_sum = kNone;    // accumulate > 1: the loss's sum of weights, this step
-  ValueId weight_total = kNone;  // persistent {1}: the same over the accumulated steps
+  double average_decay = 0;     // d above
+  std::vector<ValueId> losses;  // loss values, for the guard
+  ValueId weight_sum = kNone;   // accumulate > 1: as in WeightShare, of share 0
+  ValueId weight_total = kNone;
+  std::vector<WeightShare> further;  // shares 1, ...
   // Persistent int32 {5}: updates done, good updates since the scale last changed, failed (1 after
-  // a non-finite step until the host clears it), steps accumulated so far, and whether one of these
-  // overflowed under a dynamic loss scale: then all of them are skipped, and the scale is halved
-  // once, as by torch.amp.GradScaler.
+  // a step that was not finite, or broke off while it wrote, until the host clears it), steps
+  // accumulated so far, and whether one of these overflowed under a dynamic loss scale: then all of
+  // them are skipped, and the scale is halved once, as by torch.amp.GradScaler.
   ValueId counters = kNone;
 };
 enum Counter : int {

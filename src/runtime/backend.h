@@ -86,17 +86,11 @@ class Backend {
 
   // Questions of the compiler; `node` is bound to concrete shapes in `values`.
   virtual Support supports(const ir::Plan& plan, const Node& node) const = 0;
-  // What goes beyond the optimizers themselves: items that the host updates, moving averages.
-  virtual Support supports_update(const ir::Update& update) const {
-    for (const ir::UpdateItem& item : update.items) {
-      if (item.host_gradient != kNone) return {false, "updates on the host are not supported"};
-      if (item.average != kNone) return {false, "averages of weights are not supported"};
-    }
-    return {};
-  }
+  // What goes beyond the optimizers themselves: several shares of accumulated gradients.
+  virtual Support supports_update(const ir::Update&) const { return {}; }
   virtual ir::Reads saves(const ir::Plan& plan, const Node& node, ir::Reads offers) const = 0;
   virtual bool fuses(Pattern pattern, const Node& node, const Node& next, bool training) const = 0;
-  virtual bool can_alias(const ir::Plan& plan, const Node& node) const = 0;  // flatten as a view
+  virtual bool can_alias(const ir::Plan& plan, const Node& node) const = 0;  // an op as a view
   // Whether the node may write its output (a gradient node: read its output's gradient) as some
   // channels of a wider image.
   virtual bool takes_slice(const ir::Plan&, const Node&) const { return false; }

@@ -89,6 +89,13 @@ void check_not_forked() {
         "child, or start the child with the \"spawn\" method");
 }
 
+std::unique_lock<std::mutex> lock_unless_forked(std::mutex& mutex) {
+  if (!forked()) return std::unique_lock(mutex);
+  std::unique_lock lock(mutex, std::try_to_lock);
+  if (!lock) check_not_forked();
+  return lock;
+}
+
 CommandQueue::CommandQueue() {
   watch_forks();
   std::thread(&CommandQueue::work, this).detach();  // queues live as long as the process

@@ -43,6 +43,10 @@ class CommandQueue {
 void check_not_forked();
 bool forked();
 
+// Locks what other threads of the caller's may hold for long. In a child nobody can say that they
+// are alive: what is held there stays held, and DeviceError is raised instead of waiting.
+[[nodiscard]] std::unique_lock<std::mutex> lock_unless_forked(std::mutex& mutex);
+
 // While one lives on a thread, that thread holds up a queue for a call into the user's code: what
 // would wait for the queue raises DeviceError instead.
 class HostCall {

@@ -165,8 +165,9 @@ UpdateControl::UpdateControl(KernelBuilder& b, const ir::Update& update)
       master_(master_dtype(b.plan().dtype)),
       counters_(b.ref(update.counters)),
       scale_(b.ref(b.plan().loss_scale)),
-      weight_sum_(b.ref(update.weight_sum)),
-      weight_total_(b.ref(update.weight_total)) {
+      weights_{{b.ref(update.weight_sum), b.ref(update.weight_total)}} {
+  for (const ir::WeightShare& w : update.further)
+    weights_.push_back({b.ref(w.sum), b.ref(w.total)});
   for (const ValueId v : update.losses) losses_.push_back(b.ref(v));
   for (const ir::RunningStatistic& s : update.statistics)
     statistics_.push_back(
@@ -214,7 +215,8 @@ bool UpdateControl::accept(bool finite, StepStatus& status) {
 bool UpdateControl::first() const { return counters_.get<int32_t>()[ir::kAccumulated] == 0; }
 
 bool UpdateControl::ready() {
-  if (weight_total_) set(weight_total_, 0, (first() ? 0 : get(weight_total_)) + get(weight_sum_));
+  for (const Weights& w : weights_)
+    if (w.total) set(w.total, 0, (first() ? 0 : get(w.total)) + get(w.sum));
   return count_step();
 }
 
@@ -228,9 +230,10 @@ bool UpdateControl::count_step() {
   return false;
 }
 
-double UpdateControl::factor() const {
+double UpdateControl::factor(std::size_t share) const {
   if (update_.accumulate < 2) return 1 / scale();
-  const double total = weight_total_ ? get(weight_total_) : 1;
+  const Ref& weights = weights_[share].total;
+  const double total = weights ? get(weights) : 1;
   return total == 0 ? 0 : 1 / total;
 }
 

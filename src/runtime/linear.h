@@ -139,8 +139,8 @@ class UpdateControl {
   bool first() const;  // of the accumulated steps
   // After accumulation. False: not the last of the accumulated steps, or one of them overflowed.
   bool ready();
-  // What accumulated (or this step's) gradients are multiplied with.
-  double factor() const;
+  // What accumulated (or this step's) gradients of a share are multiplied with.
+  double factor(std::size_t share = 0) const;
   void updated(StepStatus& status);
   bool losses_finite() const;
   void update_statistics();
@@ -153,7 +153,11 @@ class UpdateControl {
 
   const ir::Update& update_;
   DType master_;
-  Ref counters_, scale_, weight_sum_, weight_total_;
+  Ref counters_, scale_;
+  struct Weights {
+    Ref sum, total;
+  };
+  std::vector<Weights> weights_;  // of each share
   std::vector<Ref> losses_;
   struct Statistic {
     Ref running, batch;

@@ -46,6 +46,8 @@ DeviceContext& device_context(const std::string& id) {
 }  // namespace runtime
 
 std::vector<Device> devices() {
+  // To enumerate is to use: a driver's own locks may have been held at the fork.
+  runtime::check_not_forked();
   std::vector<Device> all;
   for (const runtime::BackendKind& kind : runtime::backend_kinds())
     for (Device& device : kind.enumerate()) all.push_back(std::move(device));

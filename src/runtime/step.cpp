@@ -11,7 +11,10 @@ namespace mpsnn {
 
 void StepError::raise() {
   if (raised.exchange(true)) return;
-  if (on_raise) on_raise();
+  if (on_raise) try {
+      on_raise();
+    } catch (...) {  // the device may be gone: what is raised is why
+    }
   std::rethrow_exception(error);
 }
 
@@ -59,12 +62,7 @@ void StepState::finish(std::shared_ptr<StepError> error) {
 }
 
 void StepState::raise_error() {
-  std::shared_ptr<StepError> error;
-  {
-    const std::lock_guard lock(mutex_);
-    error = error_;
-  }
-  if (error) error->raise();
+  if (const std::shared_ptr<StepError> error = error_) error->raise();
 }
 
 bool StepState::wait(std::optional<double> seconds, const std::function<void()>& interrupted) {

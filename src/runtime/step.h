@@ -18,7 +18,7 @@ namespace mpsnn {
 struct StepError {
   std::exception_ptr error;
   std::atomic<bool> raised{false};
-  std::function<void()> on_raise;  // lets updates go on after a non-finite step
+  std::function<void()> on_raise;  // lets updates go on after a failed step
   void raise();                    // if nobody has
 };
 

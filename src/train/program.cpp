@@ -49,7 +49,10 @@ class ProgramState {
     full_ = &variant(graph_.batch());
     for (const Value& value : graph_.values())
       if (value.parameter) parameters_.emplace_back(value.parameter, false);
-    for (auto& [parameter, written] : parameters_) written = is_written(parameter);
+    for (auto& [parameter, written] : parameters_) {
+      written = is_written(parameter);
+      if (written) parameter->copies().widen(master_);
+    }
     for (std::size_t i = 0; i < slots_.size(); ++i) {
       slots_[i].program = this;
       slots_[i].index = static_cast<int>(i);
@@ -57,10 +60,6 @@ class ProgramState {
   }
 
   ~ProgramState() {
-    if (runtime::forked()) {
-      for (auto& [batch, v] : variants_) static_cast<void>(v.executable.release());
-      return;
-    }
     std::unique_lock lock(mutex_);
     free_.wait(lock, [this] { return all_free(); });
     lock.unlock();
@@ -86,7 +85,7 @@ class ProgramState {
         v.executable->stage(slot.index, static_cast<int>(i), inputs[i]);
       slot.weights = 0;
       for (auto& [parameter, written] : parameters_)
-        slot.weights += parameter->copies().refresh(device_, written);
+        slot.weights += parameter->copies().refresh(device_, master_, written);
       slot.variant = &v;
       slot.rates = rates;
       slot.step = new_step(v);
@@ -195,7 +194,7 @@ class ProgramState {
     for (const ValueId id : v.plan->persistents) {
       const Value& value = v.plan->values[static_cast<std::size_t>(id)];
       const bool of_model = static_cast<std::size_t>(id) < graph_.values().size();
-      persistents.push_back(of_model ? &graph_.value(id).parameter->copies().storage(device_)
+      persistents.push_back(of_model ? &graph_.value(id).parameter->copies().storage(device_, master_)
                                      : &training_->storage(value, options_.loss_scale.initial));
       places[id] = persistents.back();
     }
@@ -342,21 +341,16 @@ class ProgramState {
 
   void completed(Slot& slot, std::exception_ptr error) noexcept {
     const std::shared_ptr<StepState> step = std::move(slot.step);
-    std::function<void()> on_raise;
     try {
       if (!error) {
         collect(slot, *step);
         const runtime::StepStatus status = slot.variant->executable->status(slot.index);
         step->updated = status.updated;
-        if (!status.finite) {
+        if (!status.finite)
           error = std::make_exception_ptr(
               NonFiniteError("step " + std::to_string(step->index) +
                              ": the loss or a gradient is not finite; nothing was updated by it or "
                              "by later steps"));
-          on_raise = [weak = std::weak_ptr<train::TrainingState>(training_)] {
-            if (const auto training = weak.lock()) training->clear_failed();
-          };
-        }
       }
     } catch (...) {
       error = std::current_exception();
@@ -365,7 +359,9 @@ class ProgramState {
     if (error) {
       kept = std::make_shared<StepError>();
       kept->error = error;
-      kept->on_raise = std::move(on_raise);
+      kept->on_raise = [weak = std::weak_ptr<train::TrainingState>(training_)] {
+        if (const auto training = weak.lock()) training->clear_failed();
+      };
     }
     {
       // Notified under the lock: the program may be destroyed as soon as all slots are free.
@@ -411,6 +407,7 @@ class ProgramState {
   Graph graph_;
   ProgramOptions options_;
   runtime::DeviceContext& device_;
+  DType master_ = master_dtype(graph_.dtype());  // of weights
   std::shared_ptr<train::TrainingState> training_;
   std::map<int64_t, Variant> variants_;
   Variant* full_ = nullptr;
@@ -425,6 +422,8 @@ class ProgramState {
 
 Program::Program() = default;
 Program::~Program() {
+  // In a forked child nothing of a device can be waited for, nor its memory given back.
+  if (runtime::forked()) static_cast<void>(state_.release());
   // Garbage collected inside a host update, it would wait for the queue that it holds up.
   if (state_ && runtime::in_host_call())
     runtime::notify([state = std::shared_ptr<ProgramState>(std::move(state_))] {});
@@ -525,10 +524,10 @@ Support supports(const Graph& graph, const std::string& device, bool gradient) {
   } else {
     const ir::Rule& rule = ir::rule(last.op);
     const Value& y = graph.value(last.outputs[0]);
-    options.seeds.push_back(
-        {last.outputs[0],
-         rule.loss ? kNone
-                   : copy.add_input("cotangent", y.shape, y.dtype, {false, 0, -100, false})});
+    options.seeds.push_back({last.outputs[0], rule.loss && y.shape == Shape{1}
+                                                  ? kNone
+                                                  : copy.add_input("cotangent", y.shape, y.dtype,
+                                                                   {false, 0, -100, false})});
     for (int i = 0; i < last.nx; ++i)
       if (((rule.differentiable >> i) & 1) && last.x(i) != kNone)
         options.results.push_back({"x" + std::to_string(i), last.x(i), true});

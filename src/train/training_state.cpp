@@ -12,7 +12,7 @@ constexpr const char* kEncoded = "encoded";
 }  // namespace
 
 runtime::Storage& TrainingState::storage(const Value& value, double initial_scale) {
-  const std::lock_guard lock(mutex_);
+  const auto lock = runtime::lock_unless_forked(mutex_);
   Entry& entry = entries_[value.name];
   if (!entry.storage) {
     entry.shape = value.shape;
@@ -32,20 +32,21 @@ runtime::Storage& TrainingState::storage(const Value& value, double initial_scal
 }
 
 void TrainingState::clear_failed() {
-  const std::lock_guard lock(mutex_);
+  const auto lock = runtime::lock_unless_forked(mutex_);
   const auto found = entries_.find("counters");
   if (found == entries_.end()) return;
   device_.queue.run([&] {
     Tensor counters(found->second.shape, found->second.dtype);
     found->second.storage->read(counters);
-    counters.as<int32_t>()[ir::kFailed] = 0;
+    for (const ir::Counter c : {ir::kFailed, ir::kAccumulated, ir::kOverflowed})
+      counters.as<int32_t>()[c] = 0;
     found->second.storage->write(counters);
   });
 }
 
 std::vector<std::pair<std::string, Tensor>> TrainingState::read() {
   runtime::check_not_in_host_call();
-  const std::lock_guard lock(mutex_);
+  const auto lock = runtime::lock_unless_forked(mutex_);
   std::vector<std::pair<std::string, Tensor>> values;
   device_.queue.run([&] {
     for (auto& [name, entry] : entries_) {
@@ -62,7 +63,7 @@ std::vector<std::pair<std::string, Tensor>> TrainingState::read() {
 
 void TrainingState::write(const std::vector<std::pair<std::string, Tensor>>& values) {
   runtime::check_not_in_host_call();
-  const std::lock_guard lock(mutex_);
+  const auto lock = runtime::lock_unless_forked(mutex_);
   std::size_t known = 0;
   for (const auto& [name, value] : values) {
     Shape shape{1};

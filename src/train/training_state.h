@@ -22,7 +22,8 @@ class TrainingState {
   // Makes what is missing, zero but for the loss scale.
   runtime::Storage& storage(const Value& value, double initial_scale);
 
-  void clear_failed();  // after a non-finite step has been raised
+  // After a non-finite step has been raised. What had been accumulated goes with it.
+  void clear_failed();
   std::vector<std::pair<std::string, Tensor>> read();
   void write(const std::vector<std::pair<std::string, Tensor>>& values);  // all or nothing
 

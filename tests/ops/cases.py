@@ -1,15 +1,18 @@
 """THE op case table: every op, its shapes and attributes, and what PyTorch computes for it.
 
 One row serves every device: forward, each gradient, half storage and support are tested from it by
-test_ops.py. To add an op, add rows here.
+test_ops.py. To add an op, add rows here; losses are in loss_cases.py.
 
-A case's `operands` are (kind, shape): "x" data of the graph's type, "p" a parameter (master type),
-"i" class indices. `torch` gets float64 tensors in mpsnn's layouts and returns the output (for a
-loss: the scalar).
+A case's `operands` are (kind, shape), or None for an absent one: "x" data of the graph's type, "u"
+the same within 0.05..0.95, "p" a parameter (master type), "i" class indices or lengths, in
+0..classes-1, "t" targets and "w" positive weights (master type), "z" soft labels, "b" labels 0 or
+1, "yolo" a YOLO target. `torch` gets float64 tensors in mpsnn's layouts and returns the output (for
+a loss: the scalar; a tuple where all outputs count).
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -26,14 +29,18 @@ class Case:
 
     name: str
     op: str
-    operands: tuple[tuple[str, tuple[int, ...]], ...]
+    operands: tuple[tuple[str, tuple[int, ...]] | None, ...]
     torch: Callable[..., T]
     attrs: dict[str, Any] = field(default_factory=dict)
     classes: int = 0
     long_sum: bool = False  # over 1,000 terms: tolerance 1e-4
     training: bool = True
     positive: tuple[int, ...] = ()  # operands that must be positive
+    differences: bool = True  # no part of the gradient is left out on purpose
     distinct: bool = False  # no two equal values (ties of max pooling)
+    scale: float = 1.0  # of parameters
+    several: bool = False  # `torch` returns all outputs
+    negative: bool = False  # the first operand is: padding by zeros would win a maximum
 
 
 CASES: list[Case] = []
@@ -52,12 +59,31 @@ def nhwc(x: T) -> T:
     return x.permute(0, 2, 3, 1)
 
 
-def neuron(kind: str, a: float) -> Callable[[T], T]:
+def inside(x: T, low: float, high: float) -> T:
+    """Clamped, with the gradient of F.relu6: 0 at the ends."""
+    return torch.where((x > low) & (x < high), x, x.clamp(low, high).detach())
+
+
+def neuron(kind: str, a: float, b: float = 0.0, c: float = 0.0) -> Callable[[T], T]:
     return {
+        "none": lambda x: x * 1,
         "relu": F.relu,
         "leaky_relu": lambda x: F.leaky_relu(x, a),
         "sigmoid": torch.sigmoid,
-        "tanh": torch.tanh,
+        "tanh": lambda x: a * torch.tanh(b * x),
+        "linear": lambda x: a * x + b,
+        "hard_sigmoid": lambda x: inside(a * x + b, 0.0, 1.0),
+        "absolute": torch.abs,
+        "softplus": lambda x: a * F.softplus(b * x, threshold=1e9),
+        "softsign": F.softsign,
+        "elu": lambda x: b * torch.where(x > 0, x, a * torch.expm1(c * x.clamp(max=0))),
+        "relun": lambda x: inside(torch.where(x > 0, x, a * x), -math.inf, b),
+        "power": lambda x: (a * x + b) ** c,
+        "exponential": lambda x: torch.exp(a * x + b) if c == -1 else c ** (a * x + b),
+        "logarithm": lambda x: torch.log(a * x + b) / (1 if c == -1 else math.log(c)),
+        "gelu": F.gelu,
+        "gelu_tanh": lambda x: F.gelu(x, approximate="tanh"),
+        "hard_swish": F.hardswish,
     }[kind]
 
 
@@ -139,29 +165,82 @@ for shape, out in (
     )
 case("linear-no-bias", "linear", [("x", (6, 9)), ("p", (4, 9))], lambda x, w: F.linear(x, w))
 
-for kind, a in (("relu", 0.0), ("leaky_relu", 0.1), ("sigmoid", 0.0), ("tanh", 0.0)):
+# Kind, parameters a, b, c, whether the input must be positive, whether the neuron can be fused.
+NEURONS: list[tuple[str, tuple[float, ...], bool, bool]] = [
+    ("none", (), False, True),
+    ("relu", (0.0,), False, True),
+    ("leaky_relu", (0.1,), False, True),
+    ("leaky_relu", (-0.3,), False, False),
+    ("sigmoid", (0.0,), False, True),
+    ("tanh", (1.0, 1.0), False, True),
+    ("tanh", (-1.7, 0.6), False, True),
+    ("linear", (-0.7, 0.3), False, True),
+    ("hard_sigmoid", (0.2, 0.5), False, False),
+    ("hard_sigmoid", (1 / 6, 0.5), False, False),
+    ("absolute", (), False, False),
+    ("softplus", (1.0, 1.0), False, False),
+    ("softplus", (0.5, 2.0), False, False),
+    ("softplus", (-0.5, -12.0), False, False),
+    ("softsign", (), False, False),
+    ("elu", (1.0, 1.0, 1.0), False, True),
+    ("elu", (0.3, 1.0, 1.0), False, True),
+    ("elu", (1.6732632423543772, 1.0507009873554805, 1.0), False, True),  # SELU
+    ("elu", (0.5, 1.0, 2.0), False, True),  # CELU
+    ("elu", (-0.5, 1.0, 1.0), False, False),
+    ("relun", (0.0, 1.0), False, False),
+    ("relun", (0.5, 0.7), False, False),
+    ("relun", (-1.5, 0.7), False, False),
+    ("power", (1.0, 0.0, 2.0), False, False),
+    ("power", (-0.5, 0.2, 3.0), False, False),
+    ("power", (0.5, 0.1, 0.5), True, False),
+    ("power", (2.0, 0.1, -1.3), True, False),
+    ("power", (1.0, 0.0, 0.0), False, False),
+    ("exponential", (1.0, 0.0, -1.0), False, False),
+    ("exponential", (-0.3, 0.3, 2.0), False, True),
+    ("logarithm", (1.0, 0.0, -1.0), True, False),
+    ("logarithm", (3.0, 0.5, 10.0), True, False),
+    ("gelu", (), False, False),
+    ("gelu_tanh", (), False, False),
+    ("hard_swish", (), False, False),
+]
+for kind, given, positive, fused in NEURONS:
+    named = dict(zip("abc", given, strict=False))
+    act = neuron(kind, **named) if "a" in named else neuron(kind, 0.0)
+    title = "-".join([kind, *(f"{v:.3g}" for v in given)])
     for shape in ((2, 5, 4, 3), (7, 33)):
         case(
-            f"{kind}-{len(shape)}d",
+            f"{title}-{len(shape)}d",
             "neuron",
             [("x", shape)],
-            neuron(kind, a),
-            attrs={"kind": kind, "a": a},
+            act,
+            attrs={"kind": kind, **named},
+            positive=(0,) if positive else (),
         )
     # The fused forms exist as attributes, so they are rows too.
+    if not fused:
+        continue
+    epilogue = {"neuron": kind, **{f"neuron_{k}": v for k, v in named.items()}}
     case(
-        f"conv2d+{kind}",
+        f"conv2d+{title}",
         "conv2d",
         [("x", (2, 6, 7, 4)), ("p", (8, 3, 3, 4)), ("p", (8,))],
-        conv_oracle((1, 1), (1, 1, 1, 1), (1, 1), 1, neuron(kind, a)),
-        attrs={"pads": (1, 1, 1, 1), "neuron": kind, "neuron_a": a},
+        conv_oracle((1, 1), (1, 1, 1, 1), (1, 1), 1, act),
+        attrs={"pads": (1, 1, 1, 1), **epilogue},
     )
     case(
-        f"linear+{kind}",
+        f"linear+{title}",
         "linear",
         [("x", (9, 20)), ("p", (12, 20)), ("p", (12,))],
-        (lambda act: lambda x, w, b: act(F.linear(x, w, b)))(neuron(kind, a)),
-        attrs={"neuron": kind, "neuron_a": a},
+        (lambda f: lambda x, w, b: f(F.linear(x, w, b)))(act),
+        attrs=epilogue,
+    )
+
+for shape, slopes in (((2, 5, 4, 3), 3), ((7, 33), 33), ((3, 9, 9, 300), 300), ((4, 7, 6, 5), 1)):
+    case(
+        f"prelu-{'x'.join(map(str, shape))}-{slopes}",
+        "prelu",
+        [("x", shape), ("p", (slopes,))],
+        lambda x, w: torch.where(x > 0, x, w * x),
     )
 
 
@@ -256,6 +335,102 @@ for shape in ((4, 5, 6, 3), (2, 7, 5, 32), (16, 9), (2, 11, 6)):
             positive=(4,),
         )
 
+
+def affine(y: T, w: T | None, b: T | None) -> T:
+    return y * (1 if w is None else w) + (0 if b is None else b)
+
+
+for shape, groups, given in (
+    ((3, 4, 5, 6), 2, "wb"),
+    ((2, 7, 3, 32), 8, "wb"),
+    ((1, 30, 31, 16), 16, "wb"),
+    ((4, 5, 12), 3, "w"),
+    ((5, 12), 3, ""),
+    ((2, 6, 5, 4), 4, ""),
+    ((3, 3, 2, 5), 1, "b"),
+):
+    ops = [("x", shape), ("p", shape[-1:]) if "w" in given else None, ("p", shape[-1:])]
+    ops = ops[: 3 if "b" in given else 2 if "w" in given else 1]
+    case(
+        f"group_norm-{'x'.join(map(str, shape))}-{groups}-{given}",
+        "group_norm",
+        ops,
+        (lambda g: lambda x, w=None, b=None: affine(
+            F.group_norm(x.movedim(-1, 1), g, eps=1e-5).movedim(1, -1), w, b))(groups),
+        attrs={"groups": groups},
+    )  # fmt: skip
+
+for shape, axes, given in (
+    ((6, 10), 1, "wb"),
+    ((3, 4, 5, 6), 3, "wb"),
+    ((4, 7, 300), 1, "w"),
+    ((2, 3, 4, 5), 2, ""),
+    ((5, 17), 1, "b"),
+):
+    last = shape[-axes:]
+    ops = [("x", shape), ("p", last) if "w" in given else None, ("p", last)]
+    ops = ops[: 3 if "b" in given else 2 if "w" in given else 1]
+    case(
+        f"layer_norm-{'x'.join(map(str, shape))}-{axes}-{given}",
+        "layer_norm",
+        ops,
+        (lambda row: lambda x, w=None, b=None: affine(
+            F.layer_norm(x, row, eps=1e-5), w, b))(last),
+        attrs={"axes": axes},
+    )  # fmt: skip
+
+
+def window_mean(x: T, size: int) -> T:
+    """Over a square around each pixel, zeros beyond the image counted."""
+    before, after = size // 2, (size - 1) // 2
+    return nhwc(F.avg_pool2d(F.pad(nchw(x), (before, after, before, after)), size, 1))
+
+
+def response_oracle(a: dict[str, Any]) -> Callable[[T], T]:
+    if a["across"] == "space":
+        return lambda x: x / (a["k"] + a["alpha"] * window_mean(x * x, a["size"])) ** a["beta"]
+    return lambda x: F.local_response_norm(
+        x.movedim(-1, 1), a["size"], a["alpha"], a["beta"], a["k"]
+    ).movedim(1, -1)
+
+
+for name, shape, attrs in (
+    ("alexnet", (2, 4, 3, 20), {"size": 5, "alpha": 1e-4, "beta": 0.75, "k": 2.0}),
+    ("strong", (2, 3, 4, 9), {"size": 3, "alpha": 2.0, "beta": 0.5, "k": 1.0}),
+    ("even", (3, 5, 8), {"size": 4, "alpha": 1.0, "beta": 0.75, "k": 1.0}),
+    ("wider-than-channels", (2, 3, 3, 4), {"size": 11, "alpha": 1.0, "beta": 1.0, "k": 1.0}),
+    ("rows", (70, 6, 66), {"size": 5, "alpha": 1.0, "beta": 5.0, "k": 1.0}),
+    ("space", (2, 7, 6, 3), {"size": 3, "alpha": 1.0, "beta": 0.75, "k": 1.0}),
+    ("space-even", (2, 5, 6, 5), {"size": 4, "alpha": 2.0, "beta": 0.5, "k": 0.5}),
+    ("space-wide", (1, 4, 3, 2), {"size": 9, "alpha": 1.0, "beta": 5.0, "k": 1.0}),
+):
+    attrs = {"across": "space" if name.startswith("space") else "channels", **attrs}
+    case(f"local_response_norm-{name}", "local_response_norm", [("x", shape)],
+         response_oracle(attrs), attrs=attrs)  # fmt: skip
+
+
+def contrast_oracle(a: dict[str, Any]) -> Callable[[T], T]:
+    def compute(x: T) -> T:
+        mean = window_mean(x, a["size"])
+        variance = window_mean(x * x, a["size"]) - mean**2
+        scale = (a["delta"] + a["alpha"] * variance) ** a["beta"]
+        return a["pm"] + a["ps"] * (x - a["p0"] * mean) / scale
+
+    return compute
+
+
+MPS_CONTRAST = {"alpha": 1.0, "beta": 0.5, "delta": 1 / 1024, "p0": 1.0, "pm": 0.0, "ps": 1.0}
+for name, shape, attrs in (
+    ("3", (2, 7, 6, 3), {"size": 3}),
+    ("even", (2, 5, 6, 5), {"size": 4, "delta": 0.5}),
+    ("wide", (1, 5, 4, 2), {"size": 9, "delta": 0.1}),
+    ("all", (2, 6, 5, 3), {"size": 5, "alpha": 0.7, "beta": 0.8, "delta": 0.3, "p0": 0.6,
+                           "pm": 0.2, "ps": 1.5}),
+):  # fmt: skip
+    attrs = {**MPS_CONTRAST, **attrs}
+    case(f"local_contrast_norm-{name}", "local_contrast_norm", [("x", shape)],
+         contrast_oracle(attrs), attrs=attrs)  # fmt: skip
+
 case("flatten", "flatten", [("x", (3, 4, 2, 5))], lambda x: x.reshape(3, -1))
 case("flatten-1d", "flatten", [("x", (4,))], lambda x: x.reshape(4, 1))
 for shape in ((5, 10), (2, 3, 4, 7), (3, 1), (2, 200)):
@@ -265,15 +440,158 @@ for shape in ((5, 10), (2, 3, 4, 7), (3, 1), (2, 200)):
         [("x", shape)],
         lambda x: torch.softmax(x, -1),
     )
-case(
-    "concat-images",
-    "concat",
-    [("x", (2, 3, 4, 5)), ("x", (2, 3, 4, 16)), ("x", (2, 3, 4, 1))],
-    lambda *parts: torch.cat(parts, -1),
-)
-case("concat-rows", "concat", [("x", (3, 2)), ("x", (3, 6))], lambda *p: torch.cat(p, -1))
-case("concat-one", "concat", [("x", (3, 2))], lambda x: x * 1)
-case("add", "add", [("x", (2, 3, 4, 5)), ("x", (2, 3, 4, 5))], lambda a, b: a + b)
+    case(
+        f"log_softmax-{'x'.join(map(str, shape))}",
+        "log_softmax",
+        [("x", shape)],
+        lambda x: torch.log_softmax(x, -1),
+    )
+for name, shapes, dim in (
+    ("images", ((2, 3, 4, 5), (2, 3, 4, 16), (2, 3, 4, 1)), -1),
+    ("rows", ((3, 2), (3, 6)), -1),
+    ("one", ((3, 2),), -1),
+    ("widths", ((2, 3, 4, 5), (2, 3, 1, 5), (2, 3, 2, 5)), 2),
+    ("heights", ((2, 3, 4, 5), (2, 1, 4, 5)), -3),
+    ("steps", ((3, 4, 6), (3, 2, 6)), 1),
+):
+    case(
+        f"concat-{name}",
+        "concat",
+        [("x", shape) for shape in shapes],
+        (lambda d: lambda *parts: torch.cat(parts, d))(dim),
+        attrs={"dim": dim},
+    )
+for name, shape, to in (
+    ("rows", (3, 4, 2, 5), (-1,)),
+    ("images", (3, 24), (2, 3, 4)),
+    ("sequence", (2, 3, 4, 5), (12, -1)),
+    ("scalar", (4, 1), ()),
+):
+    case(
+        f"reshape-{name}",
+        "reshape",
+        [("x", shape)],
+        (lambda size: lambda x: x.reshape(x.shape[0], *size))(to),
+        attrs={"shape": to},
+    )
+for name, shape, dims in (
+    ("channels-first", (2, 5, 4, 3), (0, 3, 1, 2)),
+    ("channels-last", (2, 3, 5, 4), (0, 2, 3, 1)),
+    ("turned", (2, 5, 4, 3), (0, 2, 1, 3)),
+    ("reversed", (2, 5, 4, 3), (0, -1, -2, -3)),
+    ("same", (2, 5, 4, 3), (0, 1, 2, 3)),
+    ("sequence", (3, 20, 17), (0, 2, 1)),
+    ("rows", (3, 7), (0, 1)),
+    ("thin", (2, 1, 6, 1), (0, 2, 3, 1)),
+    ("five", (2, 3, 4, 5, 6), (0, 4, 2, 1, 3)),
+    ("large", (3, 33, 35, 40), (0, 3, 1, 2)),
+):
+    case(
+        f"permute-{name}",
+        "permute",
+        [("x", shape)],
+        (lambda d: lambda x: x.permute(*d))(dims),
+        attrs={"dims": dims},
+    )
+for name, shape, box in (
+    ("rows", (4, 9), {1: (2, 7)}),
+    ("channels", (2, 3, 4, 5), {-1: (1, 3)}),
+    ("channel", (2, 3, 4, 5), {-1: (3, 4)}),
+    ("pixel", (3, 4, 6, 5), {1: (2, 3), 2: (1, 2), 3: (4, 5)}),
+    ("space", (2, 6, 7, 3), {1: (1, 4), 2: (-3, 7)}),
+    ("width", (2, 6, 7, 3), {2: (0, -2)}),
+    ("all", (2, 6, 7, 8), {1: (5, 6), 2: (1, 7), 3: (2, 7)}),
+    ("whole", (2, 3, 4), {}),
+    ("large", (3, 60, 50, 8), {1: (3, 57), 2: (1, 49)}),
+):
+
+    def box_oracle(box: dict[int, tuple[int, int]]) -> Callable[[T], T]:
+        def compute(x: T) -> T:
+            for dim, (start, stop) in box.items():
+                first, last = (v + x.shape[dim] if v < 0 else v for v in (start, stop))
+                x = x.narrow(dim, first, last - first)
+            return x * 1
+
+        return compute
+
+    case(
+        f"slice-{name}",
+        "slice",
+        [("x", shape)],
+        box_oracle(box),
+        attrs={
+            "dims": tuple(box),
+            "starts": tuple(start for start, _ in box.values()),
+            "stops": tuple(stop for _, stop in box.values()),
+        },
+    )
+REDUCTIONS: dict[str, Callable[..., T]] = {
+    "sum": lambda x, dims, keep: x.sum(dims, keep),
+    "mean": lambda x, dims, keep: x.mean(dims, keep),
+    "max": lambda x, dims, keep: x.amax(dims, keep),
+    "min": lambda x, dims, keep: x.amin(dims, keep),
+}
+for kind, reduction_of in REDUCTIONS.items():
+    # Gradients of a mean of 40,500 elements are too small for half.
+    whole = [] if kind == "mean" else [("large-images", (1, 90, 50, 9), (1, 2, 3), False)]
+    for name, shape, dims, keep in (
+        *whole,
+        ("space", (2, 5, 4, 3), (1, 2), False),
+        ("space-kept", (2, 5, 4, 35), (1, 2), True),
+        ("channels", (2, 5, 4, 33), (-1,), False),
+        ("one-channel", (2, 5, 4, 1), (-1,), True),
+        ("columns", (2, 5, 4, 3), (1,), True),
+        ("rows", (2, 5, 4, 3), (2,), False),
+        ("rows-and-channels", (2, 5, 4, 3), (2, 3), False),
+        ("height-and-channels", (2, 5, 4, 3), (1, 3), False),
+        ("images", (3, 4, 5, 2), (1, 2, 3), False),
+        ("steps", (4, 21, 6), (1,), False),
+        ("row", (6, 9), (1,), False),
+        ("large-space", (1, 120, 50, 9), (1, 2), False),
+        ("large-height", (1, 120, 50, 9), (1,), False),
+        ("large-channels", (2, 40, 50, 20), (3,), False),
+    ):
+        case(
+            f"reduce_{kind}-{name}",
+            f"reduce_{kind}",
+            [("x", shape)],
+            (lambda f, d, k: lambda x: f(x, d, k))(reduction_of, dims, keep),
+            attrs={"dims": dims, "keepdim": keep},
+            distinct=kind in ("max", "min"),
+            long_sum=name.startswith("large"),
+        )
+    case(f"reduce_{kind}-of-nothing", f"reduce_{kind}", [("x", (4,))], lambda x: x * 1)
+for op in ("add", "subtract", "multiply", "divide"):
+    for name, left, right in (
+        ("images", ("x", (2, 3, 4, 5)), ("x", (2, 3, 4, 5))),
+        ("rows", ("x", (40, 9)), ("x", (40, 9))),
+        ("by-channels", ("x", (2, 3, 4, 5)), ("p", (5,))),
+        ("of-channels", ("p", (5,)), ("x", (2, 3, 4, 5))),
+        ("by-space", ("x", (2, 3, 4, 5)), ("x", (2, 3, 4, 1))),
+        ("by-image-channels", ("x", (2, 3, 4, 32)), ("x", (2, 1, 1, 32))),
+        ("by-height", ("x", (2, 3, 4, 5)), ("x", (2, 3, 1, 1))),
+        ("by-width-channels", ("x", (2, 3, 4, 5)), ("x", (2, 1, 4, 5))),
+        ("by-pixels-of-all", ("x", (3, 4, 5, 2)), ("p", (4, 5, 1))),
+        ("both", ("x", (2, 3, 1, 5)), ("x", (2, 1, 4, 1))),
+        ("outer", ("x", (3, 7, 1)), ("x", (3, 1, 20))),
+        ("by-image", ("x", (3, 4, 5, 2)), ("x", (3, 1, 1, 1))),
+        ("by-one", ("x", (4, 33)), ("p", (1,))),
+        ("by-scalar", ("x", (4, 33)), ("p", ())),
+        ("by-parameter", ("x", (4, 33)), ("p", (4, 33))),
+        ("one-image", ("x", (1, 1, 1, 3)), ("p", (3,))),
+        ("large-by-channels", ("x", (4, 40, 30, 24)), ("p", (24,))),
+        ("large-by-image-channels", ("x", (5, 40, 30, 24)), ("x", (5, 1, 1, 24))),
+        ("large-by-pixels", ("x", (3, 50, 40, 20)), ("p", (50, 40, 20))),
+        ("large-by-one", ("x", (3, 200, 60)), ("p", (1,))),
+    ):
+        case(
+            f"{op}-{name}",
+            op,
+            [left, right],
+            getattr(torch, op),
+            long_sum=name.startswith("large"),
+            positive=(1,) if op == "divide" else (),
+        )
 case(
     "add-n",
     "add_n",
@@ -281,122 +599,3 @@ case(
     lambda a, b, c: a + b + c,
 )
 case("add-n-one", "add_n", [("x", (40, 9))], lambda a: a)
-case("add-rows", "add", [("x", (40, 9)), ("x", (40, 9))], lambda a, b: a + b)
-
-
-def ce_oracle(attrs: dict[str, Any], classes: int) -> Callable[..., T]:
-    smoothing = attrs.get("label_smoothing", 0.0)
-    ignore = attrs.get("ignore_index", -100)
-    reduction = attrs.get("reduction", "mean")
-
-    def compute(x: T, target: T, image: T | None = None) -> T:
-        weight = torch.tensor(attrs["weight"], dtype=x.dtype) if attrs.get("weight") else None
-        n = x.shape[0]
-        z = x.reshape(n, -1, classes).transpose(1, 2)
-        per_image = torch.ones(n, dtype=x.dtype) if image is None else image
-        if target.is_floating_point():
-            t = target.reshape(n, -1, classes).transpose(1, 2)
-            losses = F.cross_entropy(
-                z, t, weight=weight, label_smoothing=smoothing, reduction="none"
-            )
-            w = per_image[:, None].expand_as(losses)
-        else:
-            t = target.reshape(n, -1)
-            losses = F.cross_entropy(
-                z,
-                t,
-                weight=weight,
-                label_smoothing=smoothing,
-                ignore_index=ignore,
-                reduction="none",
-            )
-            valid = t != ignore
-            w = per_image[:, None] * valid
-            if weight is not None:
-                w = w * weight[t.clamp(min=0)]
-        # cross_entropy has put the class weight into each loss; the image's is ours.
-        total = (losses * per_image[:, None]).sum()
-        return total if reduction == "sum" else total / w.sum()
-
-    return compute
-
-
-for name, shape, soft, weighted, attrs in (
-    ("rows", (8, 10), False, False, {}),
-    ("one-class-row", (3, 2), False, True, {}),
-    ("images", (2, 3, 4, 6), False, False, {}),
-    ("singleton", (4, 1, 1, 5), False, True, {}),
-    ("sum", (6, 10), False, True, {"reduction": "sum"}),
-    ("smooth", (8, 10), False, False, {"label_smoothing": 0.1}),
-    ("class-weights", (8, 4), False, True, {"weight": [0.5, 1.0, 2.0, 0.25]}),
-    ("smooth-weights", (8, 4), False, True, {"label_smoothing": 0.2, "weight": [0.5, 1.0, 2.0,
-    0.2]}),
-    ("ignore", (8, 10), False, True, {"ignore_index": 3}),
-    ("ignore-all-options", (2, 6, 4), False, True,
-     {"ignore_index": 1, "weight": [1.0, 2.0, 3.0, 0.5], "label_smoothing": 0.1}),
-    ("soft", (8, 10), True, True, {}),
-    ("soft-smooth-weights", (8, 4), True, True,
-     {"label_smoothing": 0.1, "weight": [0.5, 1.0, 2.0, 0.2]}),
-    ("soft-sum", (2, 5, 4), True, False, {"reduction": "sum"}),
-):  # fmt: skip
-    classes = shape[-1]
-    positions = (shape[0], *[s for s in shape[1:-1] if s != 1])
-    ops: list[Any] = [("x", shape), ("t", shape) if soft else ("i", positions)]
-    if weighted:
-        ops.append(("w", (shape[0],)))
-    case(
-        f"softmax_cross_entropy-{name}",
-        "softmax_cross_entropy",
-        ops,
-        ce_oracle(attrs, classes),
-        attrs=attrs,
-        classes=classes,
-    )
-
-
-def mse_oracle(reduction: str) -> Callable[..., T]:
-    def compute(x: T, target: T, image: T | None = None) -> T:
-        n = x.shape[0]
-        w = torch.ones(n, dtype=x.dtype) if image is None else image
-        losses = ((x - target) ** 2).reshape(n, -1) * w[:, None]
-        if reduction == "sum":
-            return losses.sum()
-        return losses.sum() / (w.sum() * losses.shape[1])
-
-    return compute
-
-
-for name, shape, weighted, reduction in (
-    ("rows", (6, 3), False, "mean"),
-    ("images", (2, 4, 5, 3), True, "mean"),
-    ("sum", (5, 7), True, "sum"),
-):
-    ops = [("x", shape), ("t", shape)]
-    if weighted:
-        ops.append(("w", (shape[0],)))
-    case(f"mse-{name}", "mse", ops, mse_oracle(reduction), attrs={"reduction": reduction})
-
-case("subtract", "subtract", [("x", (2, 3, 4, 5)), ("x", (2, 3, 4, 5))], lambda a, b: a - b)
-case("multiply", "multiply", [("x", (7, 33)), ("x", (7, 33))], lambda a, b: a * b)
-for shape in ((3, 4, 5, 2), (6, 9), (4,)):
-    case(
-        f"image_mean-{len(shape)}d",
-        "image_mean",
-        [("x", shape)],
-        lambda x: x.reshape(x.shape[0], -1).mean(1),
-    )
-for reduction in ("mean", "sum"):
-    case(
-        f"given_loss-{reduction}",
-        "given_loss",
-        [("x", (6,)), ("w", (6,))],
-        (lambda mean: lambda x, w: (x * w).sum() / (w.sum() if mean else 1))(reduction == "mean"),
-        attrs={"reduction": reduction},
-    )
-case(
-    "total_loss",
-    "total_loss",
-    [("w", (1,)), ("w", (1,))],
-    lambda a, b: (2 * a + 0.25 * b).sum(),
-    attrs={"weights": [2.0, 0.25]},
-)

@@ -11,7 +11,21 @@ import torch
 from cases import Case
 from mpsnn import _core
 
-LOSSES = {"softmax_cross_entropy", "mse", "given_loss", "total_loss"}
+LOSSES = {
+    "softmax_cross_entropy",
+    "element_loss",
+    "cosine_distance",
+    "yolo_loss",
+    "given_loss",
+    "total_loss",
+}
+HALF_WEIGHTS = {
+    "conv2d": (1,),
+    "conv_transpose2d": (1,),
+    "linear": (1,),
+    "rnn": (1, 2),
+    "embedding": (1,),
+}
 TOLERANCE = {"float64": 1e-9, "float32": 1e-5, "float16": 1e-2, "bfloat16": 5e-2}
 
 
@@ -29,25 +43,58 @@ def round_to(x: np.ndarray, dtype: str) -> np.ndarray:
     return torch.from_numpy(x).to(getattr(torch, name)).to(torch.float64).numpy()
 
 
-def make_operands(case: Case, dtype: str) -> list[np.ndarray]:
+def scalar(case: Case) -> bool:
+    """Whether the output is a loss, which is differentiated without a cotangent."""
+    return case.op in LOSSES and case.attrs.get("reduction") != "none"
+
+
+def yolo_target(rng: np.random.Generator, case: Case, shape: tuple[int, ...]) -> np.ndarray:
+    """A third of the cells holds a box, whose labels all anchors have."""
+    n, h, w, channels = shape
+    count = len(case.attrs["anchors"]) // 2
+    t = np.zeros((n, h, w, count, channels // count))
+    for cell in np.ndindex(n, h, w):
+        if rng.random() < 1 / 3:
+            t[cell][:, :2] = rng.random(2)
+            t[cell][:, 2:4] = 0.7 + 3 * rng.random(2)
+            t[cell][:, 4] = 1
+            if channels // count > 5:
+                t[cell][:, 5 + rng.integers(channels // count - 5)] = 1
+    return t.reshape(shape)
+
+
+def make_operands(case: Case, dtype: str) -> list[Any]:
     """Seeded operands in float64, already rounded to what the graph stores."""
     rng = np.random.default_rng(zlib.crc32(case.name.encode()))
     master = "float64" if dtype == "float64" else "float32"
-    operands = []
-    for i, (kind, shape) in enumerate(case.operands):
-        if kind == "i":
-            operands.append(rng.integers(0, case.classes, shape))
+    operands: list[Any] = []
+    for i, operand in enumerate(case.operands):
+        if operand is None:
+            operands.append(None)
             continue
-        x = rng.standard_normal(shape)
-        if case.distinct:
-            x = rng.permutation(x.size).reshape(shape) / 16.0 - 3
+        kind, shape = operand
+        if kind == "i":
+            operands.append(rng.integers(0, max(case.classes, 1), shape))
+            continue
+        x = np.asarray(rng.standard_normal(shape) * (case.scale if kind == "p" else 1))
+        if case.distinct:  # of both signs, so that a rectifier behind a maximum shows; none is 0
+            x = rng.permutation(x.size).reshape(shape) - x.size * 2 // 3
+            x = (x + (x >= 0)) / 16.0
+        if case.negative and i == 0:
+            x = x - x.max() - 0.5
         if i in case.positive or kind == "w":
-            x = np.abs(x) + 0.5
-        if kind == "t" and case.op == "softmax_cross_entropy":
+            x = np.asarray(np.abs(x) + 0.5)
+        if kind == "z" or (kind == "t" and case.op == "softmax_cross_entropy"):
             x = np.exp(x) / np.exp(x).sum(-1, keepdims=True)
-        # Weights of convolutions and dense layers are rounded to half when used; biases are not.
-        half_weight = kind == "p" and i == 1 and case.op in ("conv2d", "linear")
-        stored = dtype if kind == "x" or half_weight else master
+        if kind == "u":
+            x = 0.05 + 0.9 * rng.random(shape)
+        if kind == "b":
+            x = rng.integers(0, 2, shape).astype(np.float64)
+        if kind == "yolo":
+            x = yolo_target(rng, case, shape)
+        # Weights of products are rounded to half when used; biases are not.
+        half_weight = kind == "p" and i in HALF_WEIGHTS.get(case.op, ())
+        stored = dtype if kind in ("x", "u") or half_weight else master
         operands.append(round_to(x, "float32" if stored == "float64" and i < 0 else stored))
     return operands
 
@@ -57,18 +104,28 @@ def differentiable(case: Case) -> list[int]:
     if case.op in LOSSES:
         return [0]
     count = 3 if case.op == "batch_norm" else len(case.operands)
-    return list(range(count))
+    return [
+        i
+        for i, operand in enumerate(case.operands[:count])
+        if operand is not None and operand[0] != "i"
+    ]
+
+
+def as_tensors(operands: list[Any]) -> list[Any]:
+    return [None if o is None else torch.from_numpy(np.ascontiguousarray(o)) for o in operands]
 
 
 def oracle(
-    case: Case, operands: list[np.ndarray], cotangent: np.ndarray | None
+    case: Case, operands: list[Any], cotangent: np.ndarray | None
 ) -> tuple[np.ndarray, list[np.ndarray]]:
     """Output and gradients by PyTorch in float64."""
     wanted = differentiable(case)
-    tensors = [torch.from_numpy(np.ascontiguousarray(o)) for o in operands]
+    tensors = as_tensors(operands)
     for i in wanted:
         tensors[i].requires_grad_(True)
     y = case.torch(*tensors)
+    if case.several:
+        y = torch.cat([part.reshape(-1) for part in y])
     seed = torch.ones_like(y) if cotangent is None else torch.from_numpy(cotangent)
     y.backward(seed)
     return y.detach().numpy(), [tensors[i].grad.numpy() for i in wanted]
@@ -76,7 +133,7 @@ def oracle(
 
 def run(
     case: Case,
-    operands: list[np.ndarray],
+    operands: list[Any],
     device: str,
     dtype: str,
     cotangent: np.ndarray | None = None,
@@ -87,7 +144,11 @@ def run(
     graph = _core.Graph(dtype)
     master = "float64" if dtype == "float64" else "float32"
     ids, fed = [], []
-    for i, ((kind, _), value) in enumerate(zip(case.operands, operands, strict=True)):
+    for i, (operand, value) in enumerate(zip(case.operands, operands, strict=True)):
+        if operand is None:
+            ids.append(-1)
+            continue
+        kind = operand[0]
         if kind == "p":
             parameter = _core.Parameter(value.astype(master))
             ids.append(graph.parameter(f"p{i}", parameter))
@@ -99,19 +160,23 @@ def run(
             ids.append(graph.input(f"x{i}", value.shape, "int32", **extra))
             fed.append(value)
             continue
-        ids.append(graph.input(f"x{i}", value.shape, dtype if kind == "x" else master))
+        ids.append(graph.input(f"x{i}", value.shape, dtype if kind in ("x", "u") else master))
         fed.append(value.astype(master))
     outputs = graph.add(case.op, ids, dict(case.attrs), f"{case.op} {case.name}")
-    results = [("y", outputs[0], False)]
+    kept = outputs if case.several else outputs[:1]
+    results = [(f"y{i}", y, False) for i, y in enumerate(kept)]
     seeds = []
     if gradient:
-        if case.op in LOSSES:
+        if scalar(case):
             seeds.append((outputs[0], -1))
         else:
             assert cotangent is not None
-            c = graph.input("cotangent", graph.shape(outputs[0]), dtype, batched=False)
-            seeds.append((outputs[0], c))
-            fed.append(cotangent.astype(master))
+            flat = cotangent.reshape(-1).astype(master)
+            for i, y in enumerate(kept):
+                shape = graph.shape(y)
+                seeds.append((y, graph.input(f"cotangent{i}", shape, dtype, batched=False)))
+                own, flat = np.split(flat, [int(np.prod(shape))])
+                fed.append(own.reshape(shape))
         results += [(f"g{i}", ids[i], True) for i in differentiable(case)]
     program = _core.Program.compile(
         graph, device=device, training=gradient and case.training, seeds=seeds, results=results,
@@ -120,7 +185,8 @@ def run(
     step = program.encode(tuple(fed), ())
     step.wait()
     values = [as_float64(step.result(i)) for i in range(len(results))]
-    return values[0], values[1:]
+    y = np.concatenate([v.reshape(-1) for v in values[: len(kept)]]) if case.several else values[0]
+    return y, values[len(kept) :]
 
 
 def as_float64(tensor: Any) -> np.ndarray:

@@ -11,14 +11,14 @@ DEVICES = devices()
 
 
 def masks(
-    device: str, *, seed: int = 0, rate: float = 0.3, steps: int = 1, layer: str = "Dropout 3"
-) -> list[tuple[np.ndarray, np.ndarray]]:
+    device: str, *, seed: int = 0, rate: float = 0.3, steps: int = 1, layer: str = "Dropout 3",
+    spatial: bool = False, shape: tuple[int, ...] = (4, 5, 6, 7), dtype: str = "float32",
+) -> list[tuple[np.ndarray, np.ndarray]]:  # fmt: skip
     """(output, gradient) of ones at each step."""
-    shape = (4, 5, 6, 7)
-    graph = _core.Graph()
+    graph = _core.Graph(dtype)
     x = graph.input("x", shape)
     c = graph.input("c", shape)
-    (y,) = graph.add("dropout", [x], {"rate": rate}, layer)
+    (y,) = graph.add("dropout", [x], {"rate": rate, "spatial": spatial}, layer)
     program = _core.Program.compile(
         graph, device=device, training=True, seed=seed, seeds=[(y, c)],
         results=[("y", y, False), ("g", x, True)],
@@ -64,3 +64,28 @@ def test_devices_draw_the_same() -> None:
             masks("cpu", rate=rate, steps=2)[1][0] != 0,
             masks("reference", rate=rate, steps=2)[1][0] != 0,
         )
+        np.testing.assert_array_equal(
+            masks("cpu", rate=rate, steps=2, spatial=True)[1],
+            masks("reference", rate=rate, steps=2, spatial=True)[1],
+        )
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
+@pytest.mark.parametrize("shape", [(8, 5, 6, 37), (6, 1, 1, 64), (40, 9)])
+def test_spatial_drops_whole_channels(device: str, dtype: str, shape: tuple[int, ...]) -> None:
+    if dtype not in next(d["dtypes"] for d in _core.devices() if d["id"] == device):
+        pytest.skip(f"{device} has no {dtype}")
+    first, second = masks(device, spatial=True, shape=shape, dtype=dtype, steps=2)
+    y = first[0].reshape(shape[0], -1, shape[-1])
+    np.testing.assert_array_equal(y, np.broadcast_to(y[:, :1], y.shape))
+    np.testing.assert_allclose(y[y != 0], 1 / 0.7, rtol=1e-2)
+    np.testing.assert_allclose(first[1], 2 * first[0], rtol=1e-2)
+    assert 0.6 < (y != 0).mean() < 0.8
+    assert not (y[0] == y[1]).all()
+    assert not np.array_equal(first[0], second[0])
+
+
+def test_spatial_needs_channels() -> None:
+    with pytest.raises(_core.ShapeError, match="channel"):
+        masks("reference", spatial=True, shape=(4,))

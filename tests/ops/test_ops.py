@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import cases_rnn  # noqa: F401  its rows join the table
+import cases_spatial as _more  # noqa: F401  # rows of the same table
 import numpy as np
 import pytest
-from cases import CASES, Case
+from cases import Case
 from harness import (  # fmt: skip
-    LOSSES,
     TOLERANCE,
+    as_tensors,
     devices,
     differentiable,
     error,
@@ -15,7 +19,9 @@ from harness import (  # fmt: skip
     oracle,
     round_to,
     run,
+    scalar,
 )
+from loss_cases import CASES
 from mpsnn import _core
 
 DEVICES = devices()
@@ -23,12 +29,11 @@ by_case = pytest.mark.parametrize("case", CASES, ids=lambda c: c.name)
 by_device = pytest.mark.parametrize("device", DEVICES)
 
 
-def cotangent_for(case: Case, operands: list[np.ndarray], dtype: str) -> np.ndarray | None:
-    if case.op in LOSSES:
+def cotangent_for(case: Case, operands: list[Any], dtype: str) -> np.ndarray | None:
+    if scalar(case):
         return None
-    import torch
-
-    shape = case.torch(*[torch.from_numpy(o) for o in operands]).shape
+    y = case.torch(*as_tensors(operands))
+    shape = (sum(part.numel() for part in y),) if case.several else y.shape
     return round_to(np.random.default_rng(7).standard_normal(tuple(shape)), dtype)
 
 
@@ -77,7 +82,7 @@ def test_inference_equals_training_forward(case: Case, device: str) -> None:
     assert error(inferred, trained) <= 1e-6
 
 
-@by_case
+@pytest.mark.parametrize("case", [c for c in CASES if c.differences], ids=lambda c: c.name)
 def test_finite_differences(case: Case) -> None:
     """float64 on `reference`: directional derivatives by central differences."""
     operands = make_operands(case, "float64")
@@ -105,7 +110,11 @@ def test_finite_differences(case: Case) -> None:
 def test_support_is_stated(case: Case, device: str) -> None:
     graph = _core.Graph("float32")
     ids = []
-    for i, (kind, shape) in enumerate(case.operands):
+    for i, operand in enumerate(case.operands):
+        if operand is None:
+            ids.append(-1)
+            continue
+        kind, shape = operand
         if kind == "i":
             ids.append(graph.input(f"x{i}", shape, "int32", batched=False, classes=case.classes))
         else:
@@ -115,6 +124,14 @@ def test_support_is_stated(case: Case, device: str) -> None:
         ok, reason = _core.supports(graph, device, gradient)
         if not ok:
             raise _core.UnsupportedError(reason)
+
+
+@pytest.mark.parametrize(
+    "case", [c for c in CASES if c.op == "max_pool2d" and "neuron" in c.attrs], ids=lambda c: c.name
+)
+def test_a_rectifier_behind_a_maximum_has_something_to_do(case: Case) -> None:
+    y, _ = oracle(case, make_operands(case, "float32"), None)
+    assert 0 < np.count_nonzero(y == 0) < y.size
 
 
 def test_table_covers_every_op() -> None:

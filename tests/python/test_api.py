@@ -107,6 +107,17 @@ def test_modules_call_copy_and_pickle() -> None:
         assert np.asarray(model.left.weight).any()
 
 
+def test_modules_take_float64_arrays() -> None:
+    model, x, gy = nn.Sequential(nn.Linear(4, 3), nn.ReLU()), RNG.random((5, 4)), np.ones((5, 3))
+    y = model(x)
+    assert y.dtype == np.float32
+    np.testing.assert_array_equal(y, model(x.astype(np.float32)))
+    assert nn.Tanh()(x).dtype == np.float32
+    outputs, (gx,) = mpsnn.vjp(model, x, gy)
+    assert gx.shape == x.shape
+    np.testing.assert_array_equal(outputs, y)
+
+
 def test_tied_parameters_count_once() -> None:
     shared = nn.Linear(4, 4)
     model = nn.Sequential(shared, nn.ReLU(), shared)
@@ -145,6 +156,7 @@ def test_gradcheck() -> None:
     assert mpsnn.gradcheck(fn, [floats(2, 3), floats(4, 3)])
     with pytest.raises(AssertionError, match="input 0"):
         mpsnn.gradcheck(ops.relu, [np.zeros((2, 2))])  # a kink
+    assert mpsnn.gradcheck(nn.Sequential(nn.Linear(3, 4), nn.Tanh()), floats(2, 3))
 
 
 def test_inference_takes_any_n(device: str) -> None:

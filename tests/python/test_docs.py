@@ -40,16 +40,12 @@ def test_the_code_of_a_page_runs(page: Path, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
 
 
-def test_the_status_table_is_what_the_devices_say() -> None:
-    from mpsnn.support import support_table
-
-    text = (ROOT / "README.md").read_text()
-    table = support_table()
-    if "`cpu`" not in table.splitlines()[0]:
-        pytest.skip("the table is of a build with both devices")
-    stands = [line for line in text.splitlines() if line.startswith("| ")]
-    missing = [line for line in table.splitlines() if line.startswith("| ") and line not in stands]
-    assert not missing, "update the README's table: python -m mpsnn prints it"
+def test_the_tables_of_support_are_what_the_devices_say() -> None:
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "tools" / "make_support.py"), "--check"],
+        capture_output=True, text=True, timeout=300, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_the_contract_names_tests_that_exist() -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import copy
 import gc
 import pickle
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -304,6 +306,32 @@ def test_safetensors_source(tmp_path: Path, device: str) -> None:
     gone = nn.Linear(6, 5, weights=mpsnn.SafetensorsSource(tmp_path / "gone", "0"))
     with pytest.raises(FileNotFoundError):
         np.asarray(gone.weight)
+
+
+READS = """
+import resource, sys, mpsnn
+source = mpsnn.SafetensorsSource(sys.argv[1], "small")
+unit = 1 if sys.platform == "darwin" else 1024
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+source.load()
+assert source.weights().shape == (5, 6) and source.bias() is None
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit - before)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs the peak of memory in use")
+def test_a_source_reads_its_own_arrays_of_a_file(tmp_path: Path) -> None:
+    """The peak of memory grows by far less than the other layer of the file, 128 MB."""
+    path = tmp_path / "weights.safetensors"
+    arrays = {
+        "big.weight": np.ones((32, 1 << 20), np.float32),
+        "small.weight": np.ones((5, 6), "f"),
+    }
+    mpsnn._core.write_safetensors(str(path), arrays, {})
+    done = subprocess.run([sys.executable, "-c", READS, str(path)], capture_output=True, text=True,
+                          check=False)  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) < 16 << 20
 
 
 @pytest.mark.parametrize("on_host", [False, True])

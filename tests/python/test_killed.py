@@ -34,6 +34,7 @@ while graph.encoded < last:
         if i < skip:
             continue
         graph.encode(images, labels)
+        print(".", flush=True)
         if graph.encoded % 10 == 0:
             graph.save_state(path)
         if graph.encoded == last:
@@ -53,11 +54,16 @@ def start(path: Path, device: str, last: int) -> subprocess.Popen[str]:
     )  # fmt: skip
 
 
-def finish(path: Path, device: str, last: int) -> tuple[int, list[str]]:
+def ending(lines: list[str]) -> list[str]:
+    """What a trainer prints once it has finished."""
+    return [line for line in lines if line.strip() != "."]
+
+
+def finish(path: Path, device: str, last: int) -> list[str]:
     out, err = start(path, device, last).communicate(timeout=300)
-    lines = out.splitlines()
+    lines = ending(out.splitlines())
     assert len(lines) > 2, err
-    return int(lines[0]), lines[1:]
+    return lines[1:]
 
 
 def killed(tmp_path: Path, device: str, times: int) -> int:
@@ -67,7 +73,7 @@ def killed(tmp_path: Path, device: str, times: int) -> int:
     """
     rng = random.Random(5)
     last = 400
-    expected = finish(tmp_path / "whole", device, last)[1]
+    expected = finish(tmp_path / "whole", device, last)
     path, resumed = tmp_path / "broken", 0
     kills = 0
     while kills < times:
@@ -77,17 +83,18 @@ def killed(tmp_path: Path, device: str, times: int) -> int:
         if not begun:
             raise AssertionError(process.communicate()[1])
         resumed += int(begun) > 0
-        time.sleep(rng.random() * 0.15)
+        # Some steps, however fast the machine is; then any moment.
+        seen = [process.stdout.readline() for _ in range(rng.randrange(60))]
+        time.sleep(rng.random() * 0.004)
         process.send_signal(signal.SIGKILL)
-        ended = process.stdout.read().splitlines()
+        ended = ending([line.strip() for line in [*seen, *process.stdout] if line])
         process.communicate()
         if process.returncode == 0:
             assert ended == expected
             path.unlink()
         else:
             kills += 1
-    found = finish(path, device, last)
-    assert found[1] == expected
+    assert finish(path, device, last) == expected
     return resumed
 
 

@@ -157,11 +157,10 @@ def test_strides_and_widths_are_converted(device: str) -> None:
 
 
 @pytest.mark.parametrize("order", ["torch first", "mpsnn first"])
-def test_torch_in_one_process(order: str) -> None:
+def test_torch_in_one_process(order: str, device: str) -> None:
     imports = ["import torch", "import mpsnn"]
     if order == "mpsnn first":
         imports.reverse()
-    device = mpsnn.devices()[0].id
     code = (
         "\n".join(imports)
         + SCRIPT.replace("DEVICE", repr(device))
@@ -174,8 +173,7 @@ def test_torch_in_one_process(order: str) -> None:
     assert run(code) == "fine\n"
 
 
-def test_exit_with_steps_in_flight() -> None:
-    device = mpsnn.devices()[0].id
+def test_exit_with_steps_in_flight(device: str) -> None:
     code = SCRIPT.replace("DEVICE", repr(device)) + (
         "\nfor _ in range(6): s = g.encode(x, y)\ns.add_done_callback(lambda s: None)\n"
         "print('end')\n"
@@ -223,24 +221,80 @@ for name, block in blocks.items():
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
-def test_a_forked_child_gets_an_error_and_never_hangs() -> None:
+def test_a_forked_child_gets_an_error_and_never_hangs(device: str) -> None:
+    """Forked with two steps in flight; the child asks for everything and ends as usual."""
     code = (
-        SCRIPT.replace("DEVICE", repr(mpsnn.devices()[0].id))
+        SCRIPT
         + """
-import os
-g.encode(x, y).wait()
+import os, sys
+step = g.encode(x, y)
+g.encode(x, y)
+def another():
+    mpsnn.InferenceGraph(m, (28, 28, 1), 64, DEVICE)
+asked = {"encode": lambda: g.encode(x, y), "wait": g.wait, "state_dict": m.state_dict,
+         "another": another, "save_state": lambda: g.save_state("state"), "step.wait": step.wait,
+         "step.loss": lambda: step.loss, "eager": lambda: nn.ReLU()(x),
+         "devices": mpsnn.devices}
 pid = os.fork()
 if pid == 0:
-    try:
-        g.encode(x, y)
-    except mpsnn.DeviceError:
-        os._exit(7)
-    os._exit(1)
+    refused = []
+    for name, ask in asked.items():
+        try:
+            ask()
+        except mpsnn.DeviceError:
+            refused.append(name)
+    print(*refused, flush=True)
+    sys.exit(7)
 _, status = os.waitpid(pid, 0)
 print(os.waitstatus_to_exitcode(status), np.isfinite(g.encode(x, y).loss))
 """
     )
-    assert run(code) == "7 True\n"
+    refused, _, rest = run(code.replace("DEVICE", repr(device))).partition("\n")
+    # The step may have been done before the fork: answers are right there.
+    names = [name for name in refused.split() if not name.startswith("step.")]
+    assert names == ["encode", "wait", "state_dict", "another", "save_state", "eager", "devices"]
+    assert rest == "7 True\n"
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+def test_a_forked_child_never_waits_for_threads_it_has_not(device: str) -> None:
+    """Forked again and again while two threads encode, read weights and run ops of their own."""
+    code = (
+        SCRIPT
+        + """
+import os, sys, threading, time
+stop = threading.Event()
+def work():
+    while not stop.is_set():
+        step = g.encode(x, y)
+        m.state_dict(), step.wait(), nn.ReLU()(x[:2])
+threads = [threading.Thread(target=work) for _ in range(2)]
+for t in threads:
+    t.start()
+for i in range(40):
+    time.sleep(0.005 * (i % 7))
+    pid = os.fork()
+    if pid == 0:
+        for ask in (lambda: g.encode(x, y), m.state_dict, lambda: nn.ReLU()(x), mpsnn.devices):
+            try:
+                ask()
+            except mpsnn.DeviceError:
+                pass
+        sys.exit(7)
+    deadline = time.monotonic() + 60
+    while not (ended := os.waitpid(pid, os.WNOHANG))[0]:
+        if time.monotonic() > deadline:
+            os.kill(pid, 9)
+            sys.exit(f"child {i} hangs")
+        time.sleep(0.001)
+    assert os.waitstatus_to_exitcode(ended[1]) == 7, ended
+stop.set()
+for t in threads:
+    t.join()
+print("ok")
+"""
+    )
+    assert run(code.replace("DEVICE", repr(device))) == "ok\n"
 
 
 def test_graphs_do_not_pickle() -> None:

@@ -109,13 +109,40 @@ struct Digits {
              buffer("4.var", 1)},
             {});
     y = add("neuron", {y}, attrs({{"kind", std::string("leaky_relu")}, {"a", 0.1}}));
+    y = add("prelu", {y, trained("5.weight", {32})}, {});
+    y = add("group_norm", {y, trained("6.weight", {32}), trained("6.bias", {32})},
+            attrs({{"groups", int64_t{4}}}));
+    y = add("local_response_norm", {y},
+            attrs({{"size", int64_t{5}}, {"alpha", 1.0}, {"beta", 0.75}, {"k", 1.0}}));
+    y = add("local_contrast_norm", {y},
+            attrs({{"size", int64_t{3}},
+                   {"alpha", 1.0},
+                   {"beta", 0.5},
+                   {"delta", 0.5},
+                   {"p0", 1.0},
+                   {"pm", 0.0},
+                   {"ps", 1.0}}));
+    y = add("pad2d", {y},
+            attrs({{"sides", std::vector<int64_t>{1, 1, 1, 1}}, {"mode", std::string("reflect")}}));
+    y = add("resize2d", {y},
+            attrs({{"size", std::vector<int64_t>{7, 7}}, {"mode", std::string("bilinear")}}));
+    y = add("conv_transpose2d", {y, trained("7.weight", {32, 2, 2, 32}), trained("7.bias", {32})},
+            {});
+    y = add("l2_pool2d", {y}, two);
+    y = add("dropout", {y}, attrs({{"rate", 0.2}, {"spatial", true}}));
     y = add("avg_pool2d", {y}, two);
     y = add("flatten", {y}, {});
     y = add("linear", {y, trained("8.weight", {64, 128}), trained("8.bias", {64})}, {});
-    y = add("neuron", {y}, attrs({{"kind", std::string("tanh")}}));
+    y = add("neuron", {y}, attrs({{"kind", std::string("gelu")}}));
+    y = add("layer_norm", {y, trained("9.weight", {64}), trained("9.bias", {64})},
+            attrs({{"axes", int64_t{1}}}));
     y = add("dropout", {y}, attrs({{"rate", 0.2}}));
     y = add("linear", {y, trained("11.weight", {10, 64}), trained("11.bias", {10})}, {});
     loss = add("softmax_cross_entropy", {y, t}, {});
+    const Attrs sigmoid =
+        attrs({{"kind", std::string("sigmoid_cross_entropy")}, {"reduction", std::string("sum")}});
+    loss = add("total_loss", {loss, add("element_loss", {y, t}, sigmoid)},
+               attrs({{"weights", std::vector<double>{1, 0.5}}}));
     options.seeds = {{loss, kNone}};
     options.results = {{"loss", loss, false}, {"w", w, true}, {"conv", conv, true}};
   }

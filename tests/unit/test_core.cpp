@@ -7,6 +7,7 @@
 #include <limits>
 
 #include "core/host_info.h"
+#include "ir/broadcast.h"
 #include "message.h"
 #include "mpsnn/attrs.h"
 #include "mpsnn/dtype.h"
@@ -159,4 +160,18 @@ TEST_CASE("messages reach the sink") {
   CHECK(messages == 2);
   CHECK(last_message == "two");
   CHECK(log::enabled(log::Level::warning));
+}
+
+TEST_CASE("broadcast: NumPy's rules, but for the batch") {
+  CHECK(ir::broadcast({2, 3, 4}, {4}) == Shape{2, 3, 4});
+  CHECK(ir::broadcast({3, 1}, {2, 1, 4}) == Shape{2, 3, 4});
+  CHECK(ir::broadcast({2, 3, 1}, {2, 1, 4}) == Shape{2, 3, 4});
+  CHECK(ir::broadcast({}, {2}) == Shape{2});
+  CHECK(!ir::broadcast({2, 3}, {1, 3}));
+  CHECK(!ir::broadcast({1}, {2}));
+  CHECK(!ir::broadcast({2, 3}, {2, 2}));
+  CHECK(!ir::broadcast({2, 3, 4}, {2, 4}));
+  CHECK(ir::broadcast_strides({3, 1}, {2, 3, 4}) == Shape{0, 1, 0});
+  CHECK(ir::broadcast_strides({2, 1, 4}, {2, 3, 4}) == Shape{4, 0, 1});
+  CHECK(ir::reduced({2, 3, 4}, {1, 2}) == Shape{2, 1, 1});
 }

@@ -143,6 +143,15 @@ TEST_CASE("what is written comes back, in order and aligned") {
   CHECK(length % 8 == 0);
   CHECK(equal(parse(bytes), example()));
 
+  const std::string& last = back.tensors.back().first;
+  const TensorFile part = read_safetensors(path, {"absent", last});
+  REQUIRE(part.tensors.size() == 1);
+  CHECK(part.tensors[0].first == last);
+  CHECK(part.tensors[0].second.bytes() == back.tensors.back().second.bytes());
+  CHECK(std::memcmp(part.tensors[0].second.data(), back.tensors.back().second.data(),
+                    part.tensors[0].second.bytes()) == 0);
+  CHECK(part.metadata == back.metadata);
+
   write_safetensors(path, {});
   CHECK(read_safetensors(path).tensors.empty());
   CHECK(contents(path) == with_header("{}      "));

@@ -11,6 +11,15 @@ from mpsnn import _check
 from mpsnn._core import ShapeError
 
 
+def _array(owner: str, name: str, value: Any) -> Any:
+    """What can be indexed by an array: a file's array stays one, a list or a Tensor becomes one."""
+    if not hasattr(value, "shape") or hasattr(value, "__dlpack__"):
+        value = np.asarray(_check.numbers(owner, name, value))
+    if len(value.shape) == 0:
+        raise ShapeError(f"[{owner}] {name} must be an array of items, got a single number")
+    return value
+
+
 class Batches:
     """Batches of arrays, pass after pass; made by `batches`."""
 
@@ -18,9 +27,9 @@ class Batches:
         self, x: Any, y: Any, batch_size: int, shuffle: bool, seed: int, drop_last: bool
     ) -> None:
         me = "batches"
-        self._x, self._y = x, y
-        if len(x) != len(y):
-            raise ShapeError(f"[{me}] {len(x)} images and {len(y)} targets")
+        self._x, self._y = _array(me, "x", x), _array(me, "y", y)
+        if len(self._x) != len(self._y):
+            raise ShapeError(f"[{me}] {len(self._x)} images and {len(self._y)} targets")
         self._batch = _check.integer(me, "batch_size", batch_size)
         self._shuffle = _check.flag(me, "shuffle", shuffle)
         self._seed = _check.integer(me, "seed", seed, 0)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from mpsnn import _core
+from mpsnn import _check, _core
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,19 +54,21 @@ class SafetensorsSource(DataSource):
 
     Raises:
         FormatError: the file is damaged. ValueError: it has no such array.
+        TypeError: `path` is no path or `name` no text.
     """
 
     def __init__(self, path: str | os.PathLike[str], name: str) -> None:
-        self.path, self.name = os.fspath(path), name
+        self.path = _check.path("SafetensorsSource", path)
+        self.name = _check.text("SafetensorsSource", "name", name)
         self._arrays: dict[str, np.ndarray] | None = None
 
     def load(self) -> None:
-        """Read the file's two arrays."""
-        key = f"{self.name}.weight"
-        tensors, _ = _core.read_safetensors(self.path)
+        """Read the two arrays, and of the rest of the file its header alone."""
+        key, bias = f"{self.name}.weight", f"{self.name}.bias"
+        tensors, _ = _core.read_safetensors(self.path, [key, bias])
         if key not in tensors:
             raise ValueError(f"{self.path}: there is no array {key!r}")
-        kept = {"weights": tensors[key], "bias": tensors.get(f"{self.name}.bias")}
+        kept = {"weights": tensors[key], "bias": tensors.get(bias)}
         self._arrays = {k: np.asarray(v) for k, v in kept.items() if v is not None}
 
     def purge(self) -> None:

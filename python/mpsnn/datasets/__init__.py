@@ -1,4 +1,4 @@
-"""Data sets: digits is part of the package, MNIST is downloaded once."""
+"""Data sets: digits and basic_motions are part of the package, MNIST is downloaded once."""
 
 from __future__ import annotations
 
@@ -21,6 +21,22 @@ def digits() -> Split:
     C. Kaynak, 1998, UCI Machine Learning Repository, doi 10.24432/C50P49, CC BY 4.0.
     """
     return _load(Path(__file__).with_name("digits.npz"), 16.0)
+
+
+MOTIONS = ("badminton", "running", "standing", "walking")
+
+
+def basic_motions() -> Split:
+    """Recordings of a smart watch, embedded: ((x, y), (x_test, y_test)).
+
+    x is float32 `(N, 100, 6)`: 10 s at 10 Hz of the accelerometer's x, y, z and the gyroscope's;
+    y is int64 `(N,)`, an index into `MOTIONS`; 40 training and 40 test recordings. BasicMotions of
+    the UEA archive (Bagnall et al. 2018, arXiv 1811.00075), redistributed by aeon (BSD-3-Clause).
+    """
+    with np.load(Path(__file__).with_name("basic_motions.npz"), allow_pickle=False) as file:
+        return tuple(  # type: ignore[return-value]
+            (file[f"x_{part}"], file[f"y_{part}"].astype(np.int64)) for part in ("train", "test")
+        )
 
 
 def mnist(path: str | os.PathLike[str] | None = None) -> Split:
@@ -69,4 +85,4 @@ def _load(path: Path, scale: float) -> Split:
     return parts[0], parts[1]
 
 
-__all__ = ["digits", "mnist"]
+__all__ = ["MOTIONS", "basic_motions", "digits", "mnist"]

@@ -12,9 +12,8 @@ from mpsnn import _check, _core, ops
 from mpsnn._core import Program
 from mpsnn._device import on_device
 from mpsnn._trace import Symbol, Tracer
-from mpsnn.graph.profile import Profile
+from mpsnn.graph.program import ProgramGraph
 from mpsnn.graph.step import Step, as_tensor, fresh
-from mpsnn.graph.summary import Summary
 from mpsnn.graph.training import DTYPES, update_options
 from mpsnn.graph.values import LossLabels
 from mpsnn.nn.losses import FunctionLoss, Loss
@@ -64,7 +63,8 @@ class Graph:
     def labels(self, classes: int, *positions: int, ignore_index: int = -100) -> Symbol:
         """An input of class indices, `(N,)` or `(N, *positions)`."""
         count = _check.integer("Graph.labels", "classes", classes)
-        return self._labels(positions, "int32", classes=count, ignore_index=ignore_index)
+        ignored = _check.integer("Graph.labels", "ignore_index", ignore_index, -(2**31), 2**31 - 1)
+        return self._labels(positions, "int32", classes=count, ignore_index=ignored)
 
     def targets(self, *shape: int) -> Symbol:
         """An input of soft labels or of values to regress to, `(N, *shape)`."""
@@ -81,7 +81,7 @@ class Graph:
 
     def concatenation(self, parts: Sequence[Symbol]) -> Any:
         """The parts joined along channels."""
-        return ops.concat([self._own(p) for p in parts])
+        return ops.concat([self._own(p) for p in _sequence("concatenation", "parts", parts)])
 
     def addition(self, a: Symbol, b: Symbol) -> Any:
         """A + b."""
@@ -92,16 +92,25 @@ class Graph:
             raise TypeError(f"[Graph] expected a value of this graph, got {x!r}")
         return x
 
-    def loss(self, y: Symbol, labels: Symbol, loss: Any) -> Symbol:
-        """The scalar loss of y; `loss` is one of `nn` or a function `f(y, labels) -> (N,)`."""
+    def loss(self, y: Symbol, labels: Symbol, loss: Any, weights: Symbol | None = None) -> Symbol:
+        """The scalar loss of y; `loss` is one of `nn` or a function `f(y, labels) -> (N,)`.
+
+        `weights` are an input (`targets`) of weights of elements or positions.
+        """
         if not isinstance(loss, Loss):
             if not callable(loss):
                 raise TypeError(f"[Graph] expected a loss, got {loss!r}")
             loss = FunctionLoss(loss)
+        if loss.attrs["reduction"] == "none":
+            raise ValueError("[Graph] the loss of a graph is one number: reduction must be 'mean' "
+                             "or 'sum'")  # fmt: skip
         self._tracer.layer = type(loss).__name__
         try:
             total, losses = loss.apply(
-                self._own(y), self._own(labels), self._weights.get(labels.id)
+                self._own(y),
+                self._own(labels),
+                self._weights.get(labels.id),
+                None if weights is None else self._own(weights),
             )
         finally:
             self._tracer.layer = None
@@ -111,8 +120,11 @@ class Graph:
 
     def total(self, losses: Sequence[Symbol], weights: Sequence[float] | None = None) -> Symbol:
         """The weighted sum of losses, a loss again."""
-        factors = [1.0] * len(losses) if weights is None else [float(w) for w in weights]
-        parts = [self._own(one) for one in losses]
+        parts = [self._own(one) for one in _sequence("total", "losses", losses)]
+        given = [1.0] * len(parts) if weights is None else _sequence("total", "weights", weights)
+        factors = [_check.number("Graph.total", "weights", w, 0) for w in given]
+        if not parts or any(p.id not in self._losses for p in parts):
+            raise ValueError("[Graph.total] expected losses of this graph")
         made = self._tracer.add("total_loss", parts, {"weights": factors})[0]
         self._losses[made.id] = self._losses[parts[0].id]
         return made
@@ -168,14 +180,20 @@ class Graph:
         """
         if optimizer is not None and not isinstance(optimizer, Optimizer):
             raise TypeError(f"[Graph] optimizer must be one of mpsnn.optim, got {optimizer!r}")
-        values = [self._own(r) for r in results]
+        values = [self._own(r) for r in _sequence("compile", "results", results)]
         if not values:
             raise ValueError("[Graph] compile needs at least one result")
         batch = _check.integer("Graph.compile", "batch_size", batch_size)
         return CompiledGraph(self, values, optimizer, batch, device, seed, options)
 
 
-class CompiledGraph:
+def _sequence(method: str, name: str, value: Any) -> list[Any]:
+    if not isinstance(value, (list, tuple)):
+        raise TypeError(f"[Graph.{method}] {name} must be a list, got {value!r}")
+    return list(value)
+
+
+class CompiledGraph(ProgramGraph):
     """An explicit graph compiled for a device; made by `Graph.compile`."""
 
     def __init__(
@@ -191,6 +209,7 @@ class CompiledGraph:
         settings = update_options("Graph.compile", graph.dtype, **options)
         if seed is None:
             seed = int.from_bytes(os.urandom(7), "little")
+        seed = _check.integer("Graph.compile", "seed", seed, 0)
         self.batch_size, self.dtype, self.optimizer = batch_size, graph.dtype, optimizer
         self._inputs = list(graph._inputs)
         self._weights = dict(graph._weights)
@@ -226,6 +245,8 @@ class CompiledGraph:
             ValueError: a key is no input of the graph. TypeError: an input is missing.
             ShapeError, DTypeError: an array does not fit.
         """
+        if not isinstance(values, Mapping):
+            raise TypeError(f"[Graph] encode takes a dict of arrays by input, got {values!r}")
         given: dict[int, Any] = {}
         known = {x.id for x in self._inputs}
         for symbol, array in values.items():
@@ -248,35 +269,6 @@ class CompiledGraph:
     def wait(self) -> None:
         """Wait for all queued steps and raise what they left."""
         self._program.wait()
-
-    @property
-    def planned_bytes(self) -> int:
-        """Memory of a step, after aliasing."""
-        return self._program.planned_bytes()
-
-    @property
-    def naive_bytes(self) -> int:
-        """The same with nothing shared or fused."""
-        return self._program.naive_bytes()
-
-    def summary(self) -> Summary:
-        """The nodes, kernels and memory of a step; prints as a table."""
-        return Summary(self._program, self.device, self._reason, self.dtype)
-
-    def profile(self) -> Profile:
-        """Record what is encoded in a `with` block, node by node: a table, and a Chrome trace.
-
-        Raises:
-            UnsupportedError: on entering the block, where the device does not tell times.
-        """
-        return Profile([self._program], self.device)
-
-    def to_dot(self) -> str:
-        """The compiled step in Graphviz's language."""
-        return self._program.to_dot()
-
-    def __getstate__(self) -> Any:
-        raise TypeError("graphs do not pickle or copy: the layers do")
 
 
 class GraphStep(Step):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,9 +13,9 @@ from mpsnn import _check, _core
 from mpsnn._core import Program, ShapeError, UnsupportedError
 from mpsnn._device import on_device
 from mpsnn._trace import Symbol, Tracer, flatten, rebuild
-from mpsnn.graph.profile import Profile
+from mpsnn.graph.program import ProgramGraph
+from mpsnn.graph.sequence import Sequences
 from mpsnn.graph.step import as_tensor, fresh
-from mpsnn.graph.summary import Summary
 from mpsnn.graph.training import DTYPES, in_order, input_shapes
 from mpsnn.nn.losses import Loss
 from mpsnn.nn.module import Module
@@ -22,7 +23,17 @@ from mpsnn.nn.module import Module
 METRICS = ("accuracy", "top5", "confusion")
 
 
-class InferenceGraph:
+@dataclass
+class _Variant:
+    """The program of a form: whether runs have lengths, and states."""
+
+    program: Program
+    structure: Any  # of the outputs
+    shapes: list[tuple[int, ...]]
+    sequence: Sequences
+
+
+class InferenceGraph(ProgramGraph):
     """A model compiled for inference: dropout is absent, normalisation uses running statistics.
 
     It shares the model's parameters: what a training graph has updated is seen by the next call.
@@ -49,31 +60,45 @@ class InferenceGraph:
         half = _check.one_of(me, "accumulator", accumulator, ("float16", "float32")) == "float16"
         self._shapes = input_shapes(model, input_shape)
         self._names = [name for name, _ in self._shapes]
-        self._structure: Any = None
-        self._output_shapes: list[tuple[int, ...]] = []
+        self._half = half
+        self._variants: dict[tuple[bool, bool], _Variant] = {}
 
         def build(where: str) -> Program:
-            tracer = Tracer(self.dtype, model, training=False)
-            symbols = [
-                tracer.symbol(name, (self.batch_size, *shape)) for name, shape in self._shapes
-            ]
-            self._structure = tracer.call(model, tuple(symbols), {})
-            leaves = flatten(self._structure)
-            if not all(isinstance(leaf, Symbol) for leaf in leaves):
-                raise TypeError("[InferenceGraph] forward must return values of the graph")
-            self._output_shapes = [leaf.shape for leaf in leaves]
-            results = [(f"y{i}", y.id, False) for i, y in enumerate(leaves)]
-            return Program.compile(
-                tracer.graph, device=where, half_accumulator=half, results=results
-            )
+            self._variants[False, False] = self._build(where, False, False)
+            return self._variants[False, False].program
 
         self._program, self.device, self._reason = on_device(device, build)
 
-    def __call__(self, inputs: Any) -> Any:
-        """What `forward` returns for inputs `(N, ...)`, any N; numpy in, numpy out."""
-        arrays = [as_tensor(a) for a in in_order(inputs, self._names, "inputs")]
-        tensors = any(isinstance(a, _core.Tensor) for a in arrays)
-        found = [np.asarray(a) if not hasattr(a, "shape") else a for a in arrays]
+    def _build(self, where: str, lengths: bool, states: bool) -> _Variant:
+        tracer = Tracer(self.dtype, self.model, training=False)
+        sequence = Sequences(tracer, self._shapes[0][1], lengths, states, False)
+        tracer.sequence = sequence
+        symbols = [tracer.symbol(name, (self.batch_size, *shape)) for name, shape in self._shapes]
+        structure = tracer.call(self.model, tuple(symbols), {})
+        leaves = flatten(structure)
+        if not all(isinstance(leaf, Symbol) for leaf in leaves):
+            raise TypeError("[InferenceGraph] forward must return values of the graph")
+        results = [(f"y{i}", y.id, False) for i, y in enumerate(leaves + sequence.results())]
+        program = Program.compile(
+            tracer.graph, device=where, half_accumulator=self._half, results=results
+        )
+        return _Variant(program, structure, [leaf.shape for leaf in leaves], sequence)
+
+    def __call__(self, inputs: Any, *, lengths: Any = None, states: Any = None) -> Any:
+        """What `forward` returns for inputs `(N, ...)`, any N; numpy in, numpy out.
+
+        Args:
+            inputs: floating arrays.
+            lengths: valid steps of each sequence, `(N,)` integers.
+            states: initial states of the recurrent layers by path, {} for zeros; the result is then
+                (outputs, final states), whose states the next call may take.
+        """
+        given = in_order(inputs, self._names, "inputs")
+        found = [
+            as_tensor(_check.numbers(f"input {name}", "the images", a))
+            for name, a in zip(self._names, given, strict=True)
+        ]
+        tensors = any(isinstance(a, _core.Tensor) for a in found)
         sizes = {int(a.shape[0]) if a.shape else -1 for a in found}
         if len(sizes) != 1 or -1 in sizes:
             raise ShapeError(f"[InferenceGraph] inputs need one batch size, got {sorted(sizes)}")
@@ -85,26 +110,33 @@ class InferenceGraph:
                     f"got {tuple(array.shape)}"
                 )
         kind = np.float64 if self.dtype == "float64" else np.float32
-        results = [np.empty((count, *shape[1:]), kind) for shape in self._output_shapes]
+        form = (lengths is not None, states is not None)
+        if form not in self._variants:
+            self._variants[form] = self._build(self.device, *form)
+        variant = self._variants[form]
+        results = [np.empty((count, *shape[1:]), kind) for shape in variant.shapes]
+        finals = [np.empty((count, *s.shape[1:]), kind) for s in variant.sequence.results()]
+        extra = variant.sequence.arrays(count, lengths, states)
+        found += [as_tensor(a) for a in extra]
         flying: deque[tuple[int, int, Any]] = deque()
 
         def collect() -> None:
             start, size, step = flying.popleft()
             step.wait()
-            for i, result in enumerate(results):
+            for i, result in enumerate(results + finals):
                 result[start : start + size] = fresh(step.result(i))[:size]
 
         for start in range(0, count, self.batch_size):
             size = min(self.batch_size, count - start)
             piece = tuple(self._piece(a, start, size) for a in found)
-            flying.append((start, size, self._program.encode(piece, ())))
+            flying.append((start, size, variant.program.encode(piece, ())))
             if len(flying) == 2:
                 collect()
         while flying:
             collect()
-        if tensors:
-            return rebuild(self._structure, [_core.Tensor(r, device=self.device) for r in results])
-        return rebuild(self._structure, list(results))
+        leaves = [_core.Tensor(r, device=self.device) for r in results] if tensors else results
+        outputs = rebuild(variant.structure, list(leaves))
+        return outputs if states is None else (outputs, variant.sequence.gather(finals))
 
     def _piece(self, array: Any, start: int, size: int) -> Any:
         piece = array[start : start + size]
@@ -116,13 +148,15 @@ class InferenceGraph:
         return padded
 
     def evaluate(
-        self, x: Any, y: Any = None, *, loss: Any = None, metrics: Sequence[str] = ("accuracy",)
-    ) -> dict[str, Any]:
+        self, x: Any, y: Any = None, *, loss: Any = None, metrics: Sequence[str] = ("accuracy",),
+        lengths: Any = None, states: Any = None,
+    ) -> dict[str, Any]:  # fmt: skip
         """Loss and metrics on a test set.
 
         Args:
             x, y: inputs and class indices; or `x` alone, an iterable of `(inputs, targets)`.
             loss: a loss of `mpsnn.nn`, added as "loss".
+            lengths, states: as for a call, of `x` and `y`; labels past the lengths do not count.
             metrics: of "accuracy", "top5" (fractions of the valid elements) and "confusion"
                 (counts `(C, C)`, rows are the truth).
 
@@ -130,57 +164,43 @@ class InferenceGraph:
             ValueError: an unknown metric, or nothing to evaluate.
             ShapeError: targets do not fit the outputs.
         """
+        if not isinstance(metrics, (list, tuple)):
+            raise TypeError(f"[evaluate] metrics must be a list of names, got {metrics!r}")
         for metric in metrics:
             _check.one_of("evaluate", "metrics", metric, METRICS)
         if loss is not None and not isinstance(loss, Loss):
             raise TypeError(f"[evaluate] loss must be a loss of mpsnn.nn, got {loss!r}")
         pairs: Iterable[Any] = x if y is None else [(x, y)]
+        if not isinstance(pairs, Iterable):
+            raise TypeError(f"[evaluate] expected arrays or (inputs, targets) pairs, got {x!r}")
         outputs, targets = [], []
-        for inputs, labels in pairs:
-            predicted = self(inputs)
+        for pair in pairs:
+            if not isinstance(pair, (list, tuple)) or len(pair) != 2:
+                raise TypeError("[evaluate] expected x and y, or an iterable of (inputs, targets)")
+            inputs, labels = pair
+            predicted = self(inputs, lengths=lengths, states=states)
+            if states is not None:
+                predicted = predicted[0]
             if not isinstance(predicted, (np.ndarray, _core.Tensor)):
                 raise UnsupportedError("[evaluate] models of one output are supported")
             outputs.append(np.asarray(predicted))
-            targets.append(np.asarray(labels))
+            targets.append(np.asarray(_check.numbers("evaluate", "targets", labels)))
         if not outputs or sum(len(o) for o in outputs) == 0:
             raise ValueError("[evaluate] there is nothing to evaluate")
         logits, truth = np.concatenate(outputs), np.concatenate(targets)
+        ignore = getattr(loss, "attrs", {}).get("ignore_index", -100)
+        if lengths is not None and truth.ndim > 1:
+            if truth.dtype.kind == "f":
+                raise UnsupportedError("[evaluate] lengths mask class indices")
+            sequence = self._variants[True, states is not None].sequence
+            valid = sequence.scaled(sequence.check_lengths(lengths, len(truth)), truth.shape[1])
+            truth = np.where(np.arange(truth.shape[1]) < valid[:, None], truth, ignore)
         found: dict[str, Any] = {}
         if loss is not None:
             found["loss"] = loss(logits, truth)[0]
         if metrics:
-            ignore = getattr(loss, "attrs", {}).get("ignore_index", -100)
             found.update(classify(logits, truth, metrics, ignore))
         return found
-
-    @property
-    def planned_bytes(self) -> int:
-        """Memory of a run, after aliasing."""
-        return self._program.planned_bytes()
-
-    @property
-    def naive_bytes(self) -> int:
-        """The same with nothing shared or fused."""
-        return self._program.naive_bytes()
-
-    def summary(self) -> Summary:
-        """The nodes, kernels and memory of a run; prints as a table."""
-        return Summary(self._program, self.device, self._reason, self.dtype)
-
-    def profile(self) -> Profile:
-        """Record what is encoded in a `with` block, node by node: a table, and a Chrome trace.
-
-        Raises:
-            UnsupportedError: on entering the block, where the device does not tell times.
-        """
-        return Profile([self._program], self.device)
-
-    def to_dot(self) -> str:
-        """The compiled graph in Graphviz's language."""
-        return self._program.to_dot()
-
-    def __getstate__(self) -> Any:
-        raise TypeError("graphs do not pickle or copy: the model does")
 
 
 def classify(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,10 @@ from mpsnn import _check, _core
 from mpsnn._trace import Symbol, Tracer, flatten
 from mpsnn.graph.values import LossLabels
 from mpsnn.nn.losses import FunctionLoss, Loss
+
+# What a program depends on of a loss's labels: whether they are soft, and the shape of an image's
+# element weights, if it has any.
+Form = tuple[bool, "tuple[int, ...] | None"]
 
 
 class Objective:
@@ -41,6 +45,9 @@ class Objective:
                     raise TypeError(f"[{owner}] loss must be a loss of mpsnn.nn or a function, "
                                     f"got {one!r}")  # fmt: skip
                 one = FunctionLoss(one)
+            if one.attrs["reduction"] == "none":
+                raise ValueError(f"[{owner}] the loss of a graph is one number: reduction must be "
+                                 "'mean' or 'sum'")  # fmt: skip
             self.losses[key] = one
         if not self.losses:
             raise ValueError(f"[{owner}] there is no loss")
@@ -94,12 +101,12 @@ class Objective:
         return {key: found[key] for key in self.losses}
 
     def build(
-        self, tracer: Tracer, structure: Any, soft: tuple[bool, ...]
+        self, tracer: Tracer, structure: Any, forms: tuple[Form, ...]
     ) -> tuple[Symbol, list[Symbol]]:
         """Append the losses: (total loss, the images' losses of each)."""
         targets = {}
         outputs = self.outputs(structure)
-        for (key, loss), is_soft in zip(self.losses.items(), soft, strict=True):
+        for (key, loss), (is_soft, _) in zip(self.losses.items(), forms, strict=True):
             leaves = flatten(outputs[key])
             if not all(isinstance(y, Symbol) for y in leaves):
                 raise TypeError(f"[{self.owner}] output {key!r} is no value of the graph")
@@ -111,9 +118,14 @@ class Objective:
         first = flatten(outputs[next(iter(self.losses))])[0]
         weight = next(iter(self.losses.values())).weight_symbol(tracer, first, "weights")
         totals, losses = [], []
-        for key, loss in self.losses.items():
+        for (key, loss), (_, shape) in zip(self.losses.items(), forms, strict=True):
+            of_elements = None
+            if shape is not None:
+                name = f"weights {key}" if key else "element weights"
+                image = flatten(outputs[key])[0]
+                of_elements = loss.element_weight_symbol(tracer, image, name, shape)
             tracer.layer = type(loss).__name__ + (f" {key}" if key else "")
-            total, each = loss.apply(outputs[key], targets[key], weight)
+            total, each = loss.apply(outputs[key], targets[key], weight, of_elements)
             tracer.layer = None
             totals.append(total)
             losses.append(each)
@@ -124,25 +136,70 @@ class Objective:
         tracer.layer = None
         return total, losses
 
-    def arrays(self, targets: Any, weights: Any) -> tuple[list[Any], tuple[bool, ...], Any]:
-        """Targets in the order of their inputs, which are soft labels, and the image weights."""
+    def arrays(self, targets: Any, weights: Any) -> tuple[list[Any], tuple[Form, ...], list[Any]]:
+        """Targets in the order of their inputs, the labels' forms, and the inputs of weights."""
         found: list[Any] = []
-        soft = []
+        forms: list[Form] = []
+        of_elements: list[Any] = []
         if isinstance(targets, LossLabels):
             targets, weights = _split(targets, weights)
         each = self.of_each(targets, "targets")
         for (key, loss), value in zip(self.losses.items(), each, strict=True):
+            own = None
             if isinstance(value, LossLabels):
-                value, weights = _split(value, weights)
+                if rank(value.weights) > 1:
+                    value, own = value.targets, value.weights
+                else:
+                    value, weights = _split(value, weights)
             if isinstance(value, Mapping):
                 raise ValueError(f"[{self.owner}] {self.name(key)} must be arrays")
+            if own is None and self.single and rank(weights) > 1:
+                own, weights = weights, None
             found += list(value) if isinstance(value, tuple) else [value]
-            soft.append(loss.has_classes and is_soft(value))
-            if soft[-1] and np.ndim(value) < 2:
+            soft = loss.has_classes and is_soft(value)
+            if soft and np.ndim(value) < 2:
                 raise _core.DTypeError(
                     f"[input {self.name(key)}] class indices are integers, got floats"
                 )
-        return found, tuple(soft), weights
+            forms.append((soft, None if own is None else np.shape(own)[1:]))
+            if own is not None:
+                of_elements.append(own)
+        if rank(weights) > 1:
+            raise _core.ShapeError(
+                f"[{self.owner}] with several losses, weights of elements are given by LossLabels"
+            )
+        return found, tuple(forms), [weights, *of_elements]
+
+    def masked(
+        self, labels: list[Any], forms: tuple[Form, ...], lengths: Callable[[int], np.ndarray]
+    ) -> list[Any]:
+        """Labels whose steps past the lengths do not count; `lengths` gives them for so many steps.
+
+        Raises:
+            UnsupportedError: a loss of a sequence that is not of class indices.
+        """
+        found = list(labels)
+        for i, (loss, (is_soft_one, _)) in enumerate(zip(self.losses.values(), forms, strict=True)):
+            target = np.asarray(found[i])
+            indices = loss.has_classes and not is_soft_one
+            if target.ndim < (2 if indices else 3):
+                continue  # one label a sequence
+            if not indices or len(found) != len(self.losses):
+                raise _core.UnsupportedError(
+                    f"[{type(loss).__name__}] lengths mask class indices; give weights=, or a "
+                    "function that masks"
+                )
+            valid = np.arange(target.shape[1]) < lengths(target.shape[1])[:, None]
+            valid = valid.reshape(*valid.shape, *(1,) * (target.ndim - 2))
+            found[i] = np.where(valid, target, loss.attrs.get("ignore_index", -100))
+        return found
+
+
+def rank(weights: Any) -> int:
+    """The number of axes of weights; 0 where there are none."""
+    if weights is None:
+        return 0
+    return np.ndim(_check.numbers("input weights", "the weights", weights))
 
 
 def _split(labels: LossLabels, weights: Any) -> tuple[Any, Any]:
@@ -154,7 +211,9 @@ def _split(labels: LossLabels, weights: Any) -> tuple[Any, Any]:
 def is_soft(targets: Any) -> bool:
     """Whether labels are floating: one-hot or soft."""
     dtype = getattr(targets, "dtype", None)
-    return "float" in str(dtype) if dtype is not None else np.asarray(targets).dtype.kind == "f"
+    if dtype is None:
+        dtype = _check.numbers("input targets", "the labels", targets).dtype
+    return "float" in str(dtype)
 
 
-__all__ = ["Objective", "is_soft"]
+__all__ = ["Form", "Objective", "is_soft"]

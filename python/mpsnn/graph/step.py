@@ -2,26 +2,30 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from mpsnn import _core
+from mpsnn import _check, _core
+from mpsnn.graph.sequence import Sequences
 
 
 class Step:
     """What `TrainingGraph.encode` returns at once. `index` counts encodes from 0."""
 
-    __slots__ = ("_core", "_names", "_parts", "_tensors")
+    __slots__ = ("_core", "_names", "_parts", "_sequence", "_tensors")
 
     def __init__(
-        self, core: _core.Step, names: tuple[Any, ...], tensors: bool, parts: tuple[float, ...]
-    ) -> None:
+        self, core: _core.Step, names: tuple[Any, ...], tensors: bool, parts: tuple[float, ...],
+        sequence: Sequences | None = None,
+    ) -> None:  # fmt: skip
         self._core = core
         self._names = names
         self._tensors = tensors
         self._parts = parts  # the weight of each loss
+        self._sequence = sequence
 
     @property
     def index(self) -> int:
@@ -44,7 +48,9 @@ class Step:
         Raises:
             NonFiniteError: the loss or a gradient is not finite; nothing was updated.
         """
-        return self._core.wait(timeout)
+        if timeout is not None and timeout != math.inf:
+            timeout = max(0.0, _check.number("Step.wait", "timeout", timeout))
+        return self._core.wait(None if timeout == math.inf else timeout)
 
     @property
     def loss(self) -> float:
@@ -72,8 +78,23 @@ class Step:
             found[name] = value if self._tensors else fresh(value)
         return found
 
+    @property
+    def states(self) -> dict[str, Any]:
+        """Final states by layer, of a step encoded with `states=`: what the next one takes. Waits.
+
+        Each is h, or (h, c) of an LSTM, `(layers * D, N, H)`.
+        """
+        if self._sequence is None:
+            raise ValueError("this step was encoded without states=")
+        self._core.wait()
+        first = 1 + len(self._parts) + len(self._names)
+        count = len(self._sequence.results())
+        return self._sequence.gather([fresh(self._core.result(first + i)) for i in range(count)])
+
     def add_done_callback(self, callback: Callable[[Step], None]) -> None:
         """Call `callback(step)` on the notifier thread once the step has finished."""
+        if not callable(callback):
+            raise TypeError(f"[Step] a callback is a function of the step, got {callback!r}")
         self._core.add_done_callback(lambda: callback(self))
 
     def __repr__(self) -> str:

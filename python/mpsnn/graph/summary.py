@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from mpsnn import _core
+
 
 class Summary:
     """Prints as a table: a row per node, then memory and what the compiler did.
@@ -12,6 +14,8 @@ class Summary:
         rows: dicts with layer, op, outputs, parameters, detail (the kernel chosen).
         planned_bytes, naive_bytes: memory of a step, planned and with nothing shared.
         notes: what was fused and elided.
+        conversions: kernels of a half graph that convert their halves, having no half arithmetic.
+        dtype_notes: what each dtype costs or gains on this device.
     """
 
     def __init__(self, program: Any, device: str, reason: str, dtype: str) -> None:
@@ -20,6 +24,9 @@ class Summary:
         self.naive_bytes: int = program.naive_bytes()
         self.notes: list[str] = program.notes()
         self.device, self.reason, self.dtype = device, reason, dtype
+        self.conversions = sum("halves converted" in row["detail"] for row in self.rows)
+        row = next(d for d in _core.devices() if d["id"] == device)
+        self.dtype_notes: dict[str, str] = dict(zip(row["dtypes"], row["dtype_notes"], strict=True))
 
     def __str__(self) -> str:
         head = ("layer", "op", "output", "parameters", "kernel")
@@ -38,6 +45,11 @@ class Summary:
             f"memory of a step: {self.planned_bytes / 2**20:.2f} MiB planned, "
             f"{self.naive_bytes / 2**20:.2f} MiB without sharing"
         )
+        if self.conversions:
+            lines.append(f"{self.conversions} of {len(self.rows)} kernels convert halves")
+        for dtype, note in self.dtype_notes.items():
+            chosen = " (this graph)" if dtype == self.dtype else ""
+            lines.append(f"{dtype}{chosen}: {note}")
         lines += self.notes
         return "\n".join(lines)
 

@@ -11,17 +11,20 @@ from typing import Any
 import numpy as np
 
 from mpsnn import _check, _core
-from mpsnn._core import Program, UnsupportedError
+from mpsnn._core import Program
 from mpsnn._device import on_device
 from mpsnn._trace import Tracer
-from mpsnn.graph.objective import Objective
-from mpsnn.graph.profile import Profile
+from mpsnn.graph.objective import Form as LossForm
+from mpsnn.graph.objective import Objective, rank
+from mpsnn.graph.program import ProgramGraph
+from mpsnn.graph.sequence import Sequences
 from mpsnn.graph.step import Step, as_tensor
-from mpsnn.graph.summary import Summary
 from mpsnn.nn.module import FORMAT, Module
 from mpsnn.optim import Optimizer
 from mpsnn.optim.host import HostUpdate
 
+# Whether the targets of each loss are soft labels; whether steps have lengths, and states.
+Form = tuple[tuple[LossForm, ...], bool, bool]
 DTYPES = ("float32", "float16", "bfloat16", "float64")
 
 
@@ -65,7 +68,7 @@ def in_order(values: Any, names: list[str], what: str) -> tuple[Any, ...]:
     return tuple(values)
 
 
-class TrainingGraph:
+class TrainingGraph(ProgramGraph):
     """A model compiled for training on one device.
 
     Args:
@@ -127,7 +130,9 @@ class TrainingGraph:
         self._host = host if host is not None and host.needed else None
         self.dtype = _check.one_of(me, "dtype", dtype, DTYPES)
         self.batch_size = _check.integer(me, "batch_size", batch_size)
-        if isinstance(outputs, str) or not all(isinstance(name, str) for name in outputs):
+        if not isinstance(outputs, (tuple, list)) or not all(
+            isinstance(name, str) for name in outputs
+        ):
             raise TypeError(f"[{me}] outputs must be a list of names, got {outputs!r}")
         self.output_names = tuple(outputs)
         self._shapes = input_shapes(model, input_shape)
@@ -148,13 +153,13 @@ class TrainingGraph:
         self.accumulate: int = settings["accumulate"]
         if ema is not None and optimizer is None:
             raise ValueError(f"[{me}] without an optimizer there is nothing to average (ema)")
-        self._hard = (False,) * len(self._objective.losses)
-        # By whether the targets of each loss are soft labels.
-        self._programs: dict[tuple[bool, ...], Program] = {}
+        self._plain: Form = (((False, None),) * len(self._objective.losses), False, False)
+        self._programs: dict[Form, Program] = {}
+        self._sequences: dict[Form, Sequences] = {}
         self._program, self.device, self._reason = on_device(
-            device, lambda where: self._compile(where, self._hard)
+            device, lambda where: self._compile(where, self._plain)
         )
-        self._programs[self._hard] = self._program
+        self._programs[self._plain] = self._program
         self._loss_weights = tuple(self._objective.weights.values())
         self._has_classes = any(one.has_classes for one in self._objective.losses.values())
         self._quick = len(self._shapes) == 1 and self._objective.single
@@ -162,11 +167,14 @@ class TrainingGraph:
         self._schedules: list[Any] = optimizer.rates() if optimizer is not None else []
         self._fix_rates()
 
-    def _compile(self, device: str, soft: tuple[bool, ...]) -> Program:
+    def _compile(self, device: str, form: Form) -> Program:
+        forms, lengths, states = form
         tracer = Tracer(self.dtype, self.model, training=True)
+        sequence = Sequences(tracer, self._shapes[0][1], lengths, states, True)
+        tracer.sequence = self._sequences[form] = sequence
         symbols = [tracer.symbol(name, (self.batch_size, *shape)) for name, shape in self._shapes]
         output = tracer.call(self.model, tuple(symbols), {})
-        total, losses = self._objective.build(tracer, output, soft)
+        total, losses = self._objective.build(tracer, output, forms)
         tracer.names["loss"] = total.id
         results = [("loss", total.id, False)]
         results += [(f"losses{i}", one.id, False) for i, one in enumerate(losses)]
@@ -178,6 +186,7 @@ class TrainingGraph:
                     f"[TrainingGraph] there is no value {key!r}; there are {sorted(tracer.names)}"
                 )
             results.append((name, tracer.names[key], gradient))
+        results += [(f"state{i}", s.id, False) for i, s in enumerate(sequence.results())]
         frozen = self.model._frozen()
         optimizer = None
         if self.optimizer is not None:
@@ -185,8 +194,8 @@ class TrainingGraph:
             trained = [(n, p) for n, p in self.model.named_parameters() if id(p) not in stopped]
             optimizer = self.optimizer.spec(trained, self._host)
         options = self._options
-        if soft != self._hard:
-            options = {**options, "continues": self._programs[self._hard]}
+        if form != self._plain:
+            options = {**options, "continues": self._programs[self._plain]}
         return Program.compile(
             tracer.graph, device=device, seeds=[(total.id, -1)], results=results,
             optimizer=optimizer, frozen=[p.core for p in frozen],
@@ -235,27 +244,42 @@ class TrainingGraph:
             several.
             targets: class indices, soft labels, or values of the output's shape; in the form of
                 `loss` for several. `LossLabels` carry weights with them.
-            weights: one weight an image, `(N,)`.
+            weights: one weight an image, `(N,)`, or one an element or position of the one loss;
+                `LossLabels` carry those of several.
+            lengths: valid steps of each sequence, `(N,)` integers. Recurrent layers stop there, and
+                class indices past them do not count.
+            states: initial states of the recurrent layers: an earlier step's `states`, or {} for
+                zeros. Gradients do not flow into them (truncated back-propagation).
 
         Raises:
             ShapeError, DTypeError, ValueError: an array does not fit; nothing has run.
             NonFiniteError: of an earlier step that nobody waited for.
         """
-        if lengths is not None or states is not None:
-            raise UnsupportedError("[TrainingGraph] lengths and states come with recurrent layers")
         rates = self._rates if self._rates is not None else self._rates_now()
+        sequences = lengths is not None or states is not None
         plain = self._quick and type(inputs) is np.ndarray and type(targets) is np.ndarray
+        plain = plain and not sequences and rank(weights) < 2
         if plain and not (self._has_classes and targets.dtype.kind == "f"):
             core = self._program.encode((inputs, targets, weights), rates)
             return Step(core, self.output_names, False, self._loss_weights)
         arrays = [as_tensor(a) for a in in_order(inputs, self._input_names, "inputs")]
-        labels, soft, weights = self._objective.arrays(targets, weights)
-        if soft not in self._programs:
-            self._programs[soft] = self._compile(self.device, soft)
-        core = self._programs[soft].encode((*arrays, *labels, weights), rates)
-        return Step(
-            core, self.output_names, isinstance(arrays[0], _core.Tensor), self._loss_weights
-        )
+        labels, forms, weighted = self._objective.arrays(targets, weights)
+        form = (forms, lengths is not None, states is not None)
+        if form not in self._programs:
+            self._programs[form] = self._compile(self.device, form)
+        extra: list[Any] = []
+        if sequences:
+            sequence = self._sequences[form]
+            extra = sequence.arrays(len(arrays[0]), lengths, states)
+            if lengths is not None:
+                valid = sequence.check_lengths(lengths, len(arrays[0]))
+                labels = self._objective.masked(
+                    labels, forms, lambda steps: sequence.scaled(valid, steps)
+                )
+        core = self._programs[form].encode((*arrays, *extra, *labels, *weighted), rates)
+        tensors = isinstance(arrays[0], _core.Tensor)
+        return Step(core, self.output_names, tensors, self._loss_weights,
+                    self._sequences[form] if states is not None else None)  # fmt: skip
 
     def averaged_model(self) -> Module:
         """A copy of the model with the moving averages of its weights (`ema=`); waits.
@@ -285,34 +309,12 @@ class TrainingGraph:
         """Steps encoded so far, those before a resume included."""
         return self._program.encoded()
 
-    @property
-    def planned_bytes(self) -> int:
-        """Memory of a step: arena and staging, after aliasing."""
-        return self._program.planned_bytes()
-
-    @property
-    def naive_bytes(self) -> int:
-        """The same with every value and state of the unfused graph in memory of its own."""
-        return self._program.naive_bytes()
-
-    def summary(self) -> Summary:
-        """The nodes, kernels and memory of a step; prints as a table."""
-        return Summary(self._program, self.device, self._reason, self.dtype)
-
-    def profile(self) -> Profile:
-        """Record what is encoded in a `with` block, node by node: a table, and a Chrome trace.
-
-        Raises:
-            UnsupportedError: on entering the block, where the device does not tell times.
-        """
-        return Profile(list(self._programs.values()), self.device)
-
-    def to_dot(self) -> str:
-        """The compiled step in Graphviz's language."""
-        return self._program.to_dot()
+    def _recorded(self) -> list[Program]:
+        return list(self._programs.values())
 
     def save_state(self, path: str | os.PathLike[str]) -> None:
         """Write weights, statistics, moments, counters, loss scale and seed: one atomic file."""
+        file = _check.path("save_state", path)
         tensors: dict[str, Any] = {
             f"model/{name}": value for name, value in self.model.state_dict().items()
         }
@@ -323,9 +325,7 @@ class TrainingGraph:
                 for key, kept in values.items():
                     tensors[f"host/{name}/{key}"] = np.asarray(kept)
         tensors["seed"] = np.array([self.seed], np.int64)
-        _core.write_safetensors(
-            os.fspath(path), tensors, {"mpsnn_format": FORMAT, "mpsnn_kind": "training"}
-        )
+        _core.write_safetensors(file, tensors, {"mpsnn_format": FORMAT, "mpsnn_kind": "training"})
 
     def load_state(self, path: str | os.PathLike[str]) -> None:
         """Go on where `save_state` stopped, bit for bit; all or nothing.
@@ -334,14 +334,13 @@ class TrainingGraph:
             FormatError: the file is damaged or no training state.
             ValueError, ShapeError: it is another model's or optimizer's, or of another seed.
         """
-        tensors, metadata = _core.read_safetensors(os.fspath(path))
+        file = _check.path("load_state", path)
+        tensors, metadata = _core.read_safetensors(file)
         if metadata.get("mpsnn_format") != FORMAT or metadata.get("mpsnn_kind") != "training":
-            raise _core.FormatError(f"{os.fspath(path)}: not a training state of mpsnn")
+            raise _core.FormatError(f"{file}: not a training state of mpsnn")
         seed = operator.index(tensors.pop("seed")[0]) if "seed" in tensors else -1
         if seed != self.seed:
-            raise ValueError(
-                f"{os.fspath(path)}: saved with seed {seed}, this graph has seed {self.seed}"
-            )
+            raise ValueError(f"{file}: saved with seed {seed}, this graph has seed {self.seed}")
         weights = {n[6:]: v for n, v in tensors.items() if n.startswith("model/")}
         state = [(n[6:], v) for n, v in tensors.items() if n.startswith("state/")]
         host: dict[str, dict[str, Any]] = {}
@@ -350,7 +349,7 @@ class TrainingGraph:
                 _, name, field = key.split("/", 2)
                 host.setdefault(name, {})[field] = np.asarray(value)
         if host and self._host is None:
-            raise ValueError(f"{os.fspath(path)}: saved with an optimizer on the host")
+            raise ValueError(f"{file}: saved with an optimizer on the host")
         before: dict[str, np.ndarray] = self.model.state_dict()
         self.model.load_state_dict(weights)
         try:
@@ -360,9 +359,6 @@ class TrainingGraph:
             raise
         if self._host is not None:
             self._host.state = host
-
-    def __getstate__(self) -> Any:
-        raise TypeError("graphs do not pickle or copy: save_state and the model do")
 
     def __repr__(self) -> str:
         return f"TrainingGraph(device={self.device}, dtype={self.dtype}, batch={self.batch_size})"
@@ -395,7 +391,7 @@ def _limit(owner: str, name: str, value: Any) -> float | None:
 def _scale(owner: str, value: Any) -> dict[str, Any] | None:
     if value is None:
         return None
-    if value == "dynamic":
+    if isinstance(value, str) and value == "dynamic":
         return {"mode": "dynamic", "initial": 65536.0, "growth_interval": 2000}
     return {
         "mode": "fixed",

@@ -8,13 +8,13 @@ from typing import Any
 
 @dataclass(frozen=True, eq=False)
 class LossLabels:
-    """Targets of a loss, and one weight an image (MPSCNNLossLabels).
+    """Targets of a loss, and weights of images or elements (MPSCNNLossLabels).
 
     Taken by `encode` wherever targets are.
 
     Args:
         targets: class indices, soft labels, or values of the output's shape.
-        weights: `(N,)`, ones by default.
+        weights: `(N,)`, or of the shape of the loss's elements or positions; ones by default.
     """
 
     targets: Any

@@ -6,15 +6,18 @@ are read by `load_torch_state_dict`. Sizes of images are free as far as the stri
 
 from __future__ import annotations
 
+from mpsnn.models.activity import ActivityClassifier, activity_classifier
 from mpsnn.models.digits import digits
 from mpsnn.models.inception import InceptionV3, inception_v3
 from mpsnn.models.resnet import ResNet, resnet18
 from mpsnn.models.yolo import TinyYOLO, tiny_yolo_v2
 
 __all__ = [
+    "ActivityClassifier",
     "InceptionV3",
     "ResNet",
     "TinyYOLO",
+    "activity_classifier",
     "digits",
     "inception_v3",
     "resnet18",

@@ -3,40 +3,150 @@
 from __future__ import annotations
 
 from mpsnn.nn.containers import ModuleDict, ModuleList, Sequential
-from mpsnn.nn.conv import Conv2d
-from mpsnn.nn.dropout import Dropout
+from mpsnn.nn.conv import Conv1d, Conv2d, ConvTranspose2d
+from mpsnn.nn.dropout import Dropout, Dropout2d
+from mpsnn.nn.embedding import Embedding
 from mpsnn.nn.linear import Linear
-from mpsnn.nn.losses import MSE, Loss, SoftmaxCrossEntropy
+from mpsnn.nn.losses import (
+    MAE,
+    MSE,
+    YOLO,
+    CategoricalCrossEntropy,
+    CosineDistance,
+    Hinge,
+    Huber,
+    KLDivergence,
+    LogLoss,
+    Loss,
+    SigmoidCrossEntropy,
+    SoftmaxCrossEntropy,
+)
 from mpsnn.nn.module import Identity, Module, Parameter
-from mpsnn.nn.neuron import LeakyReLU, ReLU, Sigmoid, Softmax, Tanh
-from mpsnn.nn.norm import BatchNorm1d, BatchNorm2d
-from mpsnn.nn.pool import AvgPool2d, MaxPool2d
-from mpsnn.nn.shape import Flatten
-from mpsnn.ops import add, concat
+from mpsnn.nn.neuron import (
+    CELU,
+    ELU,
+    GELU,
+    SELU,
+    Abs,
+    Exp,
+    HardSigmoid,
+    HardSwish,
+    LeakyReLU,
+    LinearNeuron,
+    Log,
+    LogSoftmax,
+    Power,
+    PReLU,
+    ReLU,
+    ReLUN,
+    Sigmoid,
+    Softmax,
+    Softplus,
+    Softsign,
+    Tanh,
+)
+from mpsnn.nn.norm import (
+    BatchNorm1d,
+    BatchNorm2d,
+    GroupNorm,
+    InstanceNorm2d,
+    LayerNorm,
+    LocalContrastNorm,
+    LocalResponseNorm,
+)
+from mpsnn.nn.pool import (
+    AvgPool1d,
+    AvgPool2d,
+    GlobalAvgPool2d,
+    GlobalMaxPool2d,
+    L2Pool1d,
+    L2Pool2d,
+    MaxPool1d,
+    MaxPool2d,
+)
+from mpsnn.nn.recurrent import GRU, LSTM, MGU, RNN
+from mpsnn.nn.resample import Crop, Pad, Resize, Upsample
+from mpsnn.nn.shape import Flatten, Permute, Reshape, SpatialMax, SpatialMean
+from mpsnn.ops import add, concat, divide, multiply, subtract
 
 __all__ = [
+    "CELU",
+    "ELU",
+    "GELU",
+    "GRU",
+    "LSTM",
+    "MAE",
+    "MGU",
     "MSE",
+    "RNN",
+    "SELU",
+    "YOLO",
+    "Abs",
+    "AvgPool1d",
     "AvgPool2d",
     "BatchNorm1d",
     "BatchNorm2d",
+    "CategoricalCrossEntropy",
+    "Conv1d",
     "Conv2d",
+    "ConvTranspose2d",
+    "CosineDistance",
+    "Crop",
     "Dropout",
+    "Dropout2d",
+    "Embedding",
+    "Exp",
     "Flatten",
+    "GlobalAvgPool2d",
+    "GlobalMaxPool2d",
+    "GroupNorm",
+    "HardSigmoid",
+    "HardSwish",
+    "Hinge",
+    "Huber",
     "Identity",
+    "InstanceNorm2d",
+    "KLDivergence",
+    "L2Pool1d",
+    "L2Pool2d",
+    "LayerNorm",
     "LeakyReLU",
     "Linear",
+    "LinearNeuron",
+    "LocalContrastNorm",
+    "LocalResponseNorm",
+    "Log",
+    "LogLoss",
+    "LogSoftmax",
     "Loss",
+    "MaxPool1d",
     "MaxPool2d",
     "Module",
     "ModuleDict",
     "ModuleList",
+    "PReLU",
+    "Pad",
     "Parameter",
+    "Permute",
+    "Power",
     "ReLU",
+    "ReLUN",
+    "Reshape",
+    "Resize",
     "Sequential",
     "Sigmoid",
+    "SigmoidCrossEntropy",
     "Softmax",
     "SoftmaxCrossEntropy",
+    "Softplus",
+    "Softsign",
+    "SpatialMax",
+    "SpatialMean",
     "Tanh",
+    "Upsample",
     "add",
     "concat",
+    "divide",
+    "multiply",
+    "subtract",
 ]

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from mpsnn import _core
+from mpsnn import _check, _core
 from mpsnn._trace import find_symbol
 
 FORMAT = "1"
@@ -31,7 +31,10 @@ class Parameter:
     """
 
     def __init__(self, value: Any, buffer: bool = False) -> None:
-        self._core: Any = _core.Parameter(np.asarray(value, np.float32), buffer)
+        array = np.asarray(_check.numbers("Parameter", "value", value))
+        self._core: Any = _core.Parameter(
+            array.astype(np.float32), _check.flag("Parameter", "buffer", buffer)
+        )
         self._shape: tuple[int, ...] = self._core.shape
         self._fill: Callable[[], None] | None = None
         self.buffer = buffer
@@ -145,6 +148,7 @@ class Module:
 
     def train(self, mode: bool = True) -> Module:
         """Set the mode of eager calls and `vjp`; graphs set their own."""
+        _check.flag(type(self).__name__, "mode", mode)
         for _, module in self.named_modules():
             module.training = mode
         return self
@@ -203,15 +207,19 @@ class Module:
             ValueError: names are missing or unexpected (with `strict`).
             ShapeError: a shape differs.
         """
+        me = type(self).__name__
+        if not isinstance(state, Mapping):
+            raise TypeError(f"[{me}] expected a dict of arrays by name, got {state!r}")
+        _check.flag(me, "strict", strict)
         mine = dict(self._all_arrays())
-        missing, unexpected = sorted(mine.keys() - state), sorted(state.keys() - mine)
+        missing, unexpected = sorted(mine.keys() - state), sorted(map(str, state.keys() - mine))
         if strict and (missing or unexpected):
             raise ValueError(f"missing names {missing}, unexpected names {unexpected}")
         staged = []
         for name, parameter in mine.items():
             if name not in state:
                 continue
-            value = np.asarray(state[name])
+            value = np.asarray(_check.numbers(name, "the value", state[name]))
             if value.shape != parameter.shape:
                 raise _core.ShapeError(
                     f"[{name}] expected shape {parameter.shape}, got {value.shape}"
@@ -224,7 +232,9 @@ class Module:
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the state dict as safetensors, atomically."""
-        _core.write_safetensors(os.fspath(path), self.state_dict(), {"mpsnn_format": FORMAT})
+        _core.write_safetensors(
+            _check.path("save", path), self.state_dict(), {"mpsnn_format": FORMAT}
+        )
 
     def load(self, path: str | os.PathLike[str], strict: bool = True) -> None:
         """Read a file written by `save`.
@@ -233,10 +243,11 @@ class Module:
             FormatError: the file is damaged, or not mpsnn's.
             ValueError, ShapeError: as `load_state_dict`.
         """
-        tensors, metadata = _core.read_safetensors(os.fspath(path))
+        name = _check.path("load", path)
+        tensors, metadata = _core.read_safetensors(name)
         if metadata.get("mpsnn_format") != FORMAT:
             raise _core.FormatError(
-                f"{os.fspath(path)}: not a file of mpsnn's format {FORMAT} (found "
+                f"{name}: not a file of mpsnn's format {FORMAT} (found "
                 f"{metadata.get('mpsnn_format')!r}); weights of PyTorch are read by "
                 "load_torch_state_dict"
             )

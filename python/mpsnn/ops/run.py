@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from mpsnn import _core
+from mpsnn import _check, _core
 from mpsnn._core import Program, Tensor
+from mpsnn._device import Device
 from mpsnn._trace import Tracer, find_symbol
 
 CAPACITY = 64
@@ -51,15 +52,20 @@ def default_device() -> str:
 def device_of(device: Any, arrays: list[Any]) -> str:
     """The device asked for, else that of the first Tensor, else the default."""
     if device is not None:
-        return str(getattr(device, "id", device))
+        if isinstance(device, Device):
+            return device.id
+        return _check.text("device", "the name", device)
     for array in arrays:
         if isinstance(array, Tensor):
             return array.device
     return default_device()
 
 
-def as_arrays(values: list[Any]) -> tuple[list[Any], str]:
-    """Operands as arrays, and the dtype of the graph that computes with them."""
+def as_arrays(values: list[Any], integers: bool = False) -> tuple[list[Any], str]:
+    """Operands as arrays, and the dtype of the graph that computes with them.
+
+    `integers`: all of them may be indices.
+    """
     from mpsnn.nn.module import Parameter
 
     arrays: list[Any] = []
@@ -67,13 +73,16 @@ def as_arrays(values: list[Any]) -> tuple[list[Any], str]:
         if isinstance(value, Parameter):
             value = value.numpy()
         if value is not None and not isinstance(value, (np.ndarray, Tensor)):
-            value = Tensor.from_dlpack(value) if hasattr(value, "__dlpack__") else np.asarray(value)
+            dlpack = hasattr(value, "__dlpack__")
+            value = (
+                Tensor.from_dlpack(value) if dlpack else _check.numbers("ops", "operands", value)
+            )
         arrays.append(value)
     names = [str(a.dtype) for a in arrays if a is not None]
     floats = [n for n in names if "float" in n]
-    if not floats:
+    if not floats and not (integers and names):
         raise _core.DTypeError(f"expected floating arrays, got {', '.join(names)}")
-    dtype = floats[0] if floats[0] in ("float16", "bfloat16", "float64") else "float32"
+    dtype = floats[0] if floats and floats[0] in ("float16", "bfloat16", "float64") else "float32"
     return arrays, dtype
 
 
@@ -84,13 +93,21 @@ def finish(results: list[Tensor], arrays: list[Any]) -> list[Any]:
     return [r.numpy() for r in results]
 
 
-def _symbols(tracer: Tracer, op: str, arrays: list[Any], dtype: str) -> list[Any]:
+def _symbols(
+    tracer: Tracer, op: str, arrays: list[Any], dtype: str, indices: dict[int, int]
+) -> list[Any]:
     made: list[Any] = []
     for i, array in enumerate(arrays):
         if array is None:
             made.append(None)
             continue
         kind = str(array.dtype)
+        if i in indices:  # integers in 0..indices[i] - 1
+            classes = indices[i]
+            made.append(
+                tracer.symbol(f"x{i}", array.shape, "int32", batched=False, classes=classes)
+            )
+            continue
         if "float" not in kind:
             raise _core.DTypeError(f"[{op}] operand {i} must be floating, got {kind}")
         made.append(tracer.symbol(f"x{i}", array.shape, dtype, batched=False))
@@ -114,8 +131,12 @@ def apply(
     *,
     training: bool = False,
     seed: int = 0,
+    indices: dict[int, int] | None = None,
 ) -> list[Any]:
-    """Append the op to the graph of its operands, or run it on arrays."""
+    """Append the op to the graph of its operands, or run it on arrays.
+
+    `indices`: the places of integer operands, and how many values each has.
+    """
     symbol = find_symbol(operands)
     if symbol is not None:
         return list(symbol.tracer.add(op, operands, attrs))
@@ -124,7 +145,7 @@ def apply(
 
     def make() -> Any:
         tracer = Tracer(dtype)
-        outputs = tracer.add(op, _symbols(tracer, op, arrays, dtype), attrs)
+        outputs = tracer.add(op, _symbols(tracer, op, arrays, dtype, indices or {}), attrs)
         results = [(f"y{i}", y.id, False) for i, y in enumerate(outputs)]
         return Program.compile(
             tracer.graph, device=where, training=training, seed=seed, results=results
@@ -143,31 +164,43 @@ def gradient(
     attrs: dict[str, Any],
     device: Any = None,
     *,
+    first: int = 0,
     wanted: int | None = None,
     seed: int = 0,
+    indices: dict[int, int] | None = None,
 ) -> tuple[Any, ...]:
-    """Gradients by the operands (the first `wanted`), on arrays."""
+    """Gradients by the operands (from `first`, or to `wanted`), on arrays.
+
+    `gy` is the gradient by the first output, or a tuple of those by each, None where there is none.
+    """
     if find_symbol(operands, gy) is not None:
         raise _core.UnsupportedError(
             f"[{op}] gradients of graph values are made by TrainingGraph and vjp"
         )
-    arrays, dtype = as_arrays([*operands, gy])
+    if gy is None:
+        raise TypeError(f"[{op}] the gradient of the output is missing")
+    given = gy if isinstance(gy, tuple) else (gy,)
+    arrays, dtype = as_arrays([*operands, *given])
     where = device_of(device, arrays)
+    count_x = len(operands)
 
     def make() -> Any:
         tracer = Tracer(dtype)
-        symbols = _symbols(tracer, op, arrays[:-1], dtype)
-        y = tracer.add(op, symbols, attrs)[0]
-        if tuple(arrays[-1].shape) != y.shape:
-            raise _core.ShapeError(
-                f"[{op}] gradient must be {y.shape}, got {tuple(arrays[-1].shape)}"
-            )
-        cotangent = tracer.symbol("gy", y.shape, dtype, batched=False)
-        by = [s for s in symbols[:wanted] if s is not None]
+        symbols = _symbols(tracer, op, arrays[:count_x], dtype, indices or {})
+        outputs = tracer.add(op, symbols, attrs)
+        if len(given) > len(outputs):
+            raise ValueError(f"[{op}] has {len(outputs)} outputs, got {len(given)} gradients")
+        seeds = []
+        for y, g in zip(outputs, arrays[count_x:], strict=False):
+            if g is None:
+                continue
+            if tuple(g.shape) != y.shape:
+                raise _core.ShapeError(f"[{op}] gradient must be {y.shape}, got {tuple(g.shape)}")
+            seeds.append((y.id, tracer.symbol("gy", y.shape, dtype, batched=False).id))
+        by = [s for s in symbols[first:wanted] if s is not None]
         results = [(f"gx{i}", s.id, True) for i, s in enumerate(by)]
         return Program.compile(
-            tracer.graph, device=where, training=True, seed=seed, seeds=[(y.id, cotangent.id)],
-            results=results,
+            tracer.graph, device=where, training=True, seed=seed, seeds=seeds, results=results,
         ), len(results)  # fmt: skip
 
     key = _key(op, arrays, attrs, "gradient", dtype, where, seed)
@@ -177,26 +210,67 @@ def gradient(
     return tuple(finish([step.result(i) for i in range(count)], arrays))
 
 
-def eager_loss(loss: Any, outputs: Any, targets: Any, weights: Any) -> Any:
-    """(loss, losses) of arrays, or of graph values."""
-    if find_symbol(outputs, targets) is not None:
-        return tuple(loss.apply(outputs, targets, weights))
+def _loss_program(
+    loss: Any, outputs: Any, targets: Any, weights: Any, gradient: bool, gy: Any = None
+) -> tuple[Any, tuple[Any, ...], list[Any]]:
+    """The program of a loss on arrays, its inputs, and the outputs' array."""
     arrays, dtype = as_arrays([outputs])
-    target = np.asarray(targets)
+    target = np.asarray(_check.numbers("input targets", "the targets", targets))
     soft = target.dtype.kind == "f"
+    weight = None if weights is None else np.asarray(weights)
+    by_element = weight is not None and weight.ndim > 1
     where = device_of(None, arrays)
 
     def make() -> Any:
         tracer = Tracer(dtype)
         y = tracer.symbol("outputs", arrays[0].shape, dtype)
         t = loss.target_symbol(tracer, y, "targets", soft)
-        w = loss.weight_symbol(tracer, y, "weights")
-        values = loss.apply(y, t, w)
-        results = [("loss", values[0].id, False), ("losses", values[1].id, False)]
-        return Program.compile(tracer.graph, device=where, results=results)
+        if by_element:
+            assert weight is not None
+            w, e = None, loss.element_weight_symbol(tracer, y, "weights", weight.shape[1:])
+        else:
+            w, e = loss.weight_symbol(tracer, y, "weights"), None
+        values = loss.apply(y, t, w, e)
+        if not gradient:
+            results = [("loss", values[0].id, False), ("losses", values[1].id, False)]
+            return Program.compile(tracer.graph, device=where, results=results)
+        seed = -1
+        if loss.attrs["reduction"] == "none" or gy is not None:
+            seed = tracer.symbol("gy", values[0].shape, values[0].dtype, batched=False).id
+        return Program.compile(
+            tracer.graph, device=where, training=True, seeds=[(values[0].id, seed)],
+            results=[("gx", y.id, True)],
+        )  # fmt: skip
 
-    key = _key(loss.op, [arrays[0], target], loss.attrs, "loss", dtype, soft, where)
+    form = (gradient, gy is not None, None if weight is None else weight.shape)
+    key = _key(loss.op, [arrays[0], target], loss.attrs, "loss", dtype, soft, where, form)
     program = _cache.get(key, make)
-    step = program.encode((arrays[0], target, weights), ())
+    return program, (arrays[0], target, weight), arrays
+
+
+def eager_loss(loss: Any, outputs: Any, targets: Any, weights: Any) -> Any:
+    """(loss, losses) of arrays, or of graph values."""
+    if find_symbol(outputs, targets) is not None:
+        by_element = weights is not None and len(weights.shape) > 1
+        given = (None, weights) if by_element else (weights, None)
+        return tuple(loss.apply(outputs, targets, *given))
+    program, inputs, arrays = _loss_program(loss, outputs, targets, weights, gradient=False)
+    step = program.encode(inputs, ())
     step.wait()
-    return float(step.result(0).numpy()[0]), step.result(1).numpy().copy()
+    losses = step.result(1).numpy().copy()
+    if loss.attrs["reduction"] == "none":
+        return finish([step.result(0)], arrays)[0], losses
+    return float(step.result(0).numpy()[0]), losses
+
+
+def loss_gradient(loss: Any, outputs: Any, targets: Any, weights: Any, gy: Any) -> Any:
+    """The gradient of a loss by arrays of outputs."""
+    unreduced = loss.attrs["reduction"] == "none"
+    program, inputs, arrays = _loss_program(loss, outputs, targets, weights, True, gy)
+    if unreduced and gy is None:
+        gy = np.ones(eager_loss(loss, outputs, targets, weights)[0].shape, np.float32)
+    elif gy is not None and not unreduced:
+        gy = np.asarray(gy, np.float64).reshape(1)
+    step = program.encode(inputs if gy is None else (*inputs, gy), ())
+    step.wait()
+    return finish([step.result(0)], arrays)[0]

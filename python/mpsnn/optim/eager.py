@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mpsnn import _core
+from mpsnn import _check, _core
 from mpsnn.ops.run import default_device
 from mpsnn.optim.host import HostUpdate
 
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 def update(optimizer: Optimizer, model: Module, grads: Any) -> None:
     """See `Optimizer.update`."""
+    if not hasattr(model, "_frozen"):
+        raise TypeError(f"[update] expected a Module, got {model!r}")
     stopped = {id(p) for p in model._frozen()}
     trained = [(n, p) for n, p in model.named_parameters() if id(p) not in stopped]
     names = [n for n, _ in trained]
@@ -26,8 +28,13 @@ def update(optimizer: Optimizer, model: Module, grads: Any) -> None:
         if set(grads) != set(names):
             raise ValueError(f"expected gradients of {names}, got {list(grads)}")
         grads = [grads[n] for n in names]
+    elif not isinstance(grads, (list, tuple)):
+        raise TypeError(f"[update] expected gradients by name or in order, got {grads!r}")
     if len(grads) != len(names):
         raise ValueError(f"expected {len(names)} gradients, of {names}, got {len(grads)}")
+    arrays = tuple(
+        np.asarray(_check.numbers(n, "the gradient", g)) for n, g in zip(names, grads, strict=True)
+    )
     programs = optimizer.__dict__.setdefault("_eager", weakref.WeakKeyDictionary())
     key = tuple(names)
     if model not in programs or programs[model][0] != key:
@@ -35,7 +42,7 @@ def update(optimizer: Optimizer, model: Module, grads: Any) -> None:
     program = programs[model][1]
     count = program.encoded_updates()
     rates = tuple(float(r(count)) if callable(r) else r for r in optimizer.rates())
-    program.encode(tuple(np.asarray(g) for g in grads), rates).wait()
+    program.encode(arrays, rates).wait()
 
 
 def _program(optimizer: Optimizer, trained: list[tuple[str, Any]]) -> Any:

@@ -1,15 +1,33 @@
-// Sums, differences and products of two images, and the mean of one. They are as fast as memory, so
-// plain loops do.
+// Sums, differences, products and quotients of broadcast operands. A gradient by a repeated operand
+// is a reduction: Reducer sums it without an array of the terms.
 #include <algorithm>
 #include <cstring>
 
 #include "backend/cpu/lambda.h"
+#include "backend/cpu/loops.h"
+#include "backend/cpu/reducer.h"
 
 namespace mpsnn::backend::cpu {
+namespace {
 
-KernelPtr make_add(Builder& b, const Node& node) {
-  const auto x0 = b.in(node.x(0)), x1 = b.in(node.x(1)), y = b.out(node.outputs[0]);
-  const int64_t n = count(b.shape(node.outputs[0]));
+KernelPtr forward(Builder& b, const Node& node, Binary op) {
+  const Shape& shape = b.shape(node.y(0));
+  const Loops<3> loops(
+      shape, {ir::broadcast_strides(b.shape(node.x(0)), shape),
+              ir::broadcast_strides(b.shape(node.x(1)), shape), ir::dense_strides(shape)});
+  const auto x0 = b.in(node.x(0)), x1 = b.in(node.x(1)), y = b.out(node.y(0));
+  return kernel([=](const runtime::StepContext&) {
+    loops.run([&](const auto& at, const Tile<3>& tile) {
+      select().binary(op, tile, x0.get<float>() + at[0], x1.get<float>() + at[1],
+                      y.get<float>() + at[2]);
+    });
+  });
+}
+
+// Of one shape: the neuron is applied while the sum is in cache.
+KernelPtr sum_and_neuron(Builder& b, const Node& node) {
+  const auto x0 = b.in(node.x(0)), x1 = b.in(node.x(1)), y = b.out(node.y(0));
+  const int64_t n = count(b.shape(node.y(0)));
   const Epilogue epilogue(node.attrs);
   return kernel([=](const runtime::StepContext&) {
     pointwise(n, [&](int64_t begin, int64_t end) {
@@ -21,6 +39,86 @@ KernelPtr make_add(Builder& b, const Node& node) {
       }
     });
   });
+}
+
+// gx = sum of op(gy, other) over the repetitions of x, times `scale`; `other` is absent for a sum
+// of gy alone. Where x has the result's shape, nothing is summed. Then gx is divided twice by
+// `divisor`, if there is one: the gradient by a divisor.
+class OperandGradient {
+ public:
+  OperandGradient(Builder& b, const Node& node, int k, Binary op, ValueId other, ValueId divisor,
+                  float scale)
+      : op_(op), scale_(scale), outputs_(count(b.shape(node.gx(k)))) {
+    const Shape &shape = b.shape(node.gy(0)), &x = b.shape(node.gx(k));
+    gy_ = b.in(node.gy(0));
+    other_ = b.in(other);
+    divisor_ = b.in(divisor);
+    gx_ = b.out(node.gx(k));
+    const auto g = ir::dense_strides(shape);
+    const auto o = other == kNone ? std::vector<int64_t>(shape.size(), 0)
+                                  : ir::broadcast_strides(b.shape(other), shape);
+    const auto to = ir::broadcast_strides(x, shape);
+    if (outputs_ == count(shape))
+      loops_ = Loops<3>(shape, {g, o, to});
+    else
+      reducer_ = Reducer(b, reduction(), shape, {g, o, to}, outputs_);
+  }
+
+  void run() const {
+    const float *gy = gy_.get<float>(), *other = other_.get<float>(),
+                *divisor = divisor_.get<float>();
+    auto* gx = gx_.get<float>();
+    if (reducer_) {
+      reducer_.run(gy, other, scale_, gx);
+    } else {
+      const float* factor = other != nullptr ? other : &scale_;
+      loops_.run([&](const auto& at, const Tile<3>& tile) {
+        select().binary(op_, tile, gy + at[0], factor + at[1], gx + at[2]);
+      });
+    }
+    if (divisor == nullptr) return;
+    pointwise(outputs_, [&](int64_t i, int64_t end) {
+      for (; i < end; ++i) gx[i] = -gx[i] / divisor[i] / divisor[i];
+    });
+  }
+
+ private:
+  Reduce reduction() const {
+    if (!other_) return Reduce::sum;
+    return op_ == Binary::multiply ? Reduce::dot : Reduce::quotient;
+  }
+  Binary op_;
+  float scale_;
+  int64_t outputs_;
+  runtime::Ref gy_, other_, divisor_, gx_;
+  Loops<3> loops_;
+  Reducer reducer_;
+};
+
+struct Term {
+  Binary op;
+  ValueId other, divisor;
+  float scale;
+};
+
+KernelPtr gradient(Builder& b, const Node& node, const Term& first, const Term& second) {
+  std::vector<OperandGradient> by;
+  for (int k = 0; k < 2; ++k) {
+    const Term& t = k == 0 ? first : second;
+    if (node.gx(k) != kNone) by.emplace_back(b, node, k, t.op, t.other, t.divisor, t.scale);
+  }
+  return kernel([by = std::move(by)](const runtime::StepContext&) {
+    for (const OperandGradient& g : by) g.run();
+  });
+}
+
+}  // namespace
+
+KernelPtr make_add(Builder& b, const Node& node) {
+  if (!node.gradient)
+    return node.attrs.has("neuron") ? sum_and_neuron(b, node) : forward(b, node, Binary::add);
+  const Term sum{Binary::multiply, kNone, kNone, 1};
+  return gradient(b, node, sum, sum);
 }
 
 KernelPtr make_add_n(Builder& b, const Node& node) {
@@ -46,68 +144,21 @@ KernelPtr make_add_n(Builder& b, const Node& node) {
 }
 
 KernelPtr make_subtract(Builder& b, const Node& node) {
-  if (node.gradient) {
-    const auto gy = b.in(node.gy(0)), g0 = b.out(node.gx(0)), g1 = b.out(node.gx(1));
-    const int64_t n = count(b.shape(node.gy(0)));
-    return kernel([=](const runtime::StepContext&) {
-      pointwise(n, [&](int64_t begin, int64_t end) {
-        for (int64_t i = begin; g0 && i < end; ++i) g0.get<float>()[i] = gy.get<float>()[i];
-        for (int64_t i = begin; g1 && i < end; ++i) g1.get<float>()[i] = -gy.get<float>()[i];
-      });
-    });
-  }
-  const auto x0 = b.in(node.x(0)), x1 = b.in(node.x(1)), y = b.out(node.y(0));
-  const int64_t n = count(b.shape(node.y(0)));
-  return kernel([=](const runtime::StepContext&) {
-    pointwise(n, [&](int64_t begin, int64_t end) {
-      const float *p0 = x0.get<float>(), *p1 = x1.get<float>();
-      auto* to = y.get<float>();
-      for (int64_t i = begin; i < end; ++i) to[i] = p0[i] - p1[i];
-    });
-  });
+  if (!node.gradient) return forward(b, node, Binary::subtract);
+  return gradient(b, node, {Binary::multiply, kNone, kNone, 1},
+                  {Binary::multiply, kNone, kNone, -1});
 }
 
 KernelPtr make_multiply(Builder& b, const Node& node) {
-  const auto x0 = b.in(node.x(0)), x1 = b.in(node.x(1));
-  if (node.gradient) {
-    const auto gy = b.in(node.gy(0)), g0 = b.out(node.gx(0)), g1 = b.out(node.gx(1));
-    const int64_t n = count(b.shape(node.gy(0)));
-    return kernel([=](const runtime::StepContext&) {
-      pointwise(n, [&](int64_t begin, int64_t end) {
-        const auto* g = gy.get<float>();
-        for (int64_t i = begin; g0 && i < end; ++i) g0.get<float>()[i] = g[i] * x1.get<float>()[i];
-        for (int64_t i = begin; g1 && i < end; ++i) g1.get<float>()[i] = g[i] * x0.get<float>()[i];
-      });
-    });
-  }
-  const auto y = b.out(node.y(0));
-  const int64_t n = count(b.shape(node.y(0)));
-  return kernel([=](const runtime::StepContext&) {
-    pointwise(n, [&](int64_t begin, int64_t end) {
-      const float *p0 = x0.get<float>(), *p1 = x1.get<float>();
-      auto* to = y.get<float>();
-      for (int64_t i = begin; i < end; ++i) to[i] = p0[i] * p1[i];
-    });
-  });
+  if (!node.gradient) return forward(b, node, Binary::multiply);
+  return gradient(b, node, {Binary::multiply, node.x(1), kNone, 1},
+                  {Binary::multiply, node.x(0), kNone, 1});
 }
 
-KernelPtr make_image_mean(Builder& b, const Node& node) {
-  const auto x = node.gradient ? b.out(node.gx(0)) : b.in(node.x(0));
-  const auto y = node.gradient ? b.in(node.gy(0)) : b.out(node.y(0));
-  const Shape& shape = b.shape(node.gradient ? node.gx(0) : node.x(0));
-  const int64_t images = shape[0], size = count(shape) / images;
-  const bool gradient = node.gradient;
-  return kernel([=](const runtime::StepContext&) {
-    threads::parallel_for(images, 1 + 16384 / size, [&](int64_t begin, int64_t end) {
-      for (int64_t n = begin; n < end; ++n) {
-        auto *image = x.get<float>() + n * size, *mean = y.get<float>() + n;
-        double sum = 0;
-        for (int64_t i = 0; !gradient && i < size; ++i) sum += static_cast<double>(image[i]);
-        if (!gradient) *mean = static_cast<float>(sum / static_cast<double>(size));
-        for (int64_t i = 0; gradient && i < size; ++i) image[i] = *mean / static_cast<float>(size);
-      }
-    });
-  });
+KernelPtr make_divide(Builder& b, const Node& node) {
+  if (!node.gradient) return forward(b, node, Binary::divide);
+  return gradient(b, node, {Binary::divide, node.x(1), kNone, 1},
+                  {Binary::multiply, node.x(0), node.x(1), 1});
 }
 
 }  // namespace mpsnn::backend::cpu

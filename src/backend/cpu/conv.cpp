@@ -1,13 +1,14 @@
-// conv2d by oneDNN, or by Winograd's algorithm where it applies. Weights keep their canonical
-// layout between steps. A training step packs them into the primitive's own: they are small beside
-// the images. Where they do not change, in inference, packed ones are kept, with a batch-norm
-// folded in.
+// conv2d and conv_transpose2d by oneDNN, conv2d by Winograd's algorithm where it applies. Weights
+// keep their canonical layout between steps. A training step packs them into the primitive's own:
+// they are small beside the images. Where they do not change, in inference, packed ones are kept,
+// with a batch-norm folded in.
 #include <cmath>
 #include <optional>
 #include <utility>
 
 #include "backend/cpu/onednn.h"
 #include "backend/cpu/winograd.h"
+#include "ir/images.h"
 #include "mpsnn/layouts.h"
 
 namespace mpsnn::backend::cpu {
@@ -17,6 +18,21 @@ using dnnl::memory;
 using Tag = memory::format_tag;
 constexpr auto kFloat = memory::data_type::f32;
 
+// oneDNN's two families, alike but in name.
+struct Plain {
+  using forward = dnnl::convolution_forward;
+  using backward_data = dnnl::convolution_backward_data;
+  using backward_weights = dnnl::convolution_backward_weights;
+  static constexpr auto algorithm = dnnl::algorithm::convolution_direct;
+};
+struct Transposed {
+  using forward = dnnl::deconvolution_forward;
+  using backward_data = dnnl::deconvolution_backward_data;
+  using backward_weights = dnnl::deconvolution_backward_weights;
+  static constexpr auto algorithm = dnnl::algorithm::deconvolution_direct;
+};
+
+template <class Family>
 struct Convolution {
   Convolution(const Node& node, const Shape& x, const Shape& w, const Shape& y) {
     const int64_t groups = node.attrs.integer("groups");
@@ -26,6 +42,10 @@ struct Convolution {
     dilation = {d[0] - 1, d[1] - 1};
     before = {p[0], p[1]};
     after = {p[2], p[3]};
+    if (node.op == Op::conv_transpose2d) {
+      const auto& more = node.attrs.integers("output_padding");
+      after = {p[2] - more[0], p[3] - more[1]};
+    }
     const memory::dims image{x[0], x[3], x[1], x[2]}, out{y[0], y[3], y[1], y[2]};
     source = {image, kFloat, Tag::nhwc};
     target = {out, kFloat, Tag::nhwc};
@@ -40,10 +60,10 @@ struct Convolution {
       packed = {{groups, o / groups, i, kh, kw}, kFloat, Tag::any};
     }
   }
-  dnnl::convolution_forward::primitive_desc forward(bool with_bias) const {
+  typename Family::forward::primitive_desc forward(bool with_bias) const {
     return {engine(),
             dnnl::prop_kind::forward_training,
-            dnnl::algorithm::convolution_direct,
+            Family::algorithm,
             source,
             packed,
             with_bias ? bias : memory::desc(),
@@ -97,6 +117,7 @@ class Folded {
   runtime::Ref from_, from_bias_, norm_[4], weight_, bias_;
 };
 
+template <class Family>
 class Forward final : public runtime::Kernel {
  public:
   Forward(Builder& b, const Node& node)
@@ -104,7 +125,8 @@ class Forward final : public runtime::Kernel {
         y_(b.out(node.y(0))),
         elements_(count(b.shape(node.y(0)))),
         constant_(b.constant({node.inputs.begin() + 1, node.inputs.end()})) {
-    const Shape &x = b.shape(node.x(0)), &w = b.shape(node.x(1)), &y = b.shape(node.y(0));
+    const Shape x = ir::as_image(b.shape(node.x(0))), w = ir::as_image(b.shape(node.x(1))),
+                y = ir::as_image(b.shape(node.y(0)));
     const runtime::Ref source = b.in(node.x(0));
     runtime::Ref weight = b.weight(node.x(1)),
                  bias = node.nx > 2 ? b.in(node.x(2)) : runtime::Ref();
@@ -117,7 +139,7 @@ class Forward final : public runtime::Kernel {
       winograd_.emplace(b, node, x, w, y, /*gradient=*/false, constant_, source, weight, bias, y_);
       return;
     }
-    const Convolution c(node, x, w, y);
+    const Convolution<Family> c(node, x, w, y);
     const auto descriptor = c.forward(static_cast<bool>(bias));
     const auto layout = descriptor.weights_desc();
     if (layout != c.canonical || folded_) {
@@ -126,7 +148,7 @@ class Forward final : public runtime::Kernel {
       pack_ = reorder(b, c.canonical, weight, layout, packed);
       weight = packed;
     }
-    main_ = Primitive::make(b, descriptor, dnnl::convolution_forward(descriptor));
+    main_ = Primitive::make(b, descriptor, typename Family::forward(descriptor));
     main_.bind(DNNL_ARG_SRC, c.source, source);
     main_.bind(DNNL_ARG_WEIGHTS, layout, weight);
     if (bias) main_.bind(DNNL_ARG_BIAS, c.bias, bias);
@@ -156,6 +178,7 @@ class Forward final : public runtime::Kernel {
   Primitive pack_, main_;
 };
 
+template <class Family>
 class Gradient final : public runtime::Kernel {
  public:
   Gradient(Builder& b, const Node& node)
@@ -164,7 +187,8 @@ class Gradient final : public runtime::Kernel {
         y_(b.in(node.y(0))),
         channels_(b.shape(node.gy(0)).back()),
         elements_(count(b.shape(node.gy(0)))) {
-    const Shape &x = b.shape(node.x(0)), &w = b.shape(node.x(1)), &y = b.shape(node.gy(0));
+    const Shape x = ir::as_image(b.shape(node.x(0))), w = ir::as_image(b.shape(node.x(1))),
+                y = ir::as_image(b.shape(node.gy(0)));
     gz_ = epilogue_ ? b.workspace(static_cast<std::size_t>(elements_)) : gy_;
     bool bias_left = node.nx > 2 && node.gx(2) != kNone;
     if (winograd_applies(node, x, w, y)) {
@@ -174,7 +198,7 @@ class Gradient final : public runtime::Kernel {
       if (node.gx(1) != kNone)
         winograd_weights_.emplace(b, node, x, w, y, b.in(node.x(0)), gz_, b.out(node.gx(1)));
     } else {
-      const Convolution c(node, x, w, y);
+      const Convolution<Family> c(node, x, w, y);
       if (node.gx(0) != kNone) make_data(b, node, c);
       if (node.gx(1) != kNone) make_weights(b, node, c, std::exchange(bias_left, false));
     }
@@ -206,33 +230,32 @@ class Gradient final : public runtime::Kernel {
   }
 
  private:
-  void make_data(Builder& b, const Node& node, const Convolution& c) {
-    const dnnl::convolution_backward_data::primitive_desc d(
-        engine(), dnnl::algorithm::convolution_direct, c.source, c.packed, c.target, c.stride,
-        c.dilation, c.before, c.after, c.forward(false), user_scratchpad());
+  void make_data(Builder& b, const Node& node, const Convolution<Family>& c) {
+    const typename Family::backward_data::primitive_desc d(
+        engine(), Family::algorithm, c.source, c.packed, c.target, c.stride, c.dilation, c.before,
+        c.after, c.forward(false), user_scratchpad());
     runtime::Ref weight = b.weight(node.x(1));
     if (d.weights_desc() != c.canonical) {
       const runtime::Ref packed = b.scratch(d.weights_desc().get_size());
       pack_ = reorder(b, c.canonical, weight, d.weights_desc(), packed);
       weight = packed;
     }
-    data_ = Primitive::make(b, d, dnnl::convolution_backward_data(d));
+    data_ = Primitive::make(b, d, typename Family::backward_data(d));
     data_.bind(DNNL_ARG_DIFF_DST, c.target, gz_);
     data_.bind(DNNL_ARG_WEIGHTS, d.weights_desc(), weight);
     data_.bind(DNNL_ARG_DIFF_SRC, c.source, b.out(node.gx(0)));
   }
-  void make_weights(Builder& b, const Node& node, const Convolution& c, bool with_bias) {
-    const dnnl::convolution_backward_weights::primitive_desc d(
-        engine(), dnnl::algorithm::convolution_direct, c.source, c.packed,
-        with_bias ? c.bias : memory::desc(), c.target, c.stride, c.dilation, c.before, c.after,
-        c.forward(false), user_scratchpad());
+  void make_weights(Builder& b, const Node& node, const Convolution<Family>& c, bool with_bias) {
+    const typename Family::backward_weights::primitive_desc d(
+        engine(), Family::algorithm, c.source, c.packed, with_bias ? c.bias : memory::desc(),
+        c.target, c.stride, c.dilation, c.before, c.after, c.forward(false), user_scratchpad());
     const runtime::Ref gw = b.out(node.gx(1));
     runtime::Ref target = gw;
     if (d.diff_weights_desc() != c.canonical) {
       target = b.scratch(d.diff_weights_desc().get_size());
       unpack_ = reorder(b, d.diff_weights_desc(), target, c.canonical, gw);
     }
-    weights_ = Primitive::make(b, d, dnnl::convolution_backward_weights(d));
+    weights_ = Primitive::make(b, d, typename Family::backward_weights(d));
     weights_.bind(DNNL_ARG_SRC, c.source, b.in(node.x(0)));
     weights_.bind(DNNL_ARG_DIFF_DST, c.target, gz_);
     weights_.bind(DNNL_ARG_DIFF_WEIGHTS, d.diff_weights_desc(), target);
@@ -247,11 +270,15 @@ class Gradient final : public runtime::Kernel {
   Primitive pack_, data_, weights_, unpack_;
 };
 
+template <class Family>
+KernelPtr make(Builder& b, const Node& node) {
+  if (node.gradient) return std::make_unique<Gradient<Family>>(b, node);
+  return std::make_unique<Forward<Family>>(b, node);
+}
+
 }  // namespace
 
-KernelPtr make_conv2d(Builder& b, const Node& node) {
-  if (node.gradient) return std::make_unique<Gradient>(b, node);
-  return std::make_unique<Forward>(b, node);
-}
+KernelPtr make_conv2d(Builder& b, const Node& node) { return make<Plain>(b, node); }
+KernelPtr make_conv_transpose2d(Builder& b, const Node& node) { return make<Transposed>(b, node); }
 
 }  // namespace mpsnn::backend::cpu

@@ -1,10 +1,12 @@
 #include "backend/cpu/cpu.h"
 
+#include <algorithm>
 #include <cstring>
 
 #include "backend/cpu/onednn.h"
 #include "backend/register.h"
 #include "core/host_info.h"
+#include "ir/rnn.h"
 
 namespace mpsnn::backend {
 namespace cpu {
@@ -24,15 +26,27 @@ bool is_small(const ir::Plan& plan) {
   constexpr double kMultiplications = 2e6, kElements = 2e5;
   double multiplications = 0, elements = 0;
   for (const Node& node : plan.nodes) {
-    if (node.op == Op::conv2d) return false;
+    if (node.op == Op::conv2d || node.op == Op::conv_transpose2d) return false;
+    const auto shape = [&](ValueId v) -> const Shape& {
+      return plan.values[static_cast<std::size_t>(v)].shape;
+    };
+    double made = 0, read = 0;
     for (const ValueId v : node.outputs)
-      if (v != kNone)
-        elements += static_cast<double>(count(plan.values[static_cast<std::size_t>(v)].shape));
-    if (node.op != Op::linear) continue;
-    const ValueId y = node.gradient ? node.gy(0) : node.outputs[0];
-    const ValueId w = node.x(1) != kNone ? node.x(1) : node.gx(1);
-    const double work = static_cast<double>(count(plan.values[static_cast<std::size_t>(y)].shape)) *
-                        static_cast<double>(plan.values[static_cast<std::size_t>(w)].shape[1]);
+      if (v != kNone) made += static_cast<double>(count(shape(v)));
+    if (node.inputs[0] != kNone)  // a reduction reads more than it makes
+      read = static_cast<double>(count(shape(node.inputs[0])));
+    elements += std::max(made, read);
+    double work = 0;
+    if (node.op == Op::rnn) {
+      const Shape& x = shape(node.x(ir::rnn_operand::x));
+      work = static_cast<double>(count(x) / x.back()) *
+             static_cast<double>(count(shape(node.x(ir::rnn_operand::weight_ih))) +
+                                 count(shape(node.x(ir::rnn_operand::weight_hh))));
+    } else if (node.op == Op::linear) {
+      const ValueId y = node.gradient ? node.gy(0) : node.outputs[0];
+      const ValueId w = node.x(1) != kNone ? node.x(1) : node.gx(1);
+      work = static_cast<double>(count(shape(y))) * static_cast<double>(shape(w)[1]);
+    }
     multiplications += node.gradient ? 2 * work : work;
   }
   return multiplications <= kMultiplications && elements <= kElements;
@@ -53,12 +67,12 @@ class CpuBackend final : public runtime::Backend {
     ir::Reads reads = offers;
     switch (node.op) {
       case Op::conv2d:
+      case Op::conv_transpose2d:
       case Op::linear:
         if (!node.attrs.has("neuron")) reads.y = 0;
         break;
       case Op::neuron:
-        if (ir::gradient_from_output(ir::parse_neuron(node.attrs.text("kind")),
-                                     node.attrs.number("a")))
+        if (ir::gradient_from_output(ir::neuron_of(node.attrs)))
           reads.x = 0;
         else
           reads.y = 0;
@@ -72,22 +86,26 @@ class CpuBackend final : public runtime::Backend {
         if (node.attrs.has("neuron")) reads.x |= 0b100;
         if (!node.attrs.flag("training")) reads.state = 0;
         break;
+      case Op::rnn:
+        reads.x &= ~(1u << ir::rnn_operand::bias | 1u << ir::rnn_operand::bias_hn);
+        break;
       default:
         break;
     }
     return reads;
   }
 
-  Support supports_update(const ir::Update&) const override { return {}; }
   bool fuses(runtime::Pattern, const Node&, const Node&, bool) const override { return true; }
   bool can_alias(const ir::Plan&, const Node&) const override { return true; }
   bool takes_slice(const ir::Plan& plan, const Node& node) const override {
     return node.op == Op::batch_norm && plan.dtype == DType::float32;
   }
   std::size_t state_bytes(const ir::Plan& plan, const Node& node, int) const override {
-    const auto elements = static_cast<std::size_t>(
-        count(plan.values[static_cast<std::size_t>(node.outputs[0])].shape));
-    return node.op == Op::max_pool2d ? elements * sizeof(int32_t) : elements;
+    if (node.op == Op::rnn) return rnn_state_bytes(plan, node);
+    const Shape& y = plan.values[static_cast<std::size_t>(node.outputs[0])].shape;
+    const auto elements = static_cast<std::size_t>(count(y));
+    if (node.op == Op::max_pool2d) return elements * sizeof(int32_t);
+    return node.attrs.flag("spatial") ? static_cast<std::size_t>(y[0] * y.back()) : elements;
   }
 
   std::unique_ptr<runtime::Storage> allocate(const Shape& shape, DType dtype) override {
@@ -141,6 +159,12 @@ std::vector<Device> enumerate_cpu() {
   device.name = host::cpu_name();
   device.memory = host::total_memory();
   device.dtypes = {DType::float32, DType::float16, DType::bfloat16};
+  const std::string halves =
+      "half the memory of images; every kernel converts its halves and computes float32, which "
+      "takes "
+      "time, and saves it only where memory is the limit";
+  device.dtype_notes = {"stored and computed as such", halves,
+                        halves + "; the range of float32 needs no loss scale"};
   device.notes = "oneDNN " + cpu::onednn_version() + ", own kernels " + cpu::select().name +
                  "; halves are stored, float32 is computed";
   return {device};

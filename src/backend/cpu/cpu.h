@@ -4,6 +4,7 @@
 #pragma once
 
 #include <memory>
+#include <utility>
 #include <vector>
 
 #include "backend/cpu/kernels/table.h"
@@ -58,28 +59,51 @@ class Builder {
   runtime::Ref convert(ValueId id, DType through, std::vector<Conversion>& list);
   runtime::KernelBuilder& base_;
   bool small_;
-  runtime::Ref rounded_from_;
-  Conversion rounded_{};
+  std::vector<std::pair<runtime::Ref, Conversion>> rounded_;  // masters and their copies
   std::vector<Conversion> before_, after_;
 };
 
 KernelPtr make_conv2d(Builder&, const Node&);
+KernelPtr make_conv_transpose2d(Builder&, const Node&);
 KernelPtr make_linear(Builder&, const Node&);
 KernelPtr make_neuron(Builder&, const Node&);
+KernelPtr make_prelu(Builder&, const Node&);
 KernelPtr make_max_pool2d(Builder&, const Node&);
 KernelPtr make_avg_pool2d(Builder&, const Node&);
+KernelPtr make_l2_pool2d(Builder&, const Node&);
+KernelPtr make_resize2d(Builder&, const Node&);
+KernelPtr make_pad2d(Builder&, const Node&);
 KernelPtr make_batch_norm(Builder&, const Node&);
+KernelPtr make_group_norm(Builder&, const Node&);
+KernelPtr make_layer_norm(Builder&, const Node&);
+KernelPtr make_local_response_norm(Builder&, const Node&);
+KernelPtr make_local_contrast_norm(Builder&, const Node&);
 KernelPtr make_dropout(Builder&, const Node&);
 KernelPtr make_flatten(Builder&, const Node&);
 KernelPtr make_softmax(Builder&, const Node&);
+KernelPtr make_log_softmax(Builder&, const Node&);
+KernelPtr make_reshape(Builder&, const Node&);
+KernelPtr make_permute(Builder&, const Node&);
+KernelPtr make_slice(Builder&, const Node&);
 KernelPtr make_concat(Builder&, const Node&);
 KernelPtr make_add(Builder&, const Node&);
 KernelPtr make_add_n(Builder&, const Node&);
 KernelPtr make_subtract(Builder&, const Node&);
 KernelPtr make_multiply(Builder&, const Node&);
-KernelPtr make_image_mean(Builder&, const Node&);
+KernelPtr make_divide(Builder&, const Node&);
+KernelPtr make_reduce_sum(Builder&, const Node&);
+KernelPtr make_reduce_mean(Builder&, const Node&);
+KernelPtr make_reduce_max(Builder&, const Node&);
+KernelPtr make_reduce_min(Builder&, const Node&);
+KernelPtr make_rnn(Builder&, const Node&);
+std::size_t rnn_state_bytes(const ir::Plan&, const Node&);
+KernelPtr make_embedding(Builder&, const Node&);
+KernelPtr make_stack(Builder&, const Node&);
+KernelPtr make_unstack(Builder&, const Node&);
 KernelPtr make_softmax_cross_entropy(Builder&, const Node&);
-KernelPtr make_mse(Builder&, const Node&);
+KernelPtr make_element_loss(Builder&, const Node&);
+KernelPtr make_cosine_distance(Builder&, const Node&);
+KernelPtr make_yolo_loss(Builder&, const Node&);
 KernelPtr make_given_loss(Builder&, const Node&);
 KernelPtr make_total_loss(Builder&, const Node&);
 std::unique_ptr<runtime::UpdateKernel> make_update(runtime::KernelBuilder&, const ir::Update&);
@@ -90,30 +114,32 @@ void pointwise(int64_t n, F f) {
   threads::parallel_for(n, 16384, f);
 }
 
+inline NeuronParams params_of(const ir::NeuronSpec& s) {
+  return {static_cast<int>(s.kind), static_cast<float>(s.a), static_cast<float>(s.b),
+          static_cast<float>(s.c)};
+}
+
 // The neuron fused into a node, from the node's attributes.
 struct Epilogue {
-  explicit Epilogue(const Attrs& attrs)
-      : kind(static_cast<int>(ir::parse_neuron(attrs.text("neuron", "none")))),
-        a(static_cast<float>(attrs.number("neuron_a", 0.0))) {}
-  explicit operator bool() const { return kind != 0; }
+  explicit Epilogue(const Attrs& attrs) : params(params_of(ir::epilogue_of(attrs))) {}
+  explicit operator bool() const { return params.kind != 0; }
   void apply(float* y, int64_t n) const {
-    if (kind != 0)
-      pointwise(n, [&](int64_t b, int64_t e) { select().neuron(kind, a, y + b, y + b, e - b); });
+    if (*this)
+      pointwise(n, [&](int64_t b, int64_t e) { select().neuron(params, y + b, y + b, e - b); });
   }
   void gradient(const float* gy, const float* y, float* gz, int64_t n) const {
     pointwise(n, [&](int64_t b, int64_t e) {
-      select().neuron_gradient(kind, a, gy + b, nullptr, y + b, gz + b, e - b);
+      select().neuron_gradient(params, gy + b, y + b, gz + b, e - b);
     });
   }
   // The same on one thread.
   void apply_here(float* y, int64_t n) const {
-    if (kind != 0) select().neuron(kind, a, y, y, n);
+    if (*this) select().neuron(params, y, y, n);
   }
   void gradient_here(const float* gy, const float* y, float* gz, int64_t n) const {
-    select().neuron_gradient(kind, a, gy, nullptr, y, gz, n);
+    select().neuron_gradient(params, gy, y, gz, n);
   }
-  int kind;
-  float a;
+  NeuronParams params;
 };
 
 // gb[c] = sum over rows of g (rows x c), by all threads; `partial`: team x c floats.

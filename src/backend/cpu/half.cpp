@@ -40,22 +40,23 @@ class HalfKernel final : public runtime::Kernel {
   std::vector<Conversion> before_, after_;
 };
 
-// A float32 weight of a half graph, rounded to what the half copy would hold.
-class RoundedWeight final : public runtime::Kernel {
+// float32 weights of a half graph, rounded to what half copies would hold.
+class RoundedWeights final : public runtime::Kernel {
  public:
-  RoundedWeight(KernelPtr inner, runtime::Ref from, Conversion copy)
-      : inner_(std::move(inner)), from_(from), copy_(copy) {}
+  RoundedWeights(KernelPtr inner, std::vector<std::pair<runtime::Ref, Conversion>> copies)
+      : inner_(std::move(inner)), copies_(std::move(copies)) {}
   void run(const runtime::StepContext& context) override {
-    narrow({copy_.half, from_, copy_.dtype, copy_.count});
-    widen(copy_);
+    for (const auto& [from, copy] : copies_) {
+      narrow({copy.half, from, copy.dtype, copy.count});
+      widen(copy);
+    }
     inner_->run(context);
   }
   std::string detail() const override { return inner_->detail(); }
 
  private:
   KernelPtr inner_;
-  runtime::Ref from_;
-  Conversion copy_;
+  std::vector<std::pair<runtime::Ref, Conversion>> copies_;
 };
 
 }  // namespace
@@ -82,10 +83,10 @@ runtime::Ref Builder::in(ValueId id) {
 runtime::Ref Builder::weight(ValueId id) {
   if (id == kNone || !is_half(plan().dtype) || is_half(base_.value(id).dtype)) return in(id);
   const int64_t n = count(shape(id));
-  rounded_from_ = base_.ref(id);
-  rounded_ = {scratch(static_cast<std::size_t>(n) * 2), workspace(static_cast<std::size_t>(n)),
-              plan().dtype, n};
-  return rounded_.single;
+  const Conversion copy{scratch(static_cast<std::size_t>(n) * 2),
+                        workspace(static_cast<std::size_t>(n)), plan().dtype, n};
+  rounded_.emplace_back(base_.ref(id), copy);
+  return copy.single;
 }
 
 runtime::Ref Builder::out(ValueId id) {
@@ -94,8 +95,8 @@ runtime::Ref Builder::out(ValueId id) {
 }
 
 KernelPtr Builder::finish(KernelPtr kernel) {
-  if (rounded_.count > 0)
-    kernel = std::make_unique<RoundedWeight>(std::move(kernel), rounded_from_, rounded_);
+  if (!rounded_.empty())
+    kernel = std::make_unique<RoundedWeights>(std::move(kernel), std::move(rounded_));
   if (before_.empty() && after_.empty()) return kernel;
   return std::make_unique<HalfKernel>(std::move(kernel), std::move(before_), std::move(after_));
 }

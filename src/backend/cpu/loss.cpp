@@ -1,8 +1,12 @@
-// Losses as PyTorch's: loss = sum(w l) / sum(w) or sum(w l); losses the same over each image. Sums
-// are in double, images split over the threads.
+// Losses: sum(w l) / sum(w), sum(w l) or every w l; and the first two over each image. Sums are in
+// double; images, and parts of them where they are few, are split over the threads.
+#include <algorithm>
 #include <cmath>
+#include <cstring>
 
 #include "backend/cpu/lambda.h"
+#include "ir/loss.h"
+#include "ir/yolo.h"
 
 namespace mpsnn::backend::cpu {
 namespace {
@@ -12,97 +16,185 @@ float quotient(double sum, double weight, bool divide) {
   return weight == 0 ? 0.0f : static_cast<float>(sum / weight);
 }
 
-// The parts of a loss node that do not depend on its formula.
+// What a loss node does whatever its formula. Its units, `each` of them an image, are elements,
+// positions or images.
 struct LossNode {
-  LossNode(Builder& b, const Node& node)
+  LossNode(Builder& b, const Node& node, int64_t units_an_image, int weights = 2)
       : x(b.in(node.x(0))),
-        target(b.in(node.x(1))),
-        weight(node.nx > 2 ? b.in(node.x(2)) : runtime::Ref()),
-        sum(b.raw(node.state(0))),
+        image(operand(b, node, weights)),
+        unit(operand(b, node, weights + 1)),
+        total(b.raw(node.state(0))),
+        sums(b.raw(node.state(1))),
         images(b.shape(node.x(0))[0]),
-        divide(node.attrs.text("reduction") == "mean"),
+        each(units_an_image),
+        mean(node.attrs.text("reduction") == "mean"),
+        none(node.attrs.text("reduction") == "none"),
         normalize(node.attrs.flag("normalize")) {
+    if (unit) units_a_weight = images * each / count(b.shape(node.x(weights + 1)));
     if (node.gradient) {
-      seed = b.raw(node.gy(0));
+      by_loss = b.in(node.gy(0));
+      by_losses = b.in(node.gy(1));
       gx = b.out(node.gx(0));
-    } else {
-      loss = b.raw(node.y(0));
-      losses = b.raw(node.y(1));
-      parts = b.scratch(static_cast<std::size_t>(images) * 2 * sizeof(double));
+      return;
     }
+    loss = b.out(node.y(0));
+    losses = b.raw(node.y(1));
+    const int64_t team = threads::team();
+    parts = std::max<int64_t>(1, std::min((2 * team + images - 1) / images, each / 8192));
+    partial = b.scratch(static_cast<std::size_t>(images * parts) * 2 * sizeof(double));
   }
-  float image_weight(int64_t n) const { return weight ? weight.get<float>()[n] : 1.0f; }
-  // What the gradient of sum(w l) is multiplied with.
-  float gradient_scale() const {
-    const float total = sum.get<float>()[0];
-    const bool by_weight = divide && normalize;
-    if (by_weight && total == 0.0f) return 0.0f;
-    return seed.get<float>()[0] / (by_weight ? total : 1.0f);
+  static runtime::Ref operand(Builder& b, const Node& node, int i) {
+    return i < node.nx && node.x(i) != kNone ? b.in(node.x(i)) : runtime::Ref();
   }
-  // From element(image) -> {sum of w l, sum of w}.
+
+  float image_weight(int64_t n) const { return image ? image.get<float>()[n] : 1.0f; }
+  float unit_weight(int64_t u) const { return unit ? unit.get<float>()[u / units_a_weight] : 1.0f; }
+
+  // f(first, last, sum of w l, sum of w) over units of one image, without the image's weight; in an
+  // unreduced loss it also writes each w l.
   template <class F>
-  void reduce(int64_t per_image, F element) const {
-    auto* pair = parts.get<double>();
-    threads::parallel_for(images, 1 + 8192 / per_image, [&](int64_t begin, int64_t end) {
-      for (int64_t n = begin; n < end; ++n) {
-        element(n, pair[2 * n], pair[2 * n + 1]);
-        losses.get<float>()[n] = quotient(pair[2 * n], pair[2 * n + 1], divide);
+  void reduce(int64_t cost, F f) const {
+    auto* pair = partial.get<double>();
+    const int64_t grain = 1 + 8192 * parts / std::max<int64_t>(1, each * cost);
+    threads::parallel_for(images * parts, grain, [&](int64_t begin, int64_t end) {
+      for (int64_t p = begin; p < end; ++p) {
+        const int64_t n = p / parts, part = p % parts, start = n * each;
+        const int64_t first = start + each * part / parts, last = start + each * (part + 1) / parts;
+        double &sum = pair[2 * p], &weight = pair[2 * p + 1];
+        sum = weight = 0;
+        const auto by = static_cast<double>(image_weight(n));
+        if (by != 0) {
+          f(first, last, sum, weight);
+          sum *= by;
+          weight *= by;
+        }
+        for (int64_t u = first; none && by != 1 && u < last; ++u)
+          loss.get<float>()[u] = by == 0 ? 0.0f : loss.get<float>()[u] * static_cast<float>(by);
       }
     });
     double l = 0, w = 0;
     for (int64_t n = 0; n < images; ++n) {
-      l += pair[2 * n];
-      w += pair[2 * n + 1];
+      double image_loss = 0, image_sum = 0;
+      for (int64_t p = n * parts; p < (n + 1) * parts; ++p) {
+        image_loss += pair[2 * p];
+        image_sum += pair[2 * p + 1];
+      }
+      losses.get<float>()[n] = quotient(image_loss, image_sum, mean);
+      sums.get<float>()[n] = static_cast<float>(image_sum);
+      l += image_loss;
+      w += image_sum;
     }
-    loss.get<float>()[0] = quotient(l, w, divide);
-    sum.get<float>()[0] = static_cast<float>(w);
+    if (!none) loss.get<float>()[0] = quotient(l, w, mean);
+    total.get<float>()[0] = static_cast<float>(w);
   }
-  runtime::Ref x, target, weight, sum, seed, gx, loss, losses, parts;
-  int64_t images;
-  bool divide, normalize;
+
+  // The derivative by the l of an image's units, but for their own weights; and what an unreduced
+  // loss has to add to it for each unit.
+  float factor(int64_t n) const {
+    const float w = image_weight(n);
+    float sum = 0.0f;
+    if (by_loss && !none)
+      sum += quotient(static_cast<double>(by_loss.get<float>()[0]),
+                      static_cast<double>(total.get<float>()[0]), mean && normalize);
+    if (by_losses)
+      sum += quotient(static_cast<double>(by_losses.get<float>()[n]),
+                      static_cast<double>(sums.get<float>()[n]), mean);
+    return w == 0.0f ? 0.0f : w * sum;
+  }
+  float own_factor(int64_t n, int64_t u) const {
+    const float w = image_weight(n);
+    return none && by_loss && w != 0.0f ? w * by_loss.get<float>()[u] : 0.0f;
+  }
+
+  runtime::Ref x, image, unit, total, sums, by_loss, by_losses, gx, loss, losses, partial;
+  int64_t images, each, units_a_weight = 1, parts = 1;
+  bool mean, none, normalize;
 };
+
+int64_t positions_an_image(const Shape& x) { return count(x) / x[0] / x.back(); }
 
 // The coefficient of each -log p at a position: class weight x smoothed label.
 struct Labels {
   Labels(Builder& b, const Node& node)
-      : soft(is_floating(b.plan().values[static_cast<std::size_t>(node.x(1))].dtype)),
+      : target(b.in(node.x(1))),
+        classes(b.shape(node.x(0)).back()),
+        soft(is_floating(b.plan().values[static_cast<std::size_t>(node.x(1))].dtype)),
         smoothing(static_cast<float>(node.attrs.number("label_smoothing"))),
         ignore(node.attrs.integer("ignore_index")) {
     if (node.attrs.has("weight"))
       for (const double w : node.attrs.numbers("weight")) weights.push_back(static_cast<float>(w));
   }
+  const float* row(int64_t at) const { return soft ? target.get<float>() + at * classes : nullptr; }
+  int64_t label(int64_t at) const { return soft ? -1 : target.get<int32_t>()[at]; }
+  bool ignored(int64_t at) const { return !soft && label(at) == ignore; }
   float class_weight(int64_t k) const {
     return weights.empty() ? 1.0f : weights[static_cast<std::size_t>(k)];
   }
   bool plain() const { return !soft && smoothing == 0.0f; }
-  float coefficient(const float* row, int64_t label, int64_t k, int64_t classes) const {
+  float coefficient(const float* row, int64_t label, int64_t k) const {
     const float one = soft ? row[k] : (k == label ? 1.0f : 0.0f);
     return class_weight(k) * (one * (1.0f - smoothing) + smoothing / static_cast<float>(classes));
   }
+  runtime::Ref target;
+  int64_t classes;
   bool soft;
   float smoothing;
   int64_t ignore;
   std::vector<float> weights;
 };
 
+// Targets and weights of element losses, in chunks.
+struct Elements {
+  static constexpr int64_t kChunk = 1024;
+
+  Elements(Builder& b, const Node& node)
+      : labels(b, node),
+        indices(!labels.soft),
+        weighted(indices || !labels.weights.empty() || (node.nx > 3 && node.x(3) != kNone)) {
+    const ir::LossSpec spec = ir::loss_of(node.attrs);
+    params = {static_cast<int>(spec.kind), static_cast<float>(spec.a), 1.0f - labels.smoothing,
+              0.5f * labels.smoothing};
+  }
+  // Of elements first..first + n: targets, and weights (null where they are 1), maybe in buffers.
+  const float* targets(int64_t first, int64_t n, float* buffer) const {
+    if (!indices) return labels.target.get<float>() + first;
+    const int64_t c = labels.classes;
+    for (int64_t i = 0; i < n; ++i)
+      buffer[i] = labels.label((first + i) / c) == (first + i) % c ? 1.0f : 0.0f;
+    return buffer;
+  }
+  const float* weights(const LossNode& l, int64_t first, int64_t n, float* buffer) const {
+    if (!weighted) return nullptr;
+    const int64_t c = labels.classes;
+    for (int64_t i = 0; i < n; ++i) {
+      const int64_t at = first + i;
+      const bool counts = !indices || !labels.ignored(at / c);
+      buffer[i] = counts ? l.unit_weight(at) * labels.class_weight(at % c) : 0.0f;
+    }
+    return buffer;
+  }
+  Labels labels;
+  bool indices, weighted;
+  LossParams params;
+};
+
 }  // namespace
 
 KernelPtr make_softmax_cross_entropy(Builder& b, const Node& node) {
-  const LossNode l(b, node);
-  const Labels labels(b, node);
   const Shape& shape = b.shape(node.x(0));
-  const int64_t classes = shape.back(), positions = count(shape) / classes / l.images;
-  const auto rows = static_cast<std::size_t>(l.images * positions * classes);
+  const LossNode l(b, node, positions_an_image(shape));
+  const Labels labels(b, node);
+  const int64_t classes = shape.back();
   if (!node.gradient) {
-    const auto exps = b.workspace(rows);
+    const auto exps = b.workspace(static_cast<std::size_t>(l.images * l.each * classes));
     return kernel([=](const runtime::StepContext&) {
-      l.reduce(positions * classes, [&](int64_t n, double& sum, double& weight) {
-        sum = weight = 0;
-        for (int64_t at = n * positions; at < (n + 1) * positions; ++at) {
-          const float* x = l.x.get<float>() + at * classes;
-          const float* row = labels.soft ? l.target.get<float>() + at * classes : nullptr;
-          const int64_t label = labels.soft ? -1 : l.target.get<int32_t>()[at];
-          if (!labels.soft && label == labels.ignore) continue;
+      l.reduce(classes, [&](int64_t first, int64_t last, double& sum, double& weight) {
+        for (int64_t at = first; at < last; ++at) {
+          if (l.none) l.loss.get<float>()[at] = 0.0f;
+          const float by = l.unit_weight(at);
+          if (labels.ignored(at) || by == 0.0f) continue;
+          const float *x = l.x.get<float>() + at * classes, *row = labels.row(at);
+          const int64_t label = labels.label(at);
           float most;
           const float total = select().exp_row(x, exps.get<float>() + at * classes, classes, &most);
           const float log_total = most + std::log(total);
@@ -112,26 +204,28 @@ KernelPtr make_softmax_cross_entropy(Builder& b, const Node& node) {
                    static_cast<double>(log_total - x[label]);
           } else {
             for (int64_t k = 0; k < classes; ++k)
-              loss += static_cast<double>(labels.coefficient(row, label, k, classes)) *
+              loss += static_cast<double>(labels.coefficient(row, label, k)) *
                       static_cast<double>(log_total - x[k]);
           }
-          sum += loss * static_cast<double>(l.image_weight(n));
-          weight += static_cast<double>(l.image_weight(n)) *
+          loss *= static_cast<double>(by);
+          if (l.none) l.loss.get<float>()[at] = static_cast<float>(loss);
+          sum += loss;
+          weight += static_cast<double>(by) *
                     (labels.soft ? 1.0 : static_cast<double>(labels.class_weight(label)));
         }
       });
     });
   }
   return kernel([=](const runtime::StepContext&) {
-    const float scale = l.gradient_scale();
-    threads::parallel_for(l.images, 1 + 8192 / (positions * classes), [&](int64_t i, int64_t e) {
-      for (int64_t at = i * positions; at < e * positions; ++at) {
+    const int64_t grain = 1 + 8192 / classes;
+    threads::parallel_for(l.images * l.each, grain, [&](int64_t begin, int64_t end) {
+      for (int64_t at = begin; at < end; ++at) {
         float* gx = l.gx.get<float>() + at * classes;
-        const float* x = l.x.get<float>() + at * classes;
-        const float* row = labels.soft ? l.target.get<float>() + at * classes : nullptr;
-        const int64_t label = labels.soft ? -1 : l.target.get<int32_t>()[at];
-        const float factor = scale * l.image_weight(at / positions);
-        if ((!labels.soft && label == labels.ignore) || factor == 0.0f) {
+        const float *x = l.x.get<float>() + at * classes, *row = labels.row(at);
+        const int64_t label = labels.label(at), n = at / l.each;
+        const float by = l.unit_weight(at),
+                    factor = by == 0.0f ? 0.0f : by * (l.factor(n) + l.own_factor(n, at));
+        if (labels.ignored(at) || factor == 0.0f) {
           for (int64_t k = 0; k < classes; ++k) gx[k] = 0.0f;
           continue;
         }
@@ -141,77 +235,146 @@ KernelPtr make_softmax_cross_entropy(Builder& b, const Node& node) {
         if (labels.plain())
           sum = labels.class_weight(label);
         else
-          for (int64_t k = 0; k < classes; ++k) sum += labels.coefficient(row, label, k, classes);
+          for (int64_t k = 0; k < classes; ++k) sum += labels.coefficient(row, label, k);
         const float share = factor * sum / total;
         for (int64_t k = 0; k < classes; ++k) gx[k] *= share;
         if (labels.plain()) {
           gx[label] -= factor * labels.class_weight(label);
         } else {
-          for (int64_t k = 0; k < classes; ++k)
-            gx[k] -= factor * labels.coefficient(row, label, k, classes);
+          for (int64_t k = 0; k < classes; ++k) gx[k] -= factor * labels.coefficient(row, label, k);
         }
       }
     });
   });
 }
 
-KernelPtr make_mse(Builder& b, const Node& node) {
-  const LossNode l(b, node);
-  const int64_t size = count(b.shape(node.x(0))) / l.images;
+KernelPtr make_element_loss(Builder& b, const Node& node) {
+  const Shape& shape = b.shape(node.x(0));
+  const LossNode l(b, node, count(shape) / shape[0]);
+  const Elements elements(b, node);
+  constexpr int64_t kChunk = Elements::kChunk;
   if (!node.gradient) {
     return kernel([=](const runtime::StepContext&) {
-      l.reduce(size, [&](int64_t n, double& sum, double& weight) {
-        double squares = 0;
-        for (int64_t i = n * size; i < (n + 1) * size; ++i) {
-          const double d = static_cast<double>(l.x.get<float>()[i] - l.target.get<float>()[i]);
-          squares += d * d;
+      l.reduce(1, [&](int64_t first, int64_t last, double& sum, double& weight) {
+        float target[kChunk], weights[kChunk], values[kChunk];
+        for (int64_t at = first; at < last; at += kChunk) {
+          const int64_t n = std::min(kChunk, last - at);
+          const float* w = elements.weights(l, at, n, weights);
+          sum += select().element_loss(elements.params, l.x.get<float>() + at,
+                                       elements.targets(at, n, target), w,
+                                       l.none ? l.loss.get<float>() + at : values, n);
+          if (w == nullptr) weight += static_cast<double>(n);
+          for (int64_t i = 0; w != nullptr && i < n; ++i) weight += static_cast<double>(w[i]);
         }
-        const auto w = static_cast<double>(l.image_weight(n));
-        sum = w * squares;
-        weight = w * static_cast<double>(size);
       });
     });
   }
   return kernel([=](const runtime::StepContext&) {
-    const float scale = 2.0f * l.gradient_scale();
-    threads::parallel_for(l.images, 1 + 16384 / size, [&](int64_t begin, int64_t end) {
+    const int64_t chunks = (l.each + kChunk - 1) / kChunk;
+    threads::parallel_for(l.images * chunks, 8, [&](int64_t begin, int64_t end) {
+      float target[kChunk], weights[kChunk];
+      for (int64_t i = begin; i < end; ++i) {
+        const int64_t n = i / chunks, at = n * l.each + i % chunks * kChunk,
+                      size = std::min(kChunk, (n + 1) * l.each - at);
+        float factor = l.factor(n);
+        const float* w = elements.weights(l, at, size, weights);
+        if (l.none && l.by_loss) {
+          for (int64_t k = 0; k < size; ++k)
+            weights[k] = (w == nullptr ? 1.0f : w[k]) * (factor + l.own_factor(n, at + k));
+          w = weights;
+          factor = 1.0f;
+        }
+        if (factor == 0.0f)
+          std::memset(l.gx.get<float>() + at, 0, static_cast<std::size_t>(size) * sizeof(float));
+        else
+          select().element_loss_gradient(elements.params, l.x.get<float>() + at,
+                                         elements.targets(at, size, target), w, factor,
+                                         l.gx.get<float>() + at, size);
+      }
+    });
+  });
+}
+
+KernelPtr make_cosine_distance(Builder& b, const Node& node) {
+  const Shape& shape = b.shape(node.x(0));
+  const LossNode l(b, node, positions_an_image(shape));
+  const auto target = b.in(node.x(1));
+  const int64_t c = shape.back();
+  if (!node.gradient) {
+    return kernel([=](const runtime::StepContext&) {
+      l.reduce(c, [&](int64_t first, int64_t last, double& sum, double& weight) {
+        for (int64_t at = first; at < last; ++at) {
+          const float *x = l.x.get<float>() + at * c, *t = target.get<float>() + at * c;
+          const auto w = static_cast<double>(l.unit_weight(at));
+          double dot = 0;
+          for (int64_t k = 0; k < c; ++k) dot += static_cast<double>(x[k]) * t[k];
+          const double loss = w == 0 ? 0 : w * (1 - dot);
+          if (l.none) l.loss.get<float>()[at] = static_cast<float>(loss);
+          sum += loss;
+          weight += w;
+        }
+      });
+    });
+  }
+  return kernel([=](const runtime::StepContext&) {
+    threads::parallel_for(l.images * l.each, 1 + 8192 / c, [&](int64_t begin, int64_t end) {
+      for (int64_t at = begin; at < end; ++at) {
+        const int64_t n = at / l.each;
+        const float w = l.unit_weight(at);
+        const float factor = w == 0.0f ? 0.0f : -w * (l.factor(n) + l.own_factor(n, at));
+        const float* t = target.get<float>() + at * c;
+        float* gx = l.gx.get<float>() + at * c;
+        for (int64_t k = 0; k < c; ++k) gx[k] = factor == 0.0f ? 0.0f : factor * t[k];
+      }
+    });
+  });
+}
+
+KernelPtr make_yolo_loss(Builder& b, const Node& node) {
+  const Shape& shape = b.shape(node.x(0));
+  const LossNode l(b, node, 1);
+  const auto target = b.in(node.x(1));
+  const auto anchors = node.attrs.numbers("anchors");
+  const int64_t c = shape[3], cells = positions_an_image(shape), size = cells * c;
+  const bool gradient = node.gradient;
+  const Attrs& attrs = node.attrs;
+  return kernel([=, spec = ir::YoloSpec(attrs, nullptr, attrs.integer("count"))](
+                    const runtime::StepContext&) mutable {
+    spec.anchors = anchors.data();
+    const auto one = [&](int64_t n, float factor, float* gx) {
+      return ir::yolo_loss<float>(spec, l.x.get<float>() + n * size, target.get<float>() + n * size,
+                                  cells, c, static_cast<double>(factor), gx);
+    };
+    if (!gradient)
+      return l.reduce(size, [&](int64_t n, int64_t, double& sum, double& weight) {
+        sum = one(n, 0.0f, nullptr);
+        weight = 1;
+        if (l.none) l.loss.get<float>()[n] = static_cast<float>(sum);
+      });
+    threads::parallel_for(l.images, 1, [&](int64_t begin, int64_t end) {
       for (int64_t n = begin; n < end; ++n) {
-        const float factor = scale * l.image_weight(n);
-        for (int64_t i = n * size; i < (n + 1) * size; ++i)
-          l.gx.get<float>()[i] = factor * (l.x.get<float>()[i] - l.target.get<float>()[i]);
+        float* gx = l.gx.get<float>() + n * size;
+        const float factor = l.factor(n) + l.own_factor(n, n);
+        if (factor == 0.0f)
+          std::memset(gx, 0, static_cast<std::size_t>(size) * sizeof(float));
+        else
+          one(n, factor, gx);
       }
     });
   });
 }
 
 KernelPtr make_given_loss(Builder& b, const Node& node) {
-  const int64_t images = b.shape(node.gradient ? node.gx(0) : node.x(0))[0];
-  const auto weight = node.nx > 1 && node.x(1) != kNone ? b.in(node.x(1)) : runtime::Ref();
-  const auto sum = b.raw(node.state(0));
-  const bool divide = node.attrs.text("reduction") == "mean";
-  if (node.gradient) {
-    const auto seed = b.raw(node.gy(0)), gx = b.out(node.gx(0));
-    const bool by_weight = divide && node.attrs.flag("normalize");
-    return kernel([=](const runtime::StepContext&) {
-      const float total = by_weight ? sum.get<float>()[0] : 1.0f;
-      const float scale = total == 0.0f ? 0.0f : seed.get<float>()[0] / total;
-      for (int64_t n = 0; n < images; ++n)
-        gx.get<float>()[n] = scale * (weight ? weight.get<float>()[n] : 1.0f);
-    });
-  }
-  const auto x = b.in(node.x(0));
-  const auto loss = b.raw(node.y(0)), losses = b.raw(node.y(1));
+  const LossNode l(b, node, 1, 1);
+  const bool gradient = node.gradient;
   return kernel([=](const runtime::StepContext&) {
-    double l = 0, w = 0;
-    for (int64_t n = 0; n < images; ++n) {
-      const auto one = static_cast<double>(weight ? weight.get<float>()[n] : 1.0f);
-      const double weighted = one * static_cast<double>(x.get<float>()[n]);
-      losses.get<float>()[n] = quotient(weighted, one, divide);
-      l += weighted;
-      w += one;
-    }
-    loss.get<float>()[0] = quotient(l, w, divide);
-    sum.get<float>()[0] = static_cast<float>(w);
+    if (!gradient)
+      return l.reduce(1, [&](int64_t n, int64_t, double& sum, double& weight) {
+        sum = static_cast<double>(l.x.get<float>()[n]);
+        weight = 1;
+        if (l.none) l.loss.get<float>()[n] = l.x.get<float>()[n];
+      });
+    for (int64_t n = 0; n < l.images; ++n) l.gx.get<float>()[n] = l.factor(n) + l.own_factor(n, n);
   });
 }
 

@@ -10,8 +10,13 @@
 namespace mpsnn::backend::cpu {
 namespace {
 
+struct Share {
+  runtime::Ref gradient, accumulator;
+  std::size_t index;
+};
 struct Item {
-  runtime::Ref parameter, gradient, accumulator, host_gradient, average;
+  runtime::Ref parameter, host_gradient, average;
+  std::vector<Share> shares;
   std::vector<runtime::Ref> moments;
   std::size_t group;
 };
@@ -27,12 +32,13 @@ class CpuUpdate final : public runtime::UpdateKernel {
     constexpr int64_t kPiece = 32768;
     for (const ir::UpdateItem& i : update.items) {
       Item item{b.ref(i.parameter),
-                b.ref(i.gradient),
-                b.ref(i.accumulator),
                 b.ref(i.host_gradient),
                 b.ref(i.average),
+                {{b.ref(i.gradient), b.ref(i.accumulator), i.share}},
                 {},
                 static_cast<std::size_t>(i.group)};
+      for (const ir::GradientShare& s : i.further)
+        item.shares.push_back({b.ref(s.gradient), b.ref(s.accumulator), s.share});
       for (const ValueId m : i.moments) item.moments.push_back(b.ref(m));
       const int64_t n = count(b.value(i.parameter).shape);
       for (int64_t begin = 0; begin < n; begin += kPiece)
@@ -58,7 +64,7 @@ class CpuUpdate final : public runtime::UpdateKernel {
     if (!control_.accept(finite, status)) return status;
     if (accumulates) accumulate(unscale);
     if (control_.ready()) {
-      const auto factor = static_cast<float>(control_.factor());
+      const float factor = update_.further.empty() ? static_cast<float>(control_.factor()) : join();
       if (update_.clip_norm && accumulates) sum = sum_squares(/*accumulated=*/true, factor);
       // torch.nn.utils.clip_grad_norm_
       const double shrink =
@@ -90,11 +96,15 @@ class CpuUpdate final : public runtime::UpdateKernel {
   double sum_squares(bool accumulated, float factor) {
     auto* squares = squares_.get<double>();
     over_pieces([&](std::size_t i, const Piece& p, const Item& item) {
-      const auto* g = (accumulated ? item.accumulator : item.gradient).get<float>() + p.begin;
+      const Share& share = item.shares[0];
+      const auto* g = (accumulated ? share.accumulator : share.gradient).get<float>() + p.begin;
       // A clamp would hide what is not finite.
       const bool clamp = update_.clip_norm && !(update_.accumulate > 1 && !accumulated);
-      squares[i] =
-          select().sum_squares({g, factor, std::numeric_limits<float>::infinity(), 1.0f}, p.size);
+      constexpr float kInfinity = std::numeric_limits<float>::infinity();
+      squares[i] = select().sum_squares({g, factor, kInfinity, 1.0f}, p.size);
+      for (std::size_t s = 1; !accumulated && s < item.shares.size(); ++s)
+        squares[i] += select().sum_squares(
+            {item.shares[s].gradient.get<float>() + p.begin, factor, kInfinity, 1.0f}, p.size);
       if (clamp && update_.clip_value && std::isfinite(squares[i]))
         squares[i] = select().sum_squares({g, factor, limit(), 1.0f}, p.size);
     });
@@ -104,20 +114,34 @@ class CpuUpdate final : public runtime::UpdateKernel {
   }
 
   bool all_finite() const {
-    for (const Piece& p : pieces_) {
-      const auto* g = items_[p.item].gradient.get<float>() + p.begin;
-      for (int64_t i = 0; i < p.size; ++i)
-        if (!std::isfinite(g[i])) return false;
-    }
+    for (const Piece& p : pieces_)
+      for (const Share& share : items_[p.item].shares) {
+        const auto* g = share.gradient.get<float>() + p.begin;
+        for (int64_t i = 0; i < p.size; ++i)
+          if (!std::isfinite(g[i])) return false;
+      }
     return true;
   }
 
   void accumulate(float factor) {
     const bool first = control_.first();
     over_pieces([&](std::size_t, const Piece& p, const Item& item) {
-      select().accumulate(item.gradient.get<float>() + p.begin, factor, first,
-                          item.accumulator.get<float>() + p.begin, p.size);
+      for (const Share& share : item.shares)
+        select().accumulate(share.gradient.get<float>() + p.begin, factor, first,
+                            share.accumulator.get<float>() + p.begin, p.size);
     });
+  }
+
+  // The shares' sums into the first accumulator, each with its factor; what is left to multiply by.
+  float join() {
+    over_pieces([&](std::size_t, const Piece& p, const Item& item) {
+      auto* whole = item.shares[0].accumulator.get<float>() + p.begin;
+      for (std::size_t s = 0; s < item.shares.size(); ++s)
+        select().accumulate(item.shares[s].accumulator.get<float>() + p.begin,
+                            static_cast<float>(control_.factor(item.shares[s].index)), s == 0,
+                            whole, p.size);
+    });
+    return 1;
   }
 
   void apply(const double* rates, float factor, float shrink) {
@@ -126,7 +150,9 @@ class CpuUpdate final : public runtime::UpdateKernel {
       const Hyper& h = update_.groups[item.group];
       const double lr = rates[item.group];
       auto* w = item.parameter.get<float>() + p.begin;
-      const auto* g = (item.accumulator ? item.accumulator : item.gradient).get<float>() + p.begin;
+      const Share& share = item.shares[0];
+      const auto* g =
+          (share.accumulator ? share.accumulator : share.gradient).get<float>() + p.begin;
       const GradientView view{g, factor, limit(), shrink};
       if (item.host_gradient) {
         auto* to = item.host_gradient.get<float>() + p.begin;

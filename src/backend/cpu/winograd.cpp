@@ -42,7 +42,8 @@ bool winograd_applies(const Node& node, const Shape& x, const Shape& weight, con
   namespace w = conv_weight;
   const std::vector<int64_t> one{1, 1};
   const int64_t r = weight[w::kh];
-  const bool form = node.attrs.integer("groups") == 1 && node.attrs.integers("stride") == one &&
+  const bool form = node.op == Op::conv2d && node.attrs.integer("groups") == 1 &&
+                    node.attrs.integers("stride") == one &&
                     node.attrs.integers("dilation") == one && r == weight[w::kw] &&
                     (r == 3 || r == 5);
   const auto fits = [](int64_t channels) { return channels % kLanes == 0 && channels <= 512; };

@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "backend/mps/kernels.h"
+#include "ir/images.h"
 #include "mpsnn/layouts.h"
 
 // What MPS asks of a data source. The weights it copies at first are zeros: true ones follow on the
@@ -140,17 +141,26 @@ class Weights {
     return text + (half_accumulator_ ? ", half accumulator" : "");
   }
 
-  // The weights as MPS reloads them, if they have changed since; nil otherwise. A gradient kernel
-  // uses no bias.
+  // The weights as MPS reloads them, if they have changed since; nil otherwise. While the command
+  // buffer that loads them is in flight it may still fail: the steps behind it load them, too. A
+  // gradient kernel uses no bias.
   MPSCNNConvolutionWeightsAndBiasesState* fresh(Encoding& e) {
     DeviceStorage* weight = e.storage(weight_);
     DeviceStorage* bias = bias_ == kNone ? nullptr : e.storage(bias_);
     const bool lasting = weight != nullptr && (bias_ == kNone || bias != nullptr);
-    const int64_t stamps[3] = {weight == nullptr ? 0 : weight->version(),
-                               bias == nullptr ? 0 : bias->version(), e.gpu().failures()};
-    if (lasting && loaded_ && std::equal(stamps, stamps + 3, stamps_)) return nil;
-    std::copy(stamps, stamps + 3, stamps_);
-    loaded_ = true;
+    const int64_t stamps[2] = {weight == nullptr ? 0 : weight->version(),
+                               bias == nullptr ? 0 : bias->version()};
+    const bool same = lasting && std::equal(stamps, stamps + 2, stamps_);
+    if (same && loads_ != nil && loads_.status == MTLCommandBufferStatusCompleted) {
+      loaded_ = true;
+      loads_ = nil;
+    }
+    if (same && loaded_) return nil;
+    std::copy(stamps, stamps + 2, stamps_);
+    loaded_ = false;
+    const bool flies = loads_ != nil && (loads_.status == MTLCommandBufferStatusCommitted ||
+                                         loads_.status == MTLCommandBufferStatusScheduled);
+    if (!same || !flies) loads_ = e.command_buffer();
     Buffer from = e.buffer(weight_);
     if (wide_) {
       e.run(e.gpu().pipeline("spread_groups"), {from, {spread_, 0}}, groups(), count_);
@@ -175,7 +185,8 @@ class Weights {
   MpsnnWeights* source_;
   BufferRef spread_ = nil;
   bool loaded_ = false;
-  int64_t stamps_[3] = {};
+  CommandsRef loads_ = nil;
+  int64_t stamps_[2] = {-1, -1};
 };
 
 NSInteger centre(int64_t kernel, int64_t dilation, int64_t pad) {
@@ -193,13 +204,12 @@ class Convolution final : public Operation {
         weights_(b, spec),
         x_(b.node().x(0)),
         y_(b.node().y(0)),
-        dtype_(b.plan().dtype) {
-    trained_ = b.has_gradient();
-    index_ = b.forward();
-    const auto kind = ir::parse_neuron(b.attrs().text("neuron", "none"));
-    if (kind != ir::Neuron::none) {
-      MPSNNNeuronDescriptor* neuron = describe(kind, b.attrs().number("neuron_a", 0.0));
-      if (!trained_) {
+        dtype_(b.plan().dtype),
+        keeper_(b.keeper()) {
+    const ir::NeuronSpec epilogue = ir::epilogue_of(b.attrs());
+    if (epilogue.kind != ir::Neuron::none) {
+      MPSNNNeuronDescriptor* neuron = describe(epilogue.kind, epilogue.a);
+      if (keeper_ < 0) {
         weights_.descriptor().fusedNeuronDescriptor = neuron;
         fused_ = true;
       } else {  // MPS does not differentiate a fused neuron
@@ -219,20 +229,8 @@ class Convolution final : public Operation {
       [kernel_ reloadWeightsAndBiasesWithCommandBuffer:e.commands() state:state];
     MPSImageBatch* x = e.read(x_, spec_.x);
     MPSImageBatch* y = neuron_ == nil ? e.write(y_, spec_.y) : e.temporary(spec_.y, dtype_, 1);
-    if (trained_) {
-      MPSStateBatch* states = e.make_states(kernel_, x, y);
-      [kernel_ encodeBatchToCommandBuffer:e.commands()
-                             sourceImages:x
-                        destinationStates:states
-                        destinationImages:y];
-      e.keep_states(index_, states);
-    } else {
-      [kernel_ encodeBatchToCommandBuffer:e.commands() sourceImages:x destinationImages:y];
-    }
-    if (neuron_ != nil)
-      [neuron_ encodeBatchToCommandBuffer:e.commands()
-                             sourceImages:y
-                        destinationImages:e.write(y_, spec_.y)];
+    e.forward(kernel_, x, y, keeper_);
+    if (neuron_ != nil) e.forward(neuron_, y, e.write(y_, spec_.y), -1);
   }
 
   std::string detail() const override {
@@ -244,8 +242,8 @@ class Convolution final : public Operation {
   Weights weights_;
   ValueId x_, y_;
   DType dtype_;
-  bool trained_ = false, fused_ = false;
-  int index_ = 0;
+  int keeper_;
+  bool fused_ = false;
   MPSCNNConvolution* kernel_;
   MPSCNNNeuron* neuron_ = nil;
 };
@@ -333,7 +331,7 @@ std::unique_ptr<Operation> make_convolution(Builder& b, const ConvSpec& spec) {
 
 std::unique_ptr<Operation> make_conv2d(Builder& b) {
   namespace w = conv_weight;
-  const Shape& weight = b.x_shape(1);
+  const Shape weight = ir::as_image(b.x_shape(1));
   ConvSpec s;
   s.x = geometry_of(b.x_shape(0));
   s.y = geometry_of(b.y_shape());

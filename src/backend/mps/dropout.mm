@@ -102,12 +102,7 @@ class DropoutGradient final : public Operation {
                                                  seed:mask_.draw(e.scalars().index)
                                    maskStrideInPixels:MTLSizeMake(1, 1, 1)];
     label(kernel, mask_.layer);
-    // Only the size of the forward input counts: one unwritten image stands for all.
-    Geometry one = images_;
-    one.n = 1;
-    MPSImage* size = e.temporary(one, dtype_, 1)[0];
-    NSMutableArray<MPSImage*>* sources = [NSMutableArray<MPSImage*> array];
-    for (int64_t n = 0; n < images_.n; ++n) [sources addObject:size];
+    ImagesRef sources = e.sizes(images_, dtype_);
     [kernel encodeBatchToCommandBuffer:e.commands()
                        sourceGradients:gy
                           sourceImages:sources

@@ -229,6 +229,15 @@ ImagesRef Encoding::temporary(const Geometry& g, DType dtype, int reads) {
   return images;
 }
 
+ImagesRef Encoding::sizes(const Geometry& g, DType dtype) {
+  Geometry one = g;
+  one.n = 1;
+  MPSImage* image = temporary(one, dtype, 1)[0];
+  NSMutableArray<MPSImage*>* images = [NSMutableArray<MPSImage*> array];
+  for (int64_t n = 0; n < g.n; ++n) [images addObject:image];
+  return images;
+}
+
 void Encoding::give_back(ImagesRef written) { MPSImageBatchIncrementReadCount(written, -1); }
 
 StatesRef Encoding::make_states(KernelRef kernel, ImagesRef source, ImagesRef destination) {
@@ -252,6 +261,19 @@ StatesRef Encoding::take_states(int forward) {
       return states;
     }
   throw DeviceError("the forward kernel left no state");
+}
+
+void Encoding::forward(KernelRef kernel, ImagesRef x, ImagesRef y, int keeper) {
+  if (keeper < 0) {
+    [kernel encodeBatchToCommandBuffer:commands() sourceImages:x destinationImages:y];
+    return;
+  }
+  StatesRef states = make_states(kernel, x, y);
+  [kernel encodeBatchToCommandBuffer:commands()
+                        sourceImages:x
+                   destinationStates:states
+                   destinationImages:y];
+  keep_states(keeper, states);
 }
 
 Buffer Encoding::buffer(ValueId id) {

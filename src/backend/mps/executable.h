@@ -71,6 +71,7 @@ class Builder {
   Geometry home(ValueId id) const;  // of the images that hold a value (a flat view keeps h, w, c)
   bool in_images(ValueId id) const;
   bool has_gradient() const;  // a later node is this one's gradient
+  int keeper() const { return has_gradient() ? index_ : -1; }  // of its states; -1: none needed
   const std::string& layer() const { return node_.layer; }
 
   std::size_t scratch(std::size_t bytes);  // this operation's own while it runs
@@ -91,6 +92,7 @@ class Encoding {
   Encoding& operator=(const Encoding&) = delete;
 
   CommandsRef commands();  // for one encode of MPS's
+  CommandsRef command_buffer() const { return commands_; }
   Gpu& gpu() const;
   const ir::Plan& plan() const;
   int slot() const { return slot_; }
@@ -101,12 +103,16 @@ class Encoding {
   ImagesRef write(ValueId id, const Geometry& geometry);
   // Images of this node's own. Their count is `reads`; 0: written, and never read.
   ImagesRef temporary(const Geometry& geometry, DType dtype, int reads);
+  // For a kernel that looks at the size of its sources only: one unwritten image stands for all.
+  ImagesRef sizes(const Geometry& geometry, DType dtype);
   void give_back(ImagesRef written);  // those of 0 reads, once written
 
   // States of a forward node until its gradient takes them.
   StatesRef make_states(KernelRef kernel, ImagesRef source, ImagesRef destination);
   void keep_states(int forward, StatesRef states);
   StatesRef take_states(int forward);  // DeviceError if there are none
+  // Encodes a kernel of one source, with states if it has a keeper.
+  void forward(KernelRef kernel, ImagesRef x, ImagesRef y, int keeper);
 
   Buffer buffer(ValueId id);           // of a value that lives in one
   DeviceStorage* storage(ValueId id);  // of a persistent value, else nullptr
@@ -243,6 +249,11 @@ std::unique_ptr<Operation> make_flatten(Builder& builder);
 std::unique_ptr<Operation> make_softmax(Builder& builder);
 std::unique_ptr<Operation> make_concat(Builder& builder);
 std::unique_ptr<Operation> make_add(Builder& builder);
-std::unique_ptr<Operation> make_loss(Builder& builder);  // softmax_cross_entropy and mse
+std::unique_ptr<Operation> make_subtract(Builder& builder);
+std::unique_ptr<Operation> make_multiply(Builder& builder);
+std::unique_ptr<Operation> make_reduce_mean(Builder& builder);
+std::unique_ptr<Operation> make_loss(Builder& builder);  // softmax_cross_entropy, element_loss
+std::unique_ptr<Operation> make_given_loss(Builder& builder);
+std::unique_ptr<Operation> make_total_loss(Builder& builder);
 
 }  // namespace mpsnn::backend::mps

@@ -86,6 +86,8 @@ Executable::Executable(Gpu& gpu, std::shared_ptr<const ir::Plan> plan,
         written_.push_back(storages_[static_cast<std::size_t>(item.accumulator)]);
       for (const ValueId m : item.moments)
         written_.push_back(storages_[static_cast<std::size_t>(m)]);
+      for (const ValueId v : {item.host_gradient, item.average})
+        if (v != kNone) written_.push_back(storages_[static_cast<std::size_t>(v)]);
     }
     for (const auto& s : p.update->statistics)
       written_.push_back(storages_[static_cast<std::size_t>(s.running)]);
@@ -121,8 +123,7 @@ void Executable::place_values() {
     if (v != kNone) in_images_[root(v)] = false;
   };
   for (const Node& node : p.nodes) {
-    const bool loss = node.op == Op::softmax_cross_entropy || node.op == Op::mse;
-    if (loss && !node.gradient) {
+    if (ir::rule(node.op).loss && !node.gradient) {
       for (const ValueId v : node.outputs) in_buffer(v);
       for (const ValueId v : node.states) in_buffer(v);
     }
@@ -131,6 +132,8 @@ void Executable::place_values() {
     if (node.gradient &&
         (node.op == Op::conv2d || node.op == Op::linear || node.op == Op::batch_norm))
       for (std::size_t i = 1; i < node.outputs.size(); ++i) in_buffer(node.outputs[i]);
+    if (node.gradient && node.op == Op::total_loss)
+      for (const ValueId v : node.outputs) in_buffer(v);
     if (node.op == Op::add && !node.gradient)  // of gradients of one parameter
       for (const ValueId v : node.inputs)
         if (!in_images_[root(v)] && input_of_[root(v)] < 0) in_buffer(node.outputs[0]);
@@ -228,7 +231,7 @@ void Executable::encode(int slot, const runtime::StepScalars& scalars,
         e.end();
       });
     }
-    e.begin(static_cast<int>(p.nodes.size()), "update");
+    e.begin(static_cast<int>(p.nodes.size()), kUpdateLabel);
     if (update_) {
       update_->encode(e, {results_[slot], status_offset_});
       for (DeviceStorage* storage : written_) storage->changed();
@@ -255,18 +258,22 @@ void Executable::encode(int slot, const runtime::StepScalars& scalars,
 }
 
 void Executable::read(int slot, int result, Tensor& out) {
-  const char* from = static_cast<const char*>(results_[slot].contents);
-  const auto i = static_cast<std::size_t>(result);
-  convert(from + result_offset_[i], value(plan_->results[i].value).dtype, out.data(), out.dtype(),
-          out.count());
+  pooled([&] {
+    const char* from = static_cast<const char*>(results_[slot].contents);
+    const auto i = static_cast<std::size_t>(result);
+    convert(from + result_offset_[i], value(plan_->results[i].value).dtype, out.data(), out.dtype(),
+            out.count());
+  });
 }
 
 runtime::StepStatus Executable::status(int slot) {
   runtime::StepStatus status;
   if (!update_) return status;
   UpdateControlBlock block;
-  std::memcpy(&block, static_cast<const char*>(results_[slot].contents) + status_offset_,
-              sizeof block);
+  pooled([&] {
+    std::memcpy(&block, static_cast<const char*>(results_[slot].contents) + status_offset_,
+                sizeof block);
+  });
   status.finite = block.finite != 0;
   status.blocked = block.blocked != 0;
   status.updated = block.updated != 0;

@@ -1,7 +1,6 @@
 // One Metal device in use: its queue, our compiled kernels, memory by purpose, and errors as C++.
 #pragma once
 
-#include <atomic>
 #include <exception>
 #include <functional>
 #include <map>
@@ -17,6 +16,9 @@ namespace mpsnn::backend::mps {
 // Runs `body` in an autorelease pool that is drained however it ends (an @autoreleasepool is not,
 // when an exception leaves it). An NSException becomes a DeviceError.
 void pooled(const std::function<void()>& body);
+
+// The label of encoders at the end of a step, where others have a layer's.
+inline constexpr const char* kUpdateLabel = "update";
 
 // Where the memory of a buffer is. With unified memory all but `gpu` is shared; a discrete card
 // keeps `gpu` and `lasting` to itself and mirrors the others.
@@ -49,10 +51,8 @@ class Gpu {
   void write(BufferRef to, const void* from, std::size_t bytes);
   void read(BufferRef from, void* to, std::size_t bytes);
 
-  // Counts failed command buffers: what kernels keep of weights is then in doubt.
-  int64_t failures() const { return failures_; }
   // nullptr when `commands` has completed well, else an error that names the layer if Metal does.
-  std::exception_ptr outcome(CommandsRef commands);
+  std::exception_ptr outcome(CommandsRef commands) const;
 
  private:
   DeviceRef device_;
@@ -63,7 +63,6 @@ class Gpu {
   bool unified_ = true;
   std::map<std::string, PipelineRef> pipelines_;
   CommandsRef last_;
-  std::atomic<int64_t> failures_{0};
 };
 
 // A parameter, moment or counter: one buffer in the canonical layout, which is MPS's own.

@@ -40,13 +40,13 @@ std::string described(NSError* error) {
   return why == nil ? "unknown error" : why.UTF8String;
 }
 
-// The layers whose commands failed: our encoders and MPS's carry their names as labels.
+// The layer whose commands failed: our encoders and MPS's carry their names as labels.
 std::string failed_layer(NSError* error) {
   NSArray<id<MTLCommandBufferEncoderInfo>>* encoders =
       error.userInfo[MTLCommandBufferEncoderInfoErrorKey];
   for (id<MTLCommandBufferEncoderInfo> encoder in encoders)
     if (encoder.errorState == MTLCommandEncoderErrorStateFaulted && encoder.label.length != 0)
-      return std::string("[") + encoder.label.UTF8String + "] ";
+      return encoder.label.UTF8String;
   return "";
 }
 
@@ -166,11 +166,12 @@ void Gpu::read(BufferRef from, void* to, std::size_t bytes) {
   std::memcpy(to, staging.contents, bytes);
 }
 
-std::exception_ptr Gpu::outcome(CommandsRef commands) {
+std::exception_ptr Gpu::outcome(CommandsRef commands) const {
   if (commands.status != MTLCommandBufferStatusError) return nullptr;
-  ++failures_;
   NSError* error = commands.error;
-  const std::string what = failed_layer(error) + described(error);
+  const std::string layer = failed_layer(error);
+  std::string what = layer.empty() ? described(error) : "[" + layer + "] " + described(error);
+  if (layer == kUpdateLabel) what += "; weights and moments may be written in part";
   switch (error.code) {
     case MTLCommandBufferErrorOutOfMemory:
       return std::make_exception_ptr(OutOfMemoryError(what));

@@ -6,6 +6,16 @@ struct CountParams {
   int count;
 };
 
+struct ScaleParams {
+  int count;
+  float factor;
+  int adds;  // to what is there
+};
+
+struct MeanParams {
+  int count, size;
+};
+
 struct LossParams {
   int images, positions, classes;  // mse: positions * classes elements an image
   int soft;                        // targets are probabilities, not indices
@@ -67,6 +77,11 @@ struct ApplyParams {
   float alpha, rest_alpha;
   int centered;
   int decoupled;  // weight decay of AdamW
+};
+
+struct AverageParams {
+  int count;
+  float keep, rest;  // rest = 1 - keep
 };
 
 struct StatisticParams {

@@ -27,6 +27,28 @@ kernel void add_arrays(device const float* a [[buffer(0)]], device const float* 
   if (id < uint(p.count)) to[id] = a[id] + b[id];
 }
 
+kernel void multiply_arrays(device const float* a [[buffer(0)]],
+                            device const float* b [[buffer(1)]], device float* to [[buffer(2)]],
+                            constant CountParams& p [[buffer(3)]],
+                            uint id [[thread_position_in_grid]]) {
+  if (id < uint(p.count)) to[id] = a[id] * b[id];
+}
+
+// to = factor * from, or to += factor * from.
+kernel void scale_array(device const float* from [[buffer(0)]], device float* to [[buffer(1)]],
+                        constant ScaleParams& p [[buffer(2)]],
+                        uint id [[thread_position_in_grid]]) {
+  if (id >= uint(p.count)) return;
+  to[id] = (p.adds != 0 ? to[id] : 0.0f) + p.factor * from[id];
+}
+
+// The gradient of the mean of each `size` elements.
+kernel void mean_gradient(device const float* gradient [[buffer(0)]],
+                          device float* to [[buffer(1)]], constant MeanParams& p [[buffer(2)]],
+                          uint id [[thread_position_in_grid]]) {
+  if (id < uint(p.count)) to[id] = gradient[int(id) / p.size] / float(p.size);
+}
+
 kernel void rows_into(device const float* part [[buffer(0)]], device float* whole [[buffer(1)]],
                       constant RowParams& p [[buffer(2)]], uint id [[thread_position_in_grid]]) {
   if (id >= uint(p.count)) return;
@@ -339,6 +361,7 @@ kernel void decide(device const int* found [[buffer(0)]], device const uint* los
     counters[4] = 1;
   } else {
     c.accepted = 1;
+    counters[2] = 1;  // until all is written: a step that breaks off leaves it to those behind
   }
   c.first = counters[3] == 0 ? 1 : 0;
   if (c.accepted != 0 && p.has_weights != 0)
@@ -478,6 +501,25 @@ kernel void apply_rmsprop(device const float* gradients [[buffer(0)]],
   weights[id] = w - p.rate * change;
 }
 
+// What the host is to update with.
+kernel void leave_gradient(device const float* gradients [[buffer(0)]],
+                           device float* to [[buffer(1)]],
+                           device const UpdateControlBlock* control [[buffer(2)]],
+                           constant ApplyParams& p [[buffer(3)]],
+                           uint id [[thread_position_in_grid]]) {
+  if (id >= uint(p.count) || control[0].accepted == 0 || control[0].ready == 0) return;
+  to[id] = prepared(gradients[id], 0.0f, control[0].factor, control[0].shrink, p.clip_value, 0.0f);
+}
+
+kernel void move_average(device const float* weights [[buffer(0)]],
+                         device float* average [[buffer(1)]],
+                         device const UpdateControlBlock* control [[buffer(2)]],
+                         constant AverageParams& p [[buffer(3)]],
+                         uint id [[thread_position_in_grid]]) {
+  if (id >= uint(p.count) || control[0].accepted == 0 || control[0].ready == 0) return;
+  average[id] = control[0].step == 1 ? weights[id] : p.keep * average[id] + p.rest * weights[id];
+}
+
 kernel void running_statistic(device float* running [[buffer(0)]],
                               device const float* batch [[buffer(1)]],
                               device const UpdateControlBlock* control [[buffer(2)]],
@@ -485,4 +527,10 @@ kernel void running_statistic(device float* running [[buffer(0)]],
                               uint id [[thread_position_in_grid]]) {
   if (id >= uint(p.count) || control[0].accepted == 0) return;
   running[id] += p.momentum * (p.factor * batch[id] - running[id]);
+}
+
+kernel void finish(device int* counters [[buffer(0)]],
+                   device const UpdateControlBlock* control [[buffer(1)]],
+                   constant CountParams& p [[buffer(2)]], uint id [[thread_position_in_grid]]) {
+  if (id < uint(p.count) && control[0].accepted != 0) counters[2] = 0;
 }

@@ -1,14 +1,14 @@
-// softmax_cross_entropy and mse on MPSCNNLoss. One encode gives both the loss of each image and its
-// gradient, so the forward node keeps the one and the gradient node the other; every factor (image,
-// class, loss scale, 1 / sum of weights) is in the weights image, never in MPS's reduction, of
-// which it is not documented what it does to gradients. Where the labels of a position do not sum
-// to its weight (soft labels, smoothing with class weights) MPS's gradient is not the loss's: own
-// kernels.
+// softmax_cross_entropy and element_loss on MPSCNNLoss; given_loss and total_loss by our own
+// kernels. One encode gives both the loss of each image and its gradient, so the forward node keeps
+// the one and the gradient node the other; every factor (image, class, loss scale, 1 / sum of
+// weights) is in the weights image, never in MPS's reduction, of which it is not documented what it
+// does to gradients. Where the labels of a position do not sum to its weight (soft labels,
+// smoothing with class weights) MPS's gradient is not the loss's: own kernels.
 #import <Foundation/Foundation.h>
 #import <Metal/Metal.h>
 #import <MetalPerformanceShaders/MetalPerformanceShaders.h>
 
-#include <cstring>
+#include <vector>
 
 #include "backend/mps/executable.h"
 #include "backend/mps/kernels.h"
@@ -17,6 +17,18 @@
 namespace mpsnn::backend::mps {
 namespace {
 
+// What losses share. Operand `weight` is that of the images.
+LossParams common(Builder& b, const Geometry& images, int weight) {
+  LossParams p{};
+  p.images = static_cast<int>(images.n);
+  p.classes = static_cast<int>(images.c);
+  p.positions = static_cast<int>(images.h * images.w);
+  p.divides = b.attrs().text("reduction") == "mean" ? 1 : 0;
+  p.image_weighted = b.node().nx > weight && b.node().x(weight) != kNone ? 1 : 0;
+  if (b.node().gradient) p.scale = p.divides != 0 && b.attrs().flag("normalize") ? 2 : 1;
+  return p;
+}
+
 class Loss final : public Operation {
  public:
   explicit Loss(Builder& b)
@@ -24,14 +36,9 @@ class Loss final : public Operation {
         gradient_(b.node().gradient),
         cross_entropy_(b.node().op == Op::softmax_cross_entropy),
         images_(geometry_of(b.x_shape(0))),
-        gpu_(b.gpu()) {
-    const Attrs& a = b.attrs();
-    p_.images = static_cast<int>(images_.n);
-    p_.classes = static_cast<int>(images_.c);
-    p_.positions = static_cast<int>(images_.h * images_.w);
-    p_.divides = a.text("reduction") == "mean" ? 1 : 0;
-    p_.image_weighted = node_.nx > 2 && node_.x(2) != kNone ? 1 : 0;
-    if (gradient_) p_.scale = p_.divides != 0 && a.flag("normalize") ? 2 : 1;
+        gpu_(b.gpu()),
+        p_(common(b, images_, 2)) {
+    if (gradient_) seed_ = b.dense(node_.gy(0));
     if (cross_entropy_) read_labels(b);
     own_ = cross_entropy_ && (p_.soft != 0 || (p_.class_weighted != 0 && p_.smoothing != 0));
     const auto elements = static_cast<std::size_t>(images_.count());
@@ -68,7 +75,7 @@ class Loss final : public Operation {
             p_, 1);
       return;
     }
-    const Buffer seed = e.buffer(node_.gy(0)), total = e.buffer(node_.state(0));
+    const Buffer seed = e.load(seed_), total = e.buffer(node_.state(0));
     if (!own_) {
       encode_mps(e, target, classes, weight, seed, total);
       return;
@@ -180,17 +187,101 @@ class Loss final : public Operation {
   bool gradient_, cross_entropy_, own_ = false;
   Geometry images_;
   Gpu& gpu_;
-  LossParams p_{};
+  LossParams p_;
   BufferRef class_weight_ = nil;
-  Dense x_, gx_, target_, image_weight_;
+  Dense x_, gx_, target_, image_weight_, seed_;
   std::size_t image_loss_ = 0, image_sum_ = 0, labels_place_ = 0, weights_place_ = 0;
   MPSCNNLoss* kernel_ = nil;
   NSArray<MPSImage*>*labels_ = nil, *weights_ = nil, *losses_ = nil;
   NSArray<MPSCNNLossLabels*>* objects_ = nil;
 };
 
+// Losses of the images that other ops have computed; one element an image.
+class GivenLoss final : public Operation {
+ public:
+  explicit GivenLoss(Builder& b) : node_(b.node()), p_(common(b, geometry_of(b.x_shape(0)), 1)) {
+    p_.soft = 1;  // every element counts
+    if (p_.image_weighted != 0) weight_ = b.dense(node_.x(1));
+    if (node_.gradient) {
+      seed_ = b.dense(node_.gy(0));
+      gx_ = b.dense(node_.gx(0));
+      return;
+    }
+    x_ = b.dense(node_.x(0));
+    weighted_ = b.scratch(static_cast<std::size_t>(p_.images) * 4);
+    sums_ = b.scratch(static_cast<std::size_t>(p_.images) * 4);
+  }
+
+  void encode(Encoding& e) override {
+    if (node_.gradient) {
+      const Buffer seed = e.load(seed_), weight = p_.image_weighted != 0 ? e.load(weight_) : seed;
+      e.run(e.gpu().pipeline("value_weights"),
+            {weight, seed, e.buffer(node_.state(0)), e.target(gx_)}, p_, p_.images);
+      e.store(gx_);
+      return;
+    }
+    const Buffer x = e.load(x_);
+    Buffer weight = x, losses = x;
+    if (p_.image_weighted != 0) {
+      weight = e.load(weight_);
+      losses = e.scratch(weighted_);
+      e.run(e.gpu().pipeline("multiply_arrays"), {x, weight, losses}, CountParams{p_.images},
+            p_.images);
+    }
+    e.run(e.gpu().pipeline("loss_weights"), {x, x, weight, e.scratch(sums_)}, p_, p_.images);
+    e.run(e.gpu().pipeline("loss_values"),
+          {losses, e.scratch(sums_), e.buffer(node_.y(0)), e.buffer(node_.y(1)),
+           e.buffer(node_.state(0))},
+          p_, 1);
+  }
+  std::string detail() const override { return "own kernels"; }
+
+ private:
+  const Node& node_;
+  LossParams p_;
+  Dense x_, weight_, seed_, gx_;
+  std::size_t weighted_ = 0, sums_ = 0;
+};
+
+class TotalLoss final : public Operation {
+ public:
+  explicit TotalLoss(Builder& b)
+      : gradient_(b.node().gradient),
+        weights_(b.attrs().numbers("weights")),
+        whole_(b.dense(gradient_ ? b.node().gy(0) : b.node().y(0))) {
+    for (int i = 0; i < b.node().nx; ++i) {
+      const ValueId part = gradient_ ? b.node().gx(i) : b.node().x(i);
+      parts_.push_back(part == kNone ? Dense{} : b.dense(part));
+    }
+  }
+  void encode(Encoding& e) override {
+    PipelineRef kernel = e.gpu().pipeline("scale_array");
+    const Buffer whole = gradient_ ? e.load(whole_) : e.target(whole_);
+    for (std::size_t i = 0; i < parts_.size(); ++i) {
+      if (parts_[i].value == kNone) continue;
+      const ScaleParams p{1, static_cast<float>(weights_[i]), !gradient_ && i > 0 ? 1 : 0};
+      if (gradient_) {
+        e.run(kernel, {whole, e.target(parts_[i])}, p, 1);
+        e.store(parts_[i]);
+      } else {
+        e.run(kernel, {e.load(parts_[i]), whole}, p, 1);
+      }
+    }
+    if (!gradient_) e.store(whole_);
+  }
+  std::string detail() const override { return "own kernel"; }
+
+ private:
+  bool gradient_;
+  std::vector<double> weights_;
+  Dense whole_;
+  std::vector<Dense> parts_;
+};
+
 }  // namespace
 
 std::unique_ptr<Operation> make_loss(Builder& b) { return std::make_unique<Loss>(b); }
+std::unique_ptr<Operation> make_given_loss(Builder& b) { return std::make_unique<GivenLoss>(b); }
+std::unique_ptr<Operation> make_total_loss(Builder& b) { return std::make_unique<TotalLoss>(b); }
 
 }  // namespace mpsnn::backend::mps

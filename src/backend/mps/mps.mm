@@ -7,6 +7,7 @@
 
 #include "backend/mps/executable.h"
 #include "backend/register.h"
+#include "ir/neuron.h"
 #include "mpsnn/error.h"
 
 namespace mpsnn::backend {
@@ -41,9 +42,77 @@ std::string too_large(const Shape& shape) {
   return "";
 }
 
-bool lacks(Op op) {
-  return op == Op::add_n || op == Op::subtract || op == Op::multiply || op == Op::image_mean ||
-         op == Op::given_loss || op == Op::total_loss;
+// Whether a node repeats an operand; values that its gradient does not see do not count.
+bool broadcasts(const ir::Plan& plan, const Node& node) {
+  const Shape* first = nullptr;
+  for (const auto* ids : {&node.inputs, &node.outputs})
+    for (const ValueId id : *ids) {
+      if (id == kNone) continue;
+      const Shape& shape = plan.values[static_cast<std::size_t>(id)].shape;
+      if (first != nullptr && shape != *first) return true;
+      first = &shape;
+    }
+  return false;
+}
+
+// Of a concat or a reduction, the shape it takes apart or brings together.
+const Shape& whole(const ir::Plan& plan, const Node& node) {
+  ValueId id = node.gradient ? node.gx(0) : node.x(0);
+  if (node.op == Op::concat) id = node.gradient ? node.gy(0) : node.y(0);
+  return plan.values[static_cast<std::size_t>(id)].shape;
+}
+
+// What a node needs and this backend has not got yet, by name; empty where it has all.
+std::string lacking(const ir::Plan& plan, const Node& node) {
+  if (node.attrs.has("neuron") && (node.op == Op::batch_norm || node.op == Op::add))
+    return std::string("neuron fused into ") + name_of(node.op);
+  switch (node.op) {
+    case Op::conv2d:
+    case Op::linear:
+    case Op::neuron:
+    case Op::max_pool2d:
+    case Op::batch_norm:
+    case Op::flatten:
+    case Op::softmax:
+    case Op::total_loss:
+      break;
+    case Op::dropout:
+      return node.attrs.flag("spatial") ? "spatial dropout" : "";
+    case Op::concat: {
+      const auto axis = static_cast<std::size_t>(node.attrs.integer("dim"));
+      return axis + 1 != whole(plan, node).size() ? "concat of other axes than channels" : "";
+    }
+    case Op::add:
+    case Op::subtract:
+    case Op::multiply:
+      if (broadcasts(plan, node)) return "broadcasting";
+      // Of a sum it is a node of its own only where an operand is of another dtype.
+      return node.op == Op::add && node.gradient ? "gradient of add" : "";
+    case Op::reduce_mean: {
+      const std::size_t axes = node.attrs.integers("dims").size();
+      return axes + 1 != whole(plan, node).size() ? "reduce_mean over some axes" : "";
+    }
+    case Op::avg_pool2d:
+      if (node.attrs.flag("ceil_mode", false) && node.attrs.flag("count_include_pad"))
+        return "ceil_mode with count_include_pad";
+      break;
+    case Op::element_loss:
+      if (node.attrs.text("kind") != "mse") return "loss " + node.attrs.text("kind");
+      if (node.attrs.has("weight")) return "class weights of an element_loss";
+      [[fallthrough]];
+    case Op::softmax_cross_entropy:
+    case Op::given_loss:
+      if (node.attrs.text("reduction") == "none") return "unreduced losses";
+      if (node.nx > 3) return "weights of elements";
+      return node.gradient && node.gy(1) != kNone ? "gradients by losses of images" : "";
+    default:
+      return name_of(node.op);
+  }
+  const ir::NeuronSpec s =
+      node.op == Op::neuron ? ir::neuron_of(node.attrs) : ir::epilogue_of(node.attrs);
+  if (s.kind > ir::Neuron::tanh) return std::string("neuron ") + name_of(s.kind);
+  const bool scaled = s.kind == ir::Neuron::tanh && (s.a != 1 || s.b != 1);
+  return scaled ? "scaled tanh" : "";
 }
 
 class MpsBackend final : public runtime::Backend {
@@ -55,22 +124,25 @@ class MpsBackend final : public runtime::Backend {
   Support supports(const ir::Plan& plan, const Node& node) const override {
     if (plan.dtype != DType::float32 && plan.dtype != DType::float16)
       return {false, std::string("Metal Performance Shaders has no ") + name_of(plan.dtype)};
-    if (node.attrs.has("neuron") && (node.op == Op::batch_norm || node.op == Op::add))
-      return {false, std::string("a neuron fused into ") + name_of(node.op)};
-    if (lacks(node.op)) return {false, std::string("mps has no ") + name_of(node.op) + " yet"};
+    if (const std::string what = lacking(plan, node); !what.empty())
+      return {false, "mps has no " + what + " yet"};
     if (node.gradient || node.op == Op::flatten) return {};  // as large as the forward node's
     for (std::size_t i = 0; i < node.inputs.size(); ++i) {
-      const bool image = i == 0 || node.op == Op::add || node.op == Op::concat;
+      const bool image = i == 0 || node.op == Op::add || node.op == Op::subtract ||
+                         node.op == Op::multiply || node.op == Op::concat;
       if (node.inputs[i] == kNone || !image) continue;
       const std::string why = too_large(
           node.op == Op::linear ? images_behind(plan, node.inputs[i])
                                 : plan.values[static_cast<std::size_t>(node.inputs[i])].shape);
       if (!why.empty()) return {false, why};
     }
-    const bool loss = node.op == Op::softmax_cross_entropy || node.op == Op::mse;
-    const std::string why =
-        loss ? "" : too_large(plan.values[static_cast<std::size_t>(node.outputs[0])].shape);
+    const std::string why = too_large(plan.values[static_cast<std::size_t>(node.outputs[0])].shape);
     return {why.empty(), why};
+  }
+
+  Support supports_update(const ir::Update& update) const override {
+    if (!update.further.empty()) return {false, "accumulation of several losses is not supported"};
+    return {};
   }
 
   ir::Reads saves(const ir::Plan&, const Node& node, ir::Reads offers) const override {
@@ -157,16 +229,21 @@ std::unique_ptr<Operation> make_operation(Builder& b) {
       return make_concat(b);
     case Op::add:
       return make_add(b);
-    case Op::softmax_cross_entropy:
-    case Op::mse:
-      return make_loss(b);
-    case Op::add_n:
     case Op::subtract:
+      return make_subtract(b);
     case Op::multiply:
-    case Op::image_mean:
+      return make_multiply(b);
+    case Op::reduce_mean:
+      return make_reduce_mean(b);
+    case Op::softmax_cross_entropy:
+    case Op::element_loss:
+      return make_loss(b);
     case Op::given_loss:
+      return make_given_loss(b);
     case Op::total_loss:
-      break;  // supports() refuses them
+      return make_total_loss(b);
+    default:
+      break;
   }
   throw UnsupportedError("no such op");
 }
@@ -195,6 +272,9 @@ std::vector<Device> enumerate_mps() {
       device.unified_memory = metal.hasUnifiedMemory;
       device.registry_id = metal.registryID;
       device.dtypes = {DType::float32, DType::float16};
+      device.dtype_notes = {"twice the memory and bandwidth of float16 images",
+                            "half the memory and bandwidth of images; sums stay float32 unless "
+                            "accumulator=\"float16\" permits less"};
       device.notes = std::string("Metal Performance Shaders; ") +
                      (metal.removable  ? "removable"
                       : metal.lowPower ? "integrated"

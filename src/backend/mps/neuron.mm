@@ -4,8 +4,8 @@
 #import <Metal/Metal.h>
 #import <MetalPerformanceShaders/MetalPerformanceShaders.h>
 
-#include "backend/mps/executable.h"
 #include "backend/mps/kernels.h"
+#include "backend/mps/unary.h"
 
 namespace mpsnn::backend::mps {
 
@@ -26,7 +26,7 @@ NeuronRef describe(ir::Neuron kind, double a) {
                                                               c:0];
     case ir::Neuron::tanh:
       return [MPSNNNeuronDescriptor cnnNeuronDescriptorWithType:MPSCNNNeuronTypeTanH a:1 b:1 c:0];
-    case ir::Neuron::none:
+    default:  // none; supports() refuses the others
       break;
   }
   return [MPSNNNeuronDescriptor cnnNeuronDescriptorWithType:MPSCNNNeuronTypeNone a:0 b:0 c:0];
@@ -36,10 +36,10 @@ void label(AnyKernelRef kernel, const std::string& layer) { kernel.label = @(lay
 
 EpilogueGradient::EpilogueGradient(Builder& b, const Geometry& y)
     : gy_(b.node().gy(0)), y_(y), dtype_(b.plan().dtype) {
-  const auto kind = ir::parse_neuron(b.attrs().text("neuron", "none"));
-  present_ = kind != ir::Neuron::none;
-  kind_ = static_cast<int>(kind);
-  a_ = static_cast<float>(b.attrs().number("neuron_a", 0.0));
+  const ir::NeuronSpec neuron = ir::epilogue_of(b.attrs());
+  present_ = neuron.kind != ir::Neuron::none;
+  kind_ = static_cast<int>(neuron.kind);
+  a_ = static_cast<float>(neuron.a);
   if (!present_) return;
   from_y_ = b.dense(b.node().y(0));
   from_gy_ = b.dense(gy_);
@@ -66,78 +66,21 @@ ImagesRef EpilogueGradient::gradients(Encoding& e) const {
 namespace {
 
 MPSNNNeuronDescriptor* descriptor_of(Builder& b) {
-  return describe(ir::parse_neuron(b.attrs().text("kind")), b.attrs().number("a"));
+  const ir::NeuronSpec neuron = ir::neuron_of(b.attrs());
+  return describe(neuron.kind, neuron.a);
 }
-
-class NeuronOperation final : public Operation {
- public:
-  explicit NeuronOperation(Builder& b)
-      : x_(b.node().x(0)),
-        y_(b.node().y(0)),
-        images_(b.home(y_)),
-        forward_(b.forward()),
-        trained_(b.has_gradient()) {
-    kernel_ = [[MPSCNNNeuron alloc] initWithDevice:b.gpu().device()
-                                  neuronDescriptor:descriptor_of(b)];
-    label(kernel_, b.layer());
-  }
-  void encode(Encoding& e) override {
-    MPSImageBatch *x = e.read(x_, images_), *y = e.write(y_, images_);
-    if (!trained_) {
-      [kernel_ encodeBatchToCommandBuffer:e.commands() sourceImages:x destinationImages:y];
-      return;
-    }
-    MPSStateBatch* states = e.make_states(kernel_, x, y);
-    [kernel_ encodeBatchToCommandBuffer:e.commands()
-                           sourceImages:x
-                      destinationStates:states
-                      destinationImages:y];
-    e.keep_states(forward_, states);
-  }
-  std::string detail() const override { return "MPSCNNNeuron"; }
-
- private:
-  ValueId x_, y_;
-  Geometry images_;
-  int forward_;
-  bool trained_;
-  MPSCNNNeuron* kernel_;
-};
-
-class NeuronGradient final : public Operation {
- public:
-  explicit NeuronGradient(Builder& b)
-      : x_(b.node().x(0)),
-        gy_(b.node().gy(0)),
-        gx_(b.node().gx(0)),
-        images_(b.home(x_)),
-        forward_(b.forward()) {
-    kernel_ = [[MPSCNNNeuronGradient alloc] initWithDevice:b.gpu().device()
-                                          neuronDescriptor:descriptor_of(b)];
-    label(kernel_, b.layer());
-  }
-  void encode(Encoding& e) override {
-    MPSImageBatch *gy = e.read(gy_, images_), *x = e.read(x_, images_);
-    [kernel_ encodeBatchToCommandBuffer:e.commands()
-                        sourceGradients:gy
-                           sourceImages:x
-                         gradientStates:e.take_states(forward_)
-                   destinationGradients:e.write(gx_, images_)];
-  }
-  std::string detail() const override { return "MPSCNNNeuronGradient"; }
-
- private:
-  ValueId x_, gy_, gx_;
-  Geometry images_;
-  int forward_;
-  MPSCNNNeuronGradient* kernel_;
-};
 
 }  // namespace
 
 std::unique_ptr<Operation> make_neuron(Builder& b) {
-  if (b.node().gradient) return std::make_unique<NeuronGradient>(b);
-  return std::make_unique<NeuronOperation>(b);
+  DeviceRef device = b.gpu().device();
+  MPSNNNeuronDescriptor* neuron = descriptor_of(b);
+  if (b.node().gradient)
+    return make_unary_gradient(
+        b, [[MPSCNNNeuronGradient alloc] initWithDevice:device neuronDescriptor:neuron],
+        b.node().x(0), "MPSCNNNeuronGradient");
+  return make_unary(b, [[MPSCNNNeuron alloc] initWithDevice:device neuronDescriptor:neuron],
+                    "MPSCNNNeuron");
 }
 
 }  // namespace mpsnn::backend::mps

@@ -1,7 +1,8 @@
 // The end of a training step (ir::Update) by our own kernels, on the step's command buffer: the
 // finite flag, loss scale, norm and counters are device memory, so that no decision waits for the
 // host. MPSNNOptimizer* would take one state at a time, put Adam's epsilon elsewhere, keep the rate
-// in SGD's momentum and know no flag.
+// in SGD's momentum and know no flag. While it writes, the counters say "failed": steps that are
+// queued behind a command buffer that breaks off in between leave everything as it is.
 #import <Foundation/Foundation.h>
 #import <Metal/Metal.h>
 #import <MetalPerformanceShaders/MetalPerformanceShaders.h>
@@ -60,13 +61,17 @@ class Update final : public UpdateOperation {
       e.run(gpu_.pipeline("square_sums"), {gradients_, control_, sums_}, partial_,
             partial_.partials);
     e.run(gpu_.pipeline("conclude"), {sums_, counters, scale, control_}, decide_, 1);
-    for (const ir::UpdateItem& item : update_.items) apply(e, item);
+    for (const ir::UpdateItem& item : update_.items) {
+      apply(e, item);
+      if (item.average != kNone && item.host_gradient == kNone) average(e, item);
+    }
     for (const ir::RunningStatistic& s : update_.statistics) {
       const StatisticParams p{static_cast<int>(count(value(s.running).shape)),
                               static_cast<float>(s.momentum), static_cast<float>(s.factor)};
       e.run(gpu_.pipeline("running_statistic"), {e.buffer(s.running), e.buffer(s.batch), control_},
             p, p.count);
     }
+    e.run(gpu_.pipeline("finish"), {counters, control_}, CountParams{1}, 1);
     e.copy(control_, status, sizeof(UpdateControlBlock));
   }
 
@@ -105,6 +110,11 @@ class Update final : public UpdateOperation {
     p.centered = h.centered ? 1 : 0;
     p.decoupled = update_.kind == OptimizerKind::adamw ? 1 : 0;
     const Buffer gradient = e.buffer(item.gradient), parameter = e.buffer(item.parameter);
+    if (item.host_gradient != kNone) {
+      e.run(gpu_.pipeline("leave_gradient"), {gradient, e.buffer(item.host_gradient), control_}, p,
+            p.count);
+      return;
+    }
     // Moments that this configuration lacks are never touched; the parameter stands in for them.
     std::size_t next = 0;
     const auto moment = [&](bool has) { return has ? e.buffer(item.moments[next++]) : parameter; };
@@ -128,6 +138,13 @@ class Update final : public UpdateOperation {
         break;
       }
     }
+  }
+
+  void average(Encoding& e, const ir::UpdateItem& item) {
+    const auto keep = static_cast<float>(update_.average_decay);
+    const AverageParams p{size(item), keep, 1 - keep};
+    e.run(gpu_.pipeline("move_average"),
+          {e.buffer(item.parameter), e.buffer(item.average), control_}, p, p.count);
   }
 
   Gpu& gpu_;

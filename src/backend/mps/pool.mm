@@ -21,8 +21,9 @@ struct Window {
     kh = k[0], kw = k[1], sh = s[0], sw = s[1], top = p[0], left = p[1], dh = d[0], dw = d[1];
     padded = p[0] + p[1] + p[2] + p[3] != 0;
     clamps = maximum || !b.attrs().flag("count_include_pad");
-    neuron = ir::parse_neuron(b.attrs().text("neuron", "none"));
-    a = b.attrs().number("neuron_a", 0.0);
+    const ir::NeuronSpec epilogue = ir::epilogue_of(b.attrs());
+    neuron = epilogue.kind;
+    a = epilogue.a;
   }
   bool dilated() const { return dh != 1 || dw != 1; }
   bool own() const { return dilated() && padded; }
@@ -82,8 +83,7 @@ class Pool final : public Operation {
       : window_(b),
         x_(b.node().x(0)),
         y_(b.node().y(0)),
-        forward_(b.forward()),
-        trained_(b.has_gradient()),
+        keeper_(b.keeper()),
         dtype_(b.plan().dtype) {
     kernel_ =
         window_.maximum
@@ -92,30 +92,16 @@ class Pool final : public Operation {
     label(kernel_, b.layer());
     kernel_.offset = window_.offset();
     kernel_.edgeMode = window_.edge();
-    const auto kind = ir::parse_neuron(b.attrs().text("neuron", "none"));
-    if (kind == ir::Neuron::none) return;
-    neuron_ =
-        [[MPSCNNNeuron alloc] initWithDevice:b.gpu().device()
-                            neuronDescriptor:describe(kind, b.attrs().number("neuron_a", 0.0))];
+    if (window_.neuron == ir::Neuron::none) return;
+    neuron_ = [[MPSCNNNeuron alloc] initWithDevice:b.gpu().device()
+                                  neuronDescriptor:describe(window_.neuron, window_.a)];
     label(neuron_, b.layer());
   }
   void encode(Encoding& e) override {
     MPSImageBatch* x = e.read(x_, window_.x);
     MPSImageBatch* y = neuron_ == nil ? e.write(y_, window_.y) : e.temporary(window_.y, dtype_, 1);
-    if (!trained_) {
-      [kernel_ encodeBatchToCommandBuffer:e.commands() sourceImages:x destinationImages:y];
-    } else {
-      MPSStateBatch* states = e.make_states(kernel_, x, y);
-      [kernel_ encodeBatchToCommandBuffer:e.commands()
-                             sourceImages:x
-                        destinationStates:states
-                        destinationImages:y];
-      e.keep_states(forward_, states);
-    }
-    if (neuron_ != nil)
-      [neuron_ encodeBatchToCommandBuffer:e.commands()
-                             sourceImages:y
-                        destinationImages:e.write(y_, window_.y)];
+    e.forward(kernel_, x, y, keeper_);
+    if (neuron_ != nil) e.forward(neuron_, y, e.write(y_, window_.y), -1);
   }
   std::string detail() const override {
     if (!window_.maximum) return "MPSCNNPoolingAverage";
@@ -125,8 +111,7 @@ class Pool final : public Operation {
  private:
   Window window_;
   ValueId x_, y_;
-  int forward_;
-  bool trained_;
+  int keeper_;
   DType dtype_;
   MPSCNNPooling* kernel_;
   MPSCNNNeuron* neuron_ = nil;
@@ -156,9 +141,10 @@ class PoolGradient final : public Operation {
   }
   void encode(Encoding& e) override {
     MPSImageBatch* gy = epilogue_.gradients(e);
+    MPSImageBatch* sources = window_.maximum ? e.read(x_, window_.x) : e.sizes(window_.x, dtype_);
     [kernel_ encodeBatchToCommandBuffer:e.commands()
                         sourceGradients:gy
-                           sourceImages:sources(e)
+                           sourceImages:sources
                          gradientStates:e.take_states(forward_)
                    destinationGradients:e.write(gx_, window_.x)];
   }
@@ -168,17 +154,6 @@ class PoolGradient final : public Operation {
   }
 
  private:
-  // Of an average's input only the size is used: one unwritten image stands for all.
-  MPSImageBatch* sources(Encoding& e) {
-    if (window_.maximum) return e.read(x_, window_.x);
-    Geometry one = window_.x;
-    one.n = 1;
-    MPSImage* size = e.temporary(one, dtype_, 1)[0];
-    NSMutableArray<MPSImage*>* images = [NSMutableArray<MPSImage*> array];
-    for (int64_t n = 0; n < window_.x.n; ++n) [images addObject:size];
-    return images;
-  }
-
   Window window_;
   ValueId x_, gx_;
   int forward_;

@@ -1,13 +1,36 @@
+// Sums, differences, products and quotients of broadcast operands.
 #include "backend/reference/reference.h"
 
 namespace mpsnn::backend::reference {
 
-void add(Call& c) {
-  const int64_t n = count(c.y_shape());
-  const double *a = c.x(0), *b = c.x(1);
-  const Epilogue epilogue(c.attrs());
+namespace {
+
+template <class F>
+void binary(Call& c, F f) {
+  const Place a(c.x_shape(0), c.y_shape()), b(c.x_shape(1), c.y_shape());
+  const double *x0 = c.x(0), *x1 = c.x(1);
   double* y = c.y(0);
-  each(n, 1, [&](int64_t i) { y[i] = epilogue.apply(a[i] + b[i]); });
+  each(count(c.y_shape()), 1, [&](int64_t i) { y[i] = f(x0[a(i)], x1[b(i)]); });
+}
+
+// The gradient by operand k, if wanted: every output adds gy * slope(output) where it was read.
+template <class F>
+void gradient(Call& c, int k, F slope) {
+  double* gx = c.gx(k);
+  if (gx == nullptr) return;
+  const Place place(c.x_shape(k), c.y_shape());
+  const int64_t n = count(c.y_shape());
+  for (int64_t i = 0; i < n; ++i) gx[place(i)] += c.gy(0)[i] * slope(i);
+}
+
+}  // namespace
+
+void add(Call& c) {
+  const Epilogue epilogue(c.attrs());
+  binary(c, [&](double a, double b) { return epilogue.apply(a + b); });
+}
+void add_gradient(Call& c) {
+  for (int k = 0; k < 2; ++k) gradient(c, k, [](int64_t) { return 1; });
 }
 
 void add_n(Call& c) {
@@ -19,41 +42,32 @@ void add_n(Call& c) {
 }
 
 void subtract(Call& c) {
-  const int64_t n = count(c.y_shape());
-  for (int64_t i = 0; i < n; ++i) c.y(0)[i] = c.x(0)[i] - c.x(1)[i];
+  binary(c, [](double a, double b) { return a - b; });
 }
 void subtract_gradient(Call& c) {
-  const int64_t n = count(c.y_shape());
-  for (int64_t i = 0; i < n; ++i) {
-    if (c.gx(0) != nullptr) c.gx(0)[i] = c.gy(0)[i];
-    if (c.gx(1) != nullptr) c.gx(1)[i] = -c.gy(0)[i];
-  }
+  gradient(c, 0, [](int64_t) { return 1; });
+  gradient(c, 1, [](int64_t) { return -1; });
 }
 
 void multiply(Call& c) {
-  const int64_t n = count(c.y_shape());
-  for (int64_t i = 0; i < n; ++i) c.y(0)[i] = c.x(0)[i] * c.x(1)[i];
+  binary(c, [](double a, double b) { return a * b; });
 }
 void multiply_gradient(Call& c) {
-  const int64_t n = count(c.y_shape());
-  for (int64_t i = 0; i < n; ++i) {
-    if (c.gx(0) != nullptr) c.gx(0)[i] = c.gy(0)[i] * c.x(1)[i];
-    if (c.gx(1) != nullptr) c.gx(1)[i] = c.gy(0)[i] * c.x(0)[i];
-  }
+  const Place a(c.x_shape(0), c.y_shape()), b(c.x_shape(1), c.y_shape());
+  gradient(c, 0, [&](int64_t i) { return c.x(1)[b(i)]; });
+  gradient(c, 1, [&](int64_t i) { return c.x(0)[a(i)]; });
 }
 
-void image_mean(Call& c) {
-  const int64_t images = c.x_shape(0)[0], size = count(c.x_shape(0)) / images;
-  for (int64_t n = 0; n < images; ++n) {
-    double sum = 0;
-    for (int64_t i = 0; i < size; ++i) sum += c.x(0)[n * size + i];
-    c.y(0)[n] = sum / static_cast<double>(size);
-  }
+void divide(Call& c) {
+  binary(c, [](double a, double b) { return a / b; });
 }
-void image_mean_gradient(Call& c) {
-  const int64_t images = c.x_shape(0)[0], size = count(c.x_shape(0)) / images;
-  for (int64_t i = 0; i < images * size; ++i)
-    c.gx(0)[i] = c.gy(0)[i / size] / static_cast<double>(size);
+void divide_gradient(Call& c) {
+  const Place a(c.x_shape(0), c.y_shape()), b(c.x_shape(1), c.y_shape());
+  gradient(c, 0, [&](int64_t i) { return 1 / c.x(1)[b(i)]; });
+  gradient(c, 1, [&](int64_t i) {
+    const double divisor = c.x(1)[b(i)];
+    return -c.x(0)[a(i)] / divisor / divisor;
+  });
 }
 
 }  // namespace mpsnn::backend::reference

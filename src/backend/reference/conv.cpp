@@ -1,14 +1,17 @@
-// conv2d: weight (out, kh, kw, in / groups), images (N, H, W, C).
+// conv2d and conv_transpose2d: weight (out, kh, kw, in / groups), images (N, H, W, C). They differ
+// only in which pixel a tap meets.
 #include <cmath>
 
 #include "backend/reference/reference.h"
+#include "ir/images.h"
 
 namespace mpsnn::backend::reference {
 namespace {
 
 struct Geometry {
-  explicit Geometry(Call& c) {
-    const Shape &x = c.x_shape(0), &w = c.x_shape(1), &y = c.y_shape();
+  explicit Geometry(Call& c) : transposed(c.node().op == Op::conv_transpose2d) {
+    const auto x = ir::image_sizes(c.x_shape(0)), w = ir::image_sizes(c.x_shape(1)),
+               y = ir::image_sizes(c.y_shape());
     n = x[0], h = x[1], wd = x[2], ci = x[3], oh = y[1], ow = y[2], co = w[0], kh = w[1], kw = w[2];
     groups = c.attrs().integer("groups");
     const auto &s = c.attrs().integers("stride"), &d = c.attrs().integers("dilation"),
@@ -16,16 +19,22 @@ struct Geometry {
     sh = s[0], sw = s[1], dh = d[0], dw = d[1], top = p[0], left = p[1];
     ig = ci / groups, og = co / groups;
   }
+  // The input's pixel that tap k of output pixel i meets, along one axis; -1 for none.
+  int64_t meets(int64_t i, int64_t k, int64_t size, int64_t stride, int64_t pad) const {
+    int64_t at = transposed ? i + pad - k : i * stride - pad + k;
+    if (transposed) at = at % stride == 0 ? at / stride : -1;
+    return at < size ? at : -1;
+  }
   // f(x index, weight index) for every product of one output of channel o.
   template <class F>
   void taps(int64_t b, int64_t i, int64_t j, int64_t o, F f) const {
     const int64_t first = o / og * ig;
     for (int64_t ky = 0; ky < kh; ++ky) {
-      const int64_t r = i * sh - top + ky * dh;
-      if (r < 0 || r >= h) continue;
+      const int64_t r = meets(i, ky * dh, h, sh, top);
+      if (r < 0) continue;
       for (int64_t kx = 0; kx < kw; ++kx) {
-        const int64_t q = j * sw - left + kx * dw;
-        if (q < 0 || q >= wd) continue;
+        const int64_t q = meets(j, kx * dw, wd, sw, left);
+        if (q < 0) continue;
         const int64_t xi = ((b * h + r) * wd + q) * ci + first, wi = ((o * kh + ky) * kw + kx) * ig;
         for (int64_t k = 0; k < ig; ++k) f(xi + k, wi + k);
       }
@@ -38,6 +47,7 @@ struct Geometry {
       for (int64_t j = 0; j < ow; ++j) f(((b * oh + i) * ow + j) * co, i, j);
   }
   int64_t terms() const { return kh * kw * ig; }  // of one output
+  bool transposed;
   int64_t n, h, wd, ci, oh, ow, co, kh, kw, groups, sh, sw, dh, dw, top, left, ig, og;
 };
 
@@ -94,5 +104,8 @@ void conv2d_gradient(Call& c) {
       });
   });
 }
+
+void conv_transpose2d(Call& c) { conv2d(c); }
+void conv_transpose2d_gradient(Call& c) { conv2d_gradient(c); }
 
 }  // namespace mpsnn::backend::reference

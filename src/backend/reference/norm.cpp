@@ -50,7 +50,7 @@ void batch_norm_gradient(Call& c) {
     const double inverse = 1 / std::sqrt(variance[k] + epsilon);
     // The gradient behind a fused neuron, whose output is computed again.
     const auto inside = [&](int64_t at) {
-      if (epilogue.kind == ir::Neuron::none) return gy[at];
+      if (epilogue.spec.kind == ir::Neuron::none) return gy[at];
       const double z = (x[at] - mean[k]) * (weight[k] * inverse) + bias[k];
       return gy[at] * epilogue.slope(epilogue.apply(z));
     };

@@ -8,8 +8,13 @@
 namespace mpsnn::backend::reference {
 namespace {
 
+struct Share {
+  runtime::Ref gradient, accumulator;
+  std::size_t index;
+};
 struct Item {
-  runtime::Ref parameter, gradient, accumulator, host_gradient, average;
+  runtime::Ref parameter, host_gradient, average;
+  std::vector<Share> shares;
   DType gradient_dtype;
   std::vector<runtime::Ref> moments;
   int64_t count;
@@ -22,14 +27,15 @@ class ReferenceUpdate final : public runtime::UpdateKernel {
       : update_(update), control_(b, update), master_(master_dtype(b.plan().dtype)) {
     for (const ir::UpdateItem& i : update.items) {
       Item item{b.ref(i.parameter),
-                b.ref(i.gradient),
-                b.ref(i.accumulator),
                 b.ref(i.host_gradient),
                 b.ref(i.average),
+                {{b.ref(i.gradient), b.ref(i.accumulator), i.share}},
                 b.value(i.gradient).dtype,
                 {},
                 count(b.value(i.parameter).shape),
                 static_cast<std::size_t>(i.group)};
+      for (const ir::GradientShare& s : i.further)
+        item.shares.push_back({b.ref(s.gradient), b.ref(s.accumulator), s.share});
       for (const ValueId m : i.moments) item.moments.push_back(b.ref(m));
       items_.push_back(std::move(item));
     }
@@ -65,26 +71,30 @@ class ReferenceUpdate final : public runtime::UpdateKernel {
   bool finite() const {
     if (!control_.losses_finite()) return false;
     for (const Item& item : items_)
-      for (int64_t i = 0; i < item.count; ++i)
-        if (!std::isfinite(load_as_double(item.gradient.get(), item.gradient_dtype, i)))
-          return false;
+      for (const Share& share : item.shares)
+        for (int64_t i = 0; i < item.count; ++i)
+          if (!std::isfinite(load_as_double(share.gradient.get(), item.gradient_dtype, i)))
+            return false;
     return true;
   }
 
   void accumulate() {
     const bool first = control_.first();
-    for (Item& item : items_)
-      for (int64_t i = 0; i < item.count; ++i) {
-        const double g =
-            load_as_double(item.gradient.get(), item.gradient_dtype, i) / control_.scale();
-        set(item.accumulator, i, (first ? 0 : get(item.accumulator, i)) + g);
-      }
+    for (const Item& item : items_)
+      for (const Share& share : item.shares)
+        for (int64_t i = 0; i < item.count; ++i) {
+          const double g =
+              load_as_double(share.gradient.get(), item.gradient_dtype, i) / control_.scale();
+          set(share.accumulator, i, (first ? 0 : get(share.accumulator, i)) + g);
+        }
   }
 
   double gradient(const Item& item, int64_t i) const {
-    double g = item.accumulator ? get(item.accumulator, i)
-                                : load_as_double(item.gradient.get(), item.gradient_dtype, i);
-    g *= control_.factor();
+    double g = 0;
+    for (const Share& share : item.shares)
+      g += control_.factor(share.index) *
+           (share.accumulator ? get(share.accumulator, i)
+                              : load_as_double(share.gradient.get(), item.gradient_dtype, i));
     if (update_.clip_value) g = std::clamp(g, -*update_.clip_value, *update_.clip_value);
     return g;
   }

@@ -18,29 +18,49 @@ const OpFunctions& functions(Op op) {
     return f;                                          \
   }
     ROW(conv2d)
+    ROW(conv_transpose2d)
     ROW(linear)
     ROW(neuron)
+    ROW(prelu)
     ROW(max_pool2d)
     ROW(avg_pool2d)
+    ROW(l2_pool2d)
+    ROW(resize2d)
+    ROW(pad2d)
     ROW(batch_norm)
+    ROW(group_norm)
+    ROW(layer_norm)
+    ROW(local_response_norm)
+    ROW(local_contrast_norm)
     ROW(dropout)
     ROW(flatten)
     ROW(softmax)
+    ROW(log_softmax)
+    ROW(reshape)
+    ROW(permute)
+    ROW(slice)
     ROW(concat)
+    ROW(rnn)
+    ROW(embedding)
+    ROW(stack)
+    ROW(unstack)
     ROW(softmax_cross_entropy)
+    ROW(add)
     ROW(subtract)
     ROW(multiply)
-    ROW(image_mean)
-    ROW(mse)
+    ROW(divide)
+    ROW(reduce_sum)
+    ROW(reduce_mean)
+    ROW(reduce_max)
+    ROW(reduce_min)
+    ROW(element_loss)
+    ROW(cosine_distance)
+    ROW(yolo_loss)
     ROW(given_loss)
     ROW(total_loss)
 #undef ROW
-    case Op::add: {
-      static const OpFunctions f{add, nullptr};  // its gradient is the identity
-      return f;
-    }
     case Op::add_n: {
-      static const OpFunctions f{add_n, nullptr};
+      static const OpFunctions f{add_n, nullptr};  // its gradient is the identity
       return f;
     }
   }
@@ -80,12 +100,12 @@ class ReferenceBackend final : public runtime::Backend {
     ir::Reads reads = offers;
     switch (node.op) {
       case Op::conv2d:
+      case Op::conv_transpose2d:
       case Op::linear:
         if (!node.attrs.has("neuron")) reads.y = 0;
         break;
       case Op::neuron:
-        if (ir::gradient_from_output(ir::parse_neuron(node.attrs.text("kind")),
-                                     node.attrs.number("a")))
+        if (ir::gradient_from_output(ir::neuron_of(node.attrs)))
           reads.x = 0;
         else
           reads.y = 0;
@@ -99,20 +119,23 @@ class ReferenceBackend final : public runtime::Backend {
         if (node.attrs.has("neuron")) reads.x |= 0b100;
         if (!node.attrs.flag("training")) reads.state = 0;
         break;
+      case Op::rnn:
+        reads = {offers.x, 0, 0};  // the gradient runs the sequence again
+        break;
       default:
         break;
     }
     return reads;
   }
 
-  Support supports_update(const ir::Update&) const override { return {}; }
   bool fuses(runtime::Pattern, const Node&, const Node&, bool) const override { return true; }
   bool can_alias(const ir::Plan&, const Node&) const override { return true; }
   bool takes_slice(const ir::Plan&, const Node&) const override { return true; }
   std::size_t state_bytes(const ir::Plan& plan, const Node& node, int) const override {
-    const auto elements = static_cast<std::size_t>(
-        count(plan.values[static_cast<std::size_t>(node.outputs[0])].shape));
-    return node.op == Op::max_pool2d ? elements * sizeof(int32_t) : elements;
+    const Shape& y = plan.values[static_cast<std::size_t>(node.outputs[0])].shape;
+    const auto elements = static_cast<std::size_t>(count(y));
+    if (node.op == Op::max_pool2d) return elements * sizeof(int32_t);
+    return node.attrs.flag("spatial") ? static_cast<std::size_t>(y[0] * y.back()) : elements;
   }
 
   std::unique_ptr<runtime::Storage> allocate(const Shape& shape, DType dtype) override {
@@ -196,7 +219,9 @@ Call::Call(runtime::KernelBuilder& builder, const Node& node) : plan_(builder.pl
     forward_x_ = node.inputs;
     y_shape_ = builder.value(node.outputs[0]).shape;
   }
-  if (forward_x_[0] != kNone && !x_shape(0).empty())
+  if (node.op == Op::rnn)
+    scratch_ = builder.workspace(rnn_scratch(*this) * sizeof(double));
+  else if (forward_x_[0] != kNone && !x_shape(0).empty())
     scratch_ = builder.workspace(2 * static_cast<std::size_t>(x_shape(0).back()) * sizeof(double));
   const std::string accumulator = node.attrs.text("accumulator", "");
   half_accumulator_ = plan_.dtype == DType::float16 &&
@@ -221,8 +246,8 @@ void Call::add_operand(runtime::KernelBuilder& builder, ValueId id, std::vector<
     operand.channels = v.shape.back();
     operand.pitch = pitch;
   }
-  const bool weight =
-      (node_.op == Op::conv2d || node_.op == Op::linear) && node_.nx > 1 && id == node_.x(1);
+  bool weight = false;
+  for (int i = 0; i < node_.nx; ++i) weight |= ir::is_weight(node_.op, i) && id == node_.x(i);
   if (weight && plan_.dtype != DType::float64) operand.rounded = plan_.dtype;
   if (!operand.opaque)
     operand.values = builder.workspace(static_cast<std::size_t>(operand.count) * sizeof(double));
@@ -281,6 +306,11 @@ std::vector<Device> enumerate_reference() {
   device.name = "plain loops";
   device.memory = host::total_memory();
   device.dtypes = {DType::float32, DType::float16, DType::bfloat16, DType::float64};
+  const std::string halves =
+      "half the memory of images, no time: computed in double, each stored value rounded once";
+  device.dtype_notes = {"computed in double, each stored value rounded once",
+                        halves + "; a half accumulator is simulated, sum by sum", halves,
+                        "twice the memory of images and weights; no rounding but double's own"};
   device.notes = "double accumulation; the oracle of the tests";
   return {device};
 }

@@ -10,6 +10,7 @@
 
 #include "core/half.h"
 #include "core/threads.h"
+#include "ir/broadcast.h"
 #include "ir/neuron.h"
 #include "runtime/linear.h"
 
@@ -88,6 +89,27 @@ class Call {
   const runtime::StepContext* step_ = nullptr;
 };
 
+// Where an operand that repeats along axes of `of` has the value that meets element i. Both shapes
+// outlive it: a step allocates nothing.
+class Place {
+ public:
+  Place(const Shape& x, const Shape& of) : x_(x), of_(of), dense_(x == of) {}
+  int64_t operator()(int64_t i) const {
+    if (dense_) return i;
+    int64_t at = 0, stride = 1;
+    for (std::size_t x = x_.size(), axis = of_.size(); x > 0; i /= of_[axis]) {
+      const int64_t size = x_[--x];
+      if (size == of_[--axis]) at += i % size * stride;
+      stride *= size;
+    }
+    return at;
+  }
+
+ private:
+  const Shape &x_, &of_;
+  bool dense_;
+};
+
 using Function = void (*)(Call&);
 struct OpFunctions {
   Function forward, gradient;
@@ -95,36 +117,84 @@ struct OpFunctions {
 
 void conv2d(Call&);
 void conv2d_gradient(Call&);
+void conv_transpose2d(Call&);
+void conv_transpose2d_gradient(Call&);
 void linear(Call&);
 void linear_gradient(Call&);
 void neuron(Call&);
 void neuron_gradient(Call&);
+void prelu(Call&);
+void prelu_gradient(Call&);
 void max_pool2d(Call&);
 void max_pool2d_gradient(Call&);
 void avg_pool2d(Call&);
 void avg_pool2d_gradient(Call&);
+void l2_pool2d(Call&);
+void l2_pool2d_gradient(Call&);
+void resize2d(Call&);
+void resize2d_gradient(Call&);
+void pad2d(Call&);
+void pad2d_gradient(Call&);
 void batch_norm(Call&);
 void batch_norm_gradient(Call&);
+void group_norm(Call&);
+void group_norm_gradient(Call&);
+void layer_norm(Call&);
+void layer_norm_gradient(Call&);
+void local_response_norm(Call&);
+void local_response_norm_gradient(Call&);
+void local_contrast_norm(Call&);
+void local_contrast_norm_gradient(Call&);
 void dropout(Call&);
 void dropout_gradient(Call&);
 void flatten(Call&);
 void flatten_gradient(Call&);
+void reshape(Call&);
+void reshape_gradient(Call&);
+void permute(Call&);
+void permute_gradient(Call&);
+void slice(Call&);
+void slice_gradient(Call&);
 void concat(Call&);
 void concat_gradient(Call&);
 void softmax(Call&);
 void softmax_gradient(Call&);
+void log_softmax(Call&);
+void log_softmax_gradient(Call&);
 void add(Call&);
+void add_gradient(Call&);
 void add_n(Call&);
 void subtract(Call&);
 void subtract_gradient(Call&);
 void multiply(Call&);
 void multiply_gradient(Call&);
-void image_mean(Call&);
-void image_mean_gradient(Call&);
+void divide(Call&);
+void divide_gradient(Call&);
+void reduce_sum(Call&);
+void reduce_sum_gradient(Call&);
+void reduce_mean(Call&);
+void reduce_mean_gradient(Call&);
+void reduce_max(Call&);
+void reduce_max_gradient(Call&);
+void reduce_min(Call&);
+void reduce_min_gradient(Call&);
+void rnn(Call&);
+void rnn_gradient(Call&);
+std::size_t rnn_scratch(const Call&);  // doubles at Call::scratch(0)
+void embedding(Call&);
+void embedding_gradient(Call&);
+void stack(Call&);
+void stack_gradient(Call&);
+void unstack(Call&);
+void unstack_gradient(Call&);
 void softmax_cross_entropy(Call&);
 void softmax_cross_entropy_gradient(Call&);
-void mse(Call&);
-void mse_gradient(Call&);
+void element_loss(Call&);
+void element_loss_gradient(Call&);
+void cosine_distance(Call&);
+void cosine_distance_gradient(Call&);
+void yolo_loss(Call&);
+void yolo_loss_gradient(Call&);
 void given_loss(Call&);
 void given_loss_gradient(Call&);
 void total_loss(Call&);
@@ -138,12 +208,10 @@ void store_double(void* at, DType dtype, int64_t i, double value);
 
 // The neuron fused into a node.
 struct Epilogue {
-  explicit Epilogue(const Attrs& attrs)
-      : kind(ir::parse_neuron(attrs.text("neuron", "none"))), a(attrs.number("neuron_a", 0.0)) {}
-  double apply(double x) const { return ir::neuron(kind, x, a); }
-  double slope(double y) const { return ir::neuron_slope(kind, y, a); }
-  ir::Neuron kind;
-  double a;
+  explicit Epilogue(const Attrs& attrs) : spec(ir::epilogue_of(attrs)) {}
+  double apply(double x) const { return ir::neuron(spec, x); }
+  double slope(double y) const { return ir::neuron_slope(spec, y); }
+  ir::NeuronSpec spec;
 };
 
 }  // namespace mpsnn::backend::reference

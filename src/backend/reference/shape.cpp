@@ -1,4 +1,5 @@
-// flatten (where it is not a view) and concat along the last axis.
+// Ops that only move elements: flatten and reshape (where they are no views), permute, slice,
+// concat.
 #include <algorithm>
 
 #include "backend/reference/reference.h"
@@ -7,17 +8,71 @@ namespace mpsnn::backend::reference {
 
 void flatten(Call& c) { std::copy_n(c.x(0), count(c.y_shape()), c.y(0)); }
 void flatten_gradient(Call& c) { std::copy_n(c.gy(0), count(c.y_shape()), c.gx(0)); }
+void reshape(Call& c) { flatten(c); }
+void reshape_gradient(Call& c) { flatten_gradient(c); }
 
 namespace {
 
-// f(part, offset in the row, size) for every part; parts without a gradient keep their place.
+// f(element of the input, of the output) for every element of the output, whose axis i lies along
+// axis dims[i] of the input and begins there at starts[i].
+template <class F>
+void moved(const Shape& x, const Shape& y, const std::vector<int64_t>& dims,
+           const std::vector<int64_t>& starts, F f) {
+  const auto strides = ir::dense_strides(x);
+  const int64_t n = count(y);
+  for (int64_t to = 0; to < n; ++to) {
+    int64_t from = 0, rest = to;
+    for (std::size_t axis = y.size(); axis-- > 0; rest /= y[axis])
+      from += (rest % y[axis] + starts[axis]) * strides[static_cast<std::size_t>(dims[axis])];
+    f(from, to);
+  }
+}
+
+template <class F>
+void permuted(Call& c, F f) {
+  const auto& dims = c.attrs().integers("dims");
+  moved(c.x_shape(0), c.y_shape(), dims, std::vector<int64_t>(dims.size(), 0), f);
+}
+
+template <class F>
+void sliced(Call& c, F f) {
+  auto dims = c.attrs().integers("dims"), starts = c.attrs().integers("starts");
+  dims.insert(dims.begin(), 0);
+  starts.insert(starts.begin(), 0);
+  moved(c.x_shape(0), c.y_shape(), dims, starts, f);
+}
+
+}  // namespace
+
+void permute(Call& c) {
+  permuted(c, [&](int64_t from, int64_t to) { c.y(0)[to] = c.x(0)[from]; });
+}
+void permute_gradient(Call& c) {
+  permuted(c, [&](int64_t from, int64_t to) { c.gx(0)[from] = c.gy(0)[to]; });
+}
+
+void slice(Call& c) {
+  sliced(c, [&](int64_t from, int64_t to) { c.y(0)[to] = c.x(0)[from]; });
+}
+void slice_gradient(Call& c) {
+  sliced(c, [&](int64_t from, int64_t to) { c.gx(0)[from] = c.gy(0)[to]; });
+}
+
+namespace {
+
+// f(part, offset in the row, size, rows, row) for every part: a row is what lies behind the axes
+// before the joined one. Parts without a gradient keep their place.
 template <class F>
 void parts(Call& c, F f) {
-  int64_t offset = 0;
+  const auto axis = static_cast<std::size_t>(c.attrs().integer("dim"));
+  const Shape& y = c.y_shape();
+  int64_t inner = 1, rows = 1, offset = 0;
+  for (std::size_t i = 0; i < axis; ++i) rows *= y[i];
+  for (std::size_t i = axis + 1; i < y.size(); ++i) inner *= y[i];
   const auto& sizes = c.attrs().integers("sizes");
   for (int i = 0; i < c.node().nx; ++i) {
-    const int64_t size = sizes[static_cast<std::size_t>(i)];
-    f(i, offset, size);
+    const int64_t size = sizes[static_cast<std::size_t>(i)] * inner;
+    f(i, offset, size, rows, y[axis] * inner);
     offset += size;
   }
 }
@@ -25,16 +80,14 @@ void parts(Call& c, F f) {
 }  // namespace
 
 void concat(Call& c) {
-  const int64_t row = c.y_shape().back(), rows = count(c.y_shape()) / row;
-  parts(c, [&](int i, int64_t offset, int64_t size) {
+  parts(c, [&](int i, int64_t offset, int64_t size, int64_t rows, int64_t row) {
     for (int64_t r = 0; r < rows; ++r)
       std::copy_n(c.x(i) + r * size, size, c.y(0) + r * row + offset);
   });
 }
 
 void concat_gradient(Call& c) {
-  const int64_t row = c.y_shape().back(), rows = count(c.y_shape()) / row;
-  parts(c, [&](int i, int64_t offset, int64_t size) {
+  parts(c, [&](int i, int64_t offset, int64_t size, int64_t rows, int64_t row) {
     if (c.gx(i) == nullptr) return;
     for (int64_t r = 0; r < rows; ++r)
       std::copy_n(c.gy(0) + r * row + offset, size, c.gx(i) + r * size);

@@ -8,10 +8,17 @@ namespace {
 
 class Reverse {
  public:
-  Reverse(ir::Plan& plan, const std::vector<bool>& wanted, const runtime::Backend& backend)
-      : plan_(plan), backend_(backend), gradient_(plan.values.size(), kNone), needed_(wanted) {
+  Reverse(ir::Plan& plan, const std::vector<bool>& wanted, int forward_nodes,
+          const std::vector<bool>& closed, const runtime::Backend& backend)
+      : plan_(plan),
+        backend_(backend),
+        closed_(closed),
+        gradient_(plan.values.size(), kNone),
+        needed_(wanted) {
     needed_.resize(plan.values.size(), false);
-    for (const Node& node : plan.nodes) {
+    for (int n = 0; n < forward_nodes; ++n) {
+      const Node& node = plan.nodes[static_cast<std::size_t>(n)];
+      if (is_closed(n)) continue;
       const uint64_t mask = ir::rule(node.op).differentiable;
       for (int i = 0; i < node.nx; ++i)
         if (((mask >> i) & 1) && needed(node.x(i)))
@@ -36,6 +43,7 @@ class Reverse {
   }
 
   void visit(int index) {
+    if (is_closed(index)) return;
     const Node node = plan_.nodes[static_cast<std::size_t>(index)];  // the vector grows below
     const ir::Rule& rule = ir::rule(node.op);
     bool reached = false, wanted = false;
@@ -44,19 +52,24 @@ class Reverse {
     if (!reached || !wanted) return;
 
     // The fuse pass makes no such node; a graph may come with one.
-    if (node.attrs.has("neuron") &&
-        !ir::gradient_from_output(ir::parse_neuron(node.attrs.text("neuron")),
-                                  node.attrs.number("neuron_a", 0.0)))
-      throw UnsupportedError("[" + node.layer + "] the gradient of a fused " +
-                             node.attrs.text("neuron") + " needs a slope above 0, got " +
-                             std::to_string(node.attrs.number("neuron_a", 0.0)));
-    if (rule.identity_gradient) {
-      ValueId gradient = gradient_[static_cast<std::size_t>(node.y(0))];
-      if (node.attrs.has("neuron")) gradient = through_neuron(node, index, gradient);
-      for (int i = 0; i < node.nx; ++i)
-        if (differentiates(rule, node, i)) contribute(node.x(i), gradient, node.layer);
-      return;
+    if (!ir::gradient_from_output(ir::epilogue_of(node.attrs)))
+      throw UnsupportedError("[" + node.layer + "] a fused " + node.attrs.text("neuron") +
+                             " with these parameters has no gradient from its output alone");
+    std::vector<ValueId> by_outputs;
+    for (const ValueId y : node.outputs)
+      by_outputs.push_back(gradient_[static_cast<std::size_t>(y)]);
+    if (rule.identity_gradient != 0 && node.attrs.has("neuron"))
+      by_outputs[0] = through_neuron(node, index, by_outputs[0]);
+
+    bool computed = false;
+    for (int i = 0; i < node.nx; ++i) {
+      if (!differentiates(rule, node, i)) continue;
+      if (passes(rule, node, i))
+        contribute(node.x(i), by_outputs[0], node.layer);
+      else
+        computed = true;
     }
+    if (!computed) return;
 
     const ir::Reads reads = backend_.saves(plan_, node, rule.offers);
     Node g;
@@ -68,12 +81,13 @@ class Reverse {
     g.nx = node.nx;
     g.ny = node.ny;
     g.ns = node.ns;
-    for (const ValueId y : node.outputs) g.inputs.push_back(gradient_[static_cast<std::size_t>(y)]);
+    g.inputs = by_outputs;
     append(g, node.inputs, reads.x & rule.offers.x);
     append(g, node.outputs, reads.y & rule.offers.y);
     append(g, node.states, reads.state & rule.offers.state);
     for (int i = 0; i < node.nx; ++i)
-      g.outputs.push_back(differentiates(rule, node, i) ? new_value(node.x(i)) : kNone);
+      g.outputs.push_back(
+          differentiates(rule, node, i) && !passes(rule, node, i) ? new_value(node.x(i)) : kNone);
     plan_.nodes.push_back(g);
     for (int i = 0; i < node.nx; ++i)
       if (g.outputs[static_cast<std::size_t>(i)] != kNone)
@@ -86,7 +100,8 @@ class Reverse {
     g.op = Op::neuron;
     g.gradient = true;
     g.attrs.set("kind", node.attrs.text("neuron"));
-    g.attrs.set("a", node.attrs.number("neuron_a", 0.0));
+    for (const char* parameter : {"a", "b", "c"})
+      g.attrs.set(parameter, node.attrs.number(std::string("neuron_") + parameter));
     g.layer = node.layer;
     g.forward = index;
     g.nx = g.ny = 1;
@@ -100,9 +115,17 @@ class Reverse {
   std::vector<ValueId> take() { return std::move(gradient_); }
 
  private:
+  bool is_closed(int node) const {
+    return static_cast<std::size_t>(node) < closed_.size() &&
+           closed_[static_cast<std::size_t>(node)];
+  }
   bool needed(ValueId v) const { return v != kNone && needed_[static_cast<std::size_t>(v)]; }
   bool differentiates(const ir::Rule& rule, const Node& node, int i) const {
     return ((rule.differentiable >> i) & 1) && needed(node.x(i));
+  }
+  bool passes(const ir::Rule& rule, const Node& node, int i) const {
+    return ir::passes_gradient(rule, i, plan_.values[static_cast<std::size_t>(node.x(i))],
+                               plan_.values[static_cast<std::size_t>(node.y(0))]);
   }
   ValueId new_value(ValueId like) {
     Value value;
@@ -120,6 +143,7 @@ class Reverse {
 
   ir::Plan& plan_;
   const runtime::Backend& backend_;
+  const std::vector<bool>& closed_;
   std::vector<ValueId> gradient_;
   std::vector<bool> needed_;
 };
@@ -127,15 +151,20 @@ class Reverse {
 }  // namespace
 
 Gradients autodiff(ir::Plan& plan, const std::vector<Seed>& seeds, const std::vector<bool>& wanted,
-                   const runtime::Backend& backend) {
-  const int forward_nodes = static_cast<int>(plan.nodes.size());
-  Reverse reverse(plan, wanted, backend);
+                   const runtime::Backend& backend, const std::vector<bool>& closed) {
+  // Gradient nodes, and the sums among them, come after all forward nodes.
+  int forward_nodes = 0;
+  while (static_cast<std::size_t>(forward_nodes) < plan.nodes.size() &&
+         !plan.nodes[static_cast<std::size_t>(forward_nodes)].gradient)
+    ++forward_nodes;
+  Reverse reverse(plan, wanted, forward_nodes, closed, backend);
   for (const Seed& seed : seeds) {
     if (seed.cotangent == kNone) {
       bool is_loss = false;
       for (int i = 0; i < forward_nodes; ++i) {
         const Node& node = plan.nodes[static_cast<std::size_t>(i)];
-        is_loss |= ir::rule(node.op).loss && node.outputs[0] == seed.value;
+        is_loss |= ir::rule(node.op).loss && node.outputs[0] == seed.value &&
+                   plan.values[static_cast<std::size_t>(seed.value)].shape == Shape{1};
       }
       if (!is_loss)
         throw ValueError(

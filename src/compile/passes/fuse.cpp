@@ -4,14 +4,25 @@
 namespace mpsnn::compile {
 namespace {
 
-bool takes_neuron(Op op) {
-  switch (op) {
+// A broadcast sum's gradients are sums of their own; passes that see images added leave it alone.
+bool is_dense_sum(const ir::Plan& plan, const Node& node) {
+  for (const ValueId v : node.inputs)
+    if (plan.values[static_cast<std::size_t>(v)].shape !=
+        plan.values[static_cast<std::size_t>(node.y(0))].shape)
+      return false;
+  return true;
+}
+
+bool takes_neuron(const ir::Plan& plan, const Node& node) {
+  switch (node.op) {
     case Op::conv2d:
+    case Op::conv_transpose2d:
     case Op::linear:
     case Op::max_pool2d:
     case Op::batch_norm:
-    case Op::add:
       return true;
+    case Op::add:
+      return is_dense_sum(plan, node);
     default:
       return false;
   }
@@ -40,14 +51,13 @@ void fuse(ir::Plan& plan, const std::vector<ValueId>& kept, const runtime::Backe
     const int first = producer[between];
     if (first < 0 || reads[between] != 1) continue;
     Node& node = plan.nodes[static_cast<std::size_t>(first)];
-    if (!takes_neuron(node.op) || node.attrs.has("neuron")) continue;
+    if (!takes_neuron(plan, node) || node.attrs.has("neuron")) continue;
     if (node.gradient || node.differentiated) continue;
-    const double a = next.attrs.number("a");
-    if (plan.training && !ir::gradient_from_output(ir::parse_neuron(next.attrs.text("kind")), a))
-      continue;
+    if (plan.training && !ir::gradient_from_output(ir::neuron_of(next.attrs))) continue;
     if (!backend.fuses(runtime::Pattern::neuron_epilogue, node, next, plan.training)) continue;
     node.attrs.set("neuron", next.attrs.text("kind"));
-    node.attrs.set("neuron_a", a);
+    for (const char* parameter : {"a", "b", "c"})
+      node.attrs.set(std::string("neuron_") + parameter, next.attrs.number(parameter));
     node.outputs[0] = next.outputs[0];
     producer[static_cast<std::size_t>(next.outputs[0])] = first;
     gone[i] = true;
@@ -82,9 +92,9 @@ void fold(ir::Plan& plan, const std::vector<ValueId>& kept, const runtime::Backe
 void gather(ir::Plan& plan, const std::vector<ValueId>& kept, const runtime::Backend& backend) {
   const Uses uses(plan, kept);
   std::vector<bool> gone(plan.nodes.size(), false);
-  const auto is_sum = [](const Node& node) {
+  const auto is_sum = [&](const Node& node) {
     return (node.op == Op::add || node.op == Op::add_n) && !node.gradient && !node.differentiated &&
-           !node.attrs.has("neuron");
+           !node.attrs.has("neuron") && is_dense_sum(plan, node);
   };
   for (Node& sum : plan.nodes) {
     if (!is_sum(sum)) continue;

@@ -1,4 +1,5 @@
 #include "compile/passes/passes.h"
+#include "ir/op.h"
 
 namespace mpsnn::compile {
 namespace {
@@ -26,8 +27,10 @@ class InPlace {
   // Makes slices of the parts of `node` that can be; true if there is nothing left to copy.
   bool slice(const Node& node) {
     const ValueId whole = node.gradient ? node.gy(0) : node.y(0);
+    const Shape& shape = plan_.values[static_cast<std::size_t>(whole)].shape;
     if (plan_.alias[static_cast<std::size_t>(whole)] != whole) return false;
-    const int64_t pitch = plan_.values[static_cast<std::size_t>(whole)].shape.back();
+    if (node.attrs.integer("dim") + 1 != static_cast<int64_t>(shape.size())) return false;
+    const int64_t pitch = shape.back();
     const auto& sizes = node.attrs.integers("sizes");
     bool all = true;
     int64_t offset = 0;
@@ -89,7 +92,7 @@ void memory(ir::Plan& plan, bool alias, const std::vector<ValueId>& kept,
     std::vector<bool> gone(plan.nodes.size(), false);
     for (std::size_t i = 0; i < plan.nodes.size(); ++i) {
       const Node& node = plan.nodes[i];
-      if (node.op == Op::flatten && backend.can_alias(plan, node) &&
+      if (ir::rule(node.op).view && backend.can_alias(plan, node) &&
           plan.slices[static_cast<std::size_t>(node.inputs[0])].pitch == 0) {
         // Nodes are in order, so the source's root is final.
         const ValueId from = node.inputs[0], to = node.outputs[0];
@@ -99,7 +102,7 @@ void memory(ir::Plan& plan, bool alias, const std::vector<ValueId>& kept,
       if (node.op == Op::concat) gone[i] = in_place.slice(node);
       if (gone[i] && !node.gradient)
         plan.notes.push_back("elided [" + node.layer +
-                             "]: " + (node.op == Op::flatten ? "a view" : "written in place"));
+                             "]: " + (node.op == Op::concat ? "written in place" : "a view"));
     }
     drop(plan, gone);
   }

@@ -49,12 +49,14 @@ void elide_dead(ir::Plan& plan, const std::vector<ValueId>& kept);
 struct Gradients {
   std::vector<ValueId> of;  // value -> its gradient, kNone where there is none
 };
-// One gradient node per forward node, from `seeds` back to every value of `wanted` (bit per value).
+// One gradient node per forward node, from `seeds` back to every value of `wanted` (bit per value),
+// but not through nodes of `closed` (bit per node). May be called again for other gradients.
 Gradients autodiff(ir::Plan& plan, const std::vector<Seed>& seeds, const std::vector<bool>& wanted,
-                   const runtime::Backend& backend);
+                   const runtime::Backend& backend, const std::vector<bool>& closed = {});
 
-// Where the backend agrees, flatten becomes a view, and a concatenation is written in place by
-// those who make its parts (its gradient read in place); then aliases, readers and lifetimes.
+// Where the backend agrees, flatten and reshape become views, and a concatenation of channels is
+// written in place by those who make its parts (its gradient read in place); then aliases, readers
+// and lifetimes.
 void memory(ir::Plan& plan, bool alias, const std::vector<ValueId>& kept,
             const runtime::Backend& backend);
 

@@ -1,21 +1,42 @@
-// Pointwise and softmax: neuron, dropout, softmax, add, subtract, multiply.
+// Pointwise and softmax: neuron, prelu, dropout, softmax, log_softmax.
 #include "ir/neuron.h"
+
+#include <cmath>
+
 #include "ir/op.h"
 
 namespace mpsnn::ir {
 namespace {
 
 void infer_neuron(Infer& n) {
-  parse_neuron(n.attrs().text("kind"));
-  n.attrs().set("a", n.attrs().number("a", 0.0));
+  const NeuronSpec spec = neuron_of(n.attrs());
+  for (const double v : {spec.a, spec.b, spec.c})
+    if (!std::isfinite(v)) n.value_error("a, b and c must be finite numbers");
+  const bool based = spec.kind == Neuron::exponential || spec.kind == Neuron::logarithm;
+  if (based && spec.c != -1 && !(spec.c > 0 && (spec.c != 1 || spec.kind == Neuron::exponential)))
+    n.value_error(std::string("c must be -1 (for e) or a base of ") + name_of(spec.kind) +
+                  ", got " + std::to_string(spec.c));
+  n.attrs().set("a", spec.a);
+  n.attrs().set("b", spec.b);
+  n.attrs().set("c", spec.c);
   n.output(n.shape(0));
+}
+
+void infer_prelu(Infer& n) {
+  const Shape& x = n.shape(0);
+  if (x.empty()) n.shape_error("input needs a channel axis");
+  if (n.shape(1) != Shape{1}) n.need_shape(1, {x.back()}, "slopes");
+  n.output(x);
 }
 
 void infer_dropout(Infer& n) {
   const double rate = n.attrs().number("rate");
   if (!(rate >= 0 && rate < 1))
     n.value_error("rate must be at least 0 and below 1, got " + std::to_string(rate));
-  if (n.shape(0).empty()) n.shape_error("input needs a batch axis");
+  const bool spatial = n.attrs().flag("spatial", false);
+  n.attrs().set("spatial", spatial);
+  if (n.shape(0).size() < (spatial ? 2 : 1))
+    n.shape_error(spatial ? "input needs batch and channel axes" : "input needs a batch axis");
   n.output(n.shape(0));
   n.opaque_state();
 }
@@ -25,28 +46,14 @@ void infer_softmax(Infer& n) {
   n.output(n.shape(0));
 }
 
-void infer_binary(Infer& n) {
-  if (n.shape(0) != n.shape(1))
-    n.shape_error("both sides must have one shape, got " + to_string(n.shape(0)) + " and " +
-                  to_string(n.shape(1)));
-  n.output(n.shape(0));
-}
-
-void infer_add_n(Infer& n) {
-  for (int i = 1; i < n.operands(); ++i) n.need_shape(i, n.shape(0), "every operand");
-  n.output(n.shape(0));
-}
-
 }  // namespace
 
 void register_neuron(Rule* rules) {
   rules[static_cast<int>(Op::neuron)] = {infer_neuron, 0b1, {0b1, 0b1, 0}};
+  rules[static_cast<int>(Op::prelu)] = {infer_prelu, 0b11, {0b11, 0, 0}};
   rules[static_cast<int>(Op::dropout)] = {infer_dropout, 0b1, {0, 0, 0b1}};
   rules[static_cast<int>(Op::softmax)] = {infer_softmax, 0b1, {0, 0b1, 0}};
-  rules[static_cast<int>(Op::add)] = {infer_binary, 0b11, {}, true};
-  rules[static_cast<int>(Op::add_n)] = {infer_add_n, ~uint64_t{0}, {}, true};
-  rules[static_cast<int>(Op::subtract)] = {infer_binary, 0b11, {}};
-  rules[static_cast<int>(Op::multiply)] = {infer_binary, 0b11, {0b11, 0, 0}};
+  rules[static_cast<int>(Op::log_softmax)] = {infer_softmax, 0b1, {0, 0b1, 0}};
 }
 
 }  // namespace mpsnn::ir

@@ -33,9 +33,12 @@ APPLE_SIM_API long apple_sim_commits(void);
 APPLE_SIM_API void apple_sim_reset_counters(void);
 
 // Faults. The next command buffer that starts to execute after `skip` others fails with `code` of
-// MTLCommandBufferErrorDomain; the encoder whose label is `label` (NULL: the last) is the faulted
-// one, and what it and its successors would have written stays unwritten.
+// MTLCommandBufferErrorDomain; the encoder whose label is `label` (NULL: the last), or the dispatch
+// of the Metal kernel of that name, is the faulted one, and what it and its successors would have
+// written stays unwritten.
 APPLE_SIM_API void apple_sim_fail_command_buffer(long code, const char* label, long skip);
+// While held, committed command buffers do not start to execute.
+APPLE_SIM_API void apple_sim_hold(int held);
 // The allocation of a buffer after `skip` others gives nil; -1 switches it off.
 APPLE_SIM_API void apple_sim_fail_allocation(long skip);
 // The device goes: observers are told, whatever is committed or executing fails with DeviceRemoved.

@@ -6,7 +6,7 @@
 
 namespace apple_sim {
 struct Command {
-  std::string label;
+  std::string label, kernel;
   Stores reads, writes;
   std::function<void()> run;
   bool internal = false;      // the stand-in's own, not an encoder

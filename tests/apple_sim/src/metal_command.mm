@@ -291,6 +291,7 @@ struct Worker {  // the thread holds this alone, so that the queue object may go
   return [NSError errorWithDomain:MTLCommandBufferErrorDomain code:code userInfo:info];
 }
 - (void)simExecute {
+  wait_while_held();
   _start = now();
   for (MTLCommandBufferHandler h : _scheduled) h(self);
   long code = 0;
@@ -302,7 +303,8 @@ struct Worker {  // the thread holds this alone, so that the queue object may go
   } else if (command_buffer_fails(&code, &label)) {
     stop = 0;
     for (size_t i = 0; i < _commands.size(); ++i)
-      if (!_commands[i].internal && (label.empty() || _commands[i].label == label)) {
+      if (!_commands[i].internal &&
+          (label.empty() || _commands[i].label == label || _commands[i].kernel == label)) {
         stop = i;
         if (!label.empty()) break;
       }

@@ -229,6 +229,7 @@ struct Slot {
     bound.push_back(s);
   }
   count_encode(kernel->name);
+  c.kernel = kernel->name;
   c.run = [kernel, bound, threads = static_cast<unsigned>(grid.width)] {
     std::vector<BoundArgument> args;
     for (const Slot& s : bound) {

@@ -1,4 +1,4 @@
-// Arithmetic of two images with broadcasting, and its gradients (mps-reference 4.9); slice (4.10).
+// Arithmetic of two images with broadcasting (mps-reference 4.9); slice (4.10); means (4.11).
 #import "mps.h"
 
 using namespace apple_sim;
@@ -80,3 +80,73 @@ ARITHMETIC(MPSCNNDivide, over)
   return [g = [self simGeometry]](const Tensor& x, Tensor& y, long) { y = crop(x, g, y.h, y.w); };
 }
 @end
+
+namespace {
+using Axis = long Tensor::*;
+Tensor part_of(const Tensor& x, const MTLRegion& clip) {
+  const auto from = [](NSUInteger origin, long size) {
+    return origin < static_cast<NSUInteger>(size) ? static_cast<long>(origin) : size;
+  };
+  const auto length = [](NSUInteger wanted, long most) {
+    return wanted < static_cast<NSUInteger>(most) ? static_cast<long>(wanted) : most;
+  };
+  const long top = from(clip.origin.y, x.h), left = from(clip.origin.x, x.w);
+  Tensor part(length(clip.size.height, x.h - top), length(clip.size.width, x.w - left), x.c);
+  for (long i = 0; i < part.h; ++i)
+    for (long j = 0; j < part.w; ++j) std::copy_n(x.at(top + i, left + j), x.c, part.at(i, j));
+  return part;
+}
+// The mean over one axis of x, of which y must have 1, and as much as x of the others.
+void mean(const Tensor& x, Tensor& y, const char* name, Axis axis) {
+  Tensor expected(x.h, x.w, x.c);
+  expected.*axis = 1;
+  if (y.h != expected.h || y.w != expected.w || y.c != expected.c) {
+    violate("%s: %ld x %ld x %ld from %ld x %ld x %ld", name, y.h, y.w, y.c, x.h, x.w, x.c);
+    return;
+  }
+  for (long i = 0; i < y.h; ++i)
+    for (long j = 0; j < y.w; ++j)
+      for (long c = 0; c < y.c; ++c) {
+        float sum = 0;
+        for (long k = 0; k < x.*axis; ++k) {
+          const float* pixel = x.at(axis == &Tensor::h ? k : i, axis == &Tensor::w ? k : j);
+          sum += pixel[axis == &Tensor::c ? k : c];
+        }
+        y.at(i, j)[c] = sum / static_cast<float>(x.*axis);
+      }
+}
+}  // namespace
+
+@interface MPSNNReduceUnary ()
+- (instancetype)initWithDevice:(id<MTLDevice>)device simAxis:(Axis)axis;
+@end
+
+@implementation MPSNNReduceUnary {
+  Axis _axis;
+}
+@synthesize offset = _ignored;  // clipRectSource replaces it
+- (instancetype)initWithDevice:(id<MTLDevice>)device simAxis:(Axis)axis {
+  if ((self = [super initWithDevice:device])) {
+    _clipRectSource = MPSRectNoClip;
+    _axis = axis;
+  }
+  return self;
+}
+- (NSUInteger)simChannelsFor:(NSUInteger)channels {
+  return _axis == &Tensor::c ? 1 : channels;
+}
+- (Unary)simUnary:(MPSStateBatch*)states {
+  (void)states;
+  return [clip = _clipRectSource, axis = _axis, name = name_of(self)](
+             const Tensor& x, Tensor& y, long) { mean(part_of(x, clip), y, name, axis); };
+}
+@end
+#define MEAN(NAME, AXIS)                                  \
+  @implementation NAME                                    \
+  -(instancetype)initWithDevice : (id<MTLDevice>)device { \
+    return [super initWithDevice:device simAxis:AXIS];    \
+  }                                                       \
+  @end
+MEAN(MPSNNReduceRowMean, &Tensor::w)
+MEAN(MPSNNReduceColumnMean, &Tensor::h)
+MEAN(MPSNNReduceFeatureChannelsMean, &Tensor::c)

@@ -1,5 +1,6 @@
 #include "violation.h"
 
+#include <condition_variable>
 #include <cstdarg>
 #include <cstdio>
 #include <deque>
@@ -18,6 +19,8 @@ struct Record {
   long fail_allocation = -1;
   long fail_skip = -1, fail_code = 0;
   std::string fail_label;
+  bool held = false;
+  std::condition_variable released;
 };
 Record& record() {
   static auto* r = new Record;
@@ -48,6 +51,11 @@ void count_encode(const char* class_name) {
 bool allocation_fails() {
   std::lock_guard<std::mutex> lock(record().mutex);
   return record().fail_allocation >= 0 && record().fail_allocation-- == 0;
+}
+
+void wait_while_held() {
+  std::unique_lock<std::mutex> lock(record().mutex);
+  record().released.wait(lock, [] { return !record().held; });
 }
 
 bool command_buffer_fails(long* code, std::string* label) {
@@ -108,6 +116,11 @@ void apple_sim_fail_command_buffer(long code, const char* label, long skip) {
   record().fail_code = code;
   record().fail_label = label ? label : "";
   record().fail_skip = skip;
+}
+void apple_sim_hold(int held) {
+  std::lock_guard<std::mutex> lock(record().mutex);
+  record().held = held != 0;
+  record().released.notify_all();
 }
 void apple_sim_fail_allocation(long skip) {
   std::lock_guard<std::mutex> lock(record().mutex);

@@ -13,7 +13,8 @@ struct Counters {
 };
 Counters& counters();
 
-// Faults that a test has asked for.
+// Faults and holds that a test has asked for.
+void wait_while_held();
 bool allocation_fails();
 bool command_buffer_fails(long* code, std::string* label);
 }  // namespace apple_sim

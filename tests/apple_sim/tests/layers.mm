@@ -49,6 +49,21 @@ const bool padding = add_test("padding policies: the table of 2.4", [] {
   CHECK(d.width == 2 && k.offset.x == 1);
 });
 
+// 4.11: one value a row, a column, a pixel. Two rows of two pixels of two channels.
+const bool means = add_test("means over rows, columns and channels", [] {
+  MPSImage* x = image(2, 2, 2, {1, 2, 3, 6, 5, 10, 7, 14});
+  MPSNNReduceRowMean* row = [[MPSNNReduceRowMean alloc] initWithDevice:device()];
+  NEAR(forward(row, x, blank(2, 1, 2)), {2, 4, 6, 12});
+  MPSNNReduceColumnMean* column = [[MPSNNReduceColumnMean alloc] initWithDevice:device()];
+  NEAR(forward(column, x, blank(1, 2, 2)), {3, 6, 5, 10});
+  MPSNNReduceFeatureChannelsMean* pixel =
+      [[MPSNNReduceFeatureChannelsMean alloc] initWithDevice:device()];
+  NEAR(forward(pixel, x, blank(2, 2, 1)), {1.5f, 4.5f, 7.5f, 10.5f});
+  row.clipRectSource = MTLRegionMake2D(1, 0, 1, 2);
+  NEAR(forward(row, x, blank(2, 1, 2)), {3, 6, 7, 14});
+  VIOLATES("MPSNNReduceColumnMean: 2 x 2 x 2", { forward(column, x, blank(2, 2, 2)); });
+});
+
 // 3.2: OHWI; 1x1 kernel, in 2, out 2: a matrix.
 const bool ohwi = add_test("convolution: weights are OHWI, channels in fours do not mix", [] {
   MPSCNNConvolution* k = [[MPSCNNConvolution alloc]

@@ -6,9 +6,14 @@
 
 namespace mpsnn::backend::cpu::MPSNN_ISA {
 
-void neuron(int, float, const float*, float*, int64_t);
-void neuron_gradient(int, float, const float*, const float*, const float*, float*, int64_t);
+void neuron(const NeuronParams&, const float*, float*, int64_t);
+void neuron_gradient(const NeuronParams&, const float*, const float*, float*, int64_t);
+void prelu(const float*, int64_t, const float*, float*, int64_t);
+void prelu_gradient(const float*, int64_t, const float*, const float*, float*, double*, int64_t);
 void add(const float*, const float*, float*, int64_t);
+void binary(Binary, const Tile<3>&, const float*, const float*, float*);
+void ties(const Tile<3>&, const float*, const float*, const float*, float*);
+void reduce(Reduce, const Tile<3>&, const float*, const float*, double*);
 void dropout(uint64_t, uint32_t, int64_t, int64_t, uint32_t, float, const float*, float*, uint8_t*,
              int64_t);
 void dropout_gradient(float, const uint8_t*, const float*, float*, int64_t);
@@ -30,6 +35,12 @@ void max_pool(const PoolShape&, const float*, int64_t, float*, int32_t*);
 void max_pool_gradient(const PoolShape&, const float*, const int32_t*, float*);
 void avg_pool(const PoolShape&, const float*, int64_t, bool, float*);
 void avg_pool_gradient(const PoolShape&, const float*, bool, float*);
+void l2_pool(const PoolShape&, const float*, int64_t, float*);
+void l2_pool_gradient(const PoolShape&, const float*, const float*, const float*, float*);
+void resample(const float*, const float*, float, const ResampleTap*, int64_t, int64_t, float,
+              float*);
+void resample_gradient(const float*, const ResampleTap*, int64_t, int64_t, float, float*, float*);
+void norm_sums(const float*, const float*, int64_t, int64_t, double*);
 void norm_moments(const float*, int64_t, int64_t, double*, double*);
 void norm_apply(const float*, const float*, const float*, int64_t, int64_t, float*);
 void norm_dots(const float*, const float*, const float*, const float*, int64_t, int64_t, double*,
@@ -38,7 +49,26 @@ void norm_gradient(const float*, const float*, const float*, const float*, const
                    int64_t, float*);
 void softmax(const float*, float*, int64_t, int64_t);
 void softmax_gradient(const float*, const float*, float*, int64_t, int64_t);
+void log_softmax(const float*, float*, int64_t, int64_t);
+void log_softmax_gradient(const float*, const float*, float*, int64_t, int64_t);
 float exp_row(const float*, float*, int64_t, float*);
+double element_loss(const LossParams&, const float*, const float*, const float*, float*, int64_t);
+void element_loss_gradient(const LossParams&, const float*, const float*, const float*, float,
+                           float*, int64_t);
+void layer_norm(const float*, const float*, const float*, int64_t, int64_t, float, float*, float*,
+                float*);
+void layer_norm_gradient(const float*, const float*, const float*, const float*, const float*,
+                         int64_t, int64_t, float*);
+void layer_norm_weights(const float*, const float*, const float*, const float*, int64_t, int64_t,
+                        double*, double*);
+void window_sum(const float*, int64_t, int64_t, float, float, float*);
+void local_scale(const float*, const float*, float, float*, int64_t);
+void local_terms(const float*, const float*, const float*, float, float*, float*, int64_t);
+void rnn_pack_columns(const float*, const RnnShape&, int64_t, int, int, float*);
+void rnn_pack_rows(const float*, const RnnShape&, int64_t, int64_t, float*);
+int64_t rnn_scratch(const RnnShape&, bool);
+void rnn(const RnnShape&, const RnnInputs&, const RnnOutputs&, int64_t, int64_t, float*);
+void rnn_gradient(const RnnShape&, const RnnInputs&, const RnnOutputs&, int64_t, int64_t, float*);
 double sum_squares(const GradientView&, int64_t);
 void accumulate(const float*, float, bool, float*, int64_t);
 void sgd(const SgdStep&, const GradientView&, float*, float*, int64_t);

@@ -17,6 +17,20 @@ void each_block(int64_t rows, int64_t c, F f) {
 
 }  // namespace
 
+void norm_sums(const float* x, const float* mean, int64_t rows, int64_t c, double* sums) {
+  each_block(rows, c, [=](int64_t r0, int64_t n, int64_t c0, int64_t width) {
+    float part[kColumns] = {};
+    const float* first = x + r0 * c + c0;
+    for (int64_t r = 0; r < n; ++r)
+#pragma GCC ivdep
+      for (int64_t k = 0; k < width; ++k) {
+        const float d = first[r * c + k] - (mean == nullptr ? 0 : mean[c0 + k]);
+        part[k] += mean == nullptr ? d : d * d;
+      }
+    for (int64_t k = 0; k < width; ++k) sums[c0 + k] += static_cast<double>(part[k]);
+  });
+}
+
 // A block is read twice while it is in the first cache, and joins the others by the formula of
 // Chan, Golub and LeVeque (1983): one pass over memory with the accuracy of two.
 void norm_moments(const float* x, int64_t rows, int64_t c, double* mean, double* squares) {
@@ -83,14 +97,20 @@ void norm_gradient(const float* gy, const float* x, const float* a, const float*
 }
 
 float exp_row(const float* x, float* y, int64_t c, float* most) {
+  constexpr int64_t kWidth = 16;
+  float tops[kWidth];
+  for (float& top : tops) top = x[0];
+  int64_t i = 0;
+  for (; i + kWidth <= c; i += kWidth)
+#pragma GCC ivdep
+    for (int64_t k = 0; k < kWidth; ++k) tops[k] = x[i + k] > tops[k] ? x[i + k] : tops[k];
   float top = x[0];
-  for (int64_t k = 1; k < c; ++k) top = x[k] > top ? x[k] : top;
+  for (; i < c; ++i) top = x[i] > top ? x[i] : top;
+  for (const float one : tops) top = one > top ? one : top;
 #pragma GCC ivdep
   for (int64_t k = 0; k < c; ++k) y[k] = fast_exp(x[k] - top);
-  float sum = 0.0f;
-  for (int64_t k = 0; k < c; ++k) sum += y[k];
   *most = top;
-  return sum;
+  return static_cast<float>(sum_of(c, [y](int64_t k) { return y[k]; }));
 }
 
 void softmax(const float* x, float* y, int64_t rows, int64_t c) {
@@ -103,10 +123,28 @@ void softmax(const float* x, float* y, int64_t rows, int64_t c) {
 
 void softmax_gradient(const float* y, const float* gy, float* gx, int64_t rows, int64_t c) {
   for (int64_t r = 0; r < rows; ++r) {
-    float dot = 0.0f;
-    for (int64_t k = 0; k < c; ++k) dot += y[r * c + k] * gy[r * c + k];
+    const float *out = y + r * c, *g = gy + r * c;
+    const auto dot = static_cast<float>(sum_of(c, [=](int64_t k) { return out[k] * g[k]; }));
 #pragma GCC ivdep
     for (int64_t k = 0; k < c; ++k) gx[r * c + k] = y[r * c + k] * (gy[r * c + k] - dot);
+  }
+}
+
+void log_softmax(const float* x, float* y, int64_t rows, int64_t c) {
+  for (int64_t r = 0; r < rows; ++r) {
+    float top;
+    const float sum = exp_row(x + r * c, y + r * c, c, &top), log_sum = fast_log(sum);
+#pragma GCC ivdep
+    for (int64_t k = 0; k < c; ++k) y[r * c + k] = x[r * c + k] - top - log_sum;
+  }
+}
+
+void log_softmax_gradient(const float* y, const float* gy, float* gx, int64_t rows, int64_t c) {
+  for (int64_t r = 0; r < rows; ++r) {
+    const float* g = gy + r * c;
+    const auto sum = static_cast<float>(sum_of(c, [g](int64_t k) { return g[k]; }));
+#pragma GCC ivdep
+    for (int64_t k = 0; k < c; ++k) gx[r * c + k] = gy[r * c + k] - fast_exp(y[r * c + k]) * sum;
   }
 }
 

@@ -1,4 +1,4 @@
-// Neurons, dropout, sums, conversions.
+// Dropout, sums, conversions.
 #include "backend/cpu/kernels/kernels.h"
 
 #if defined(__F16C__)
@@ -9,43 +9,6 @@
 
 namespace mpsnn::backend::cpu::MPSNN_ISA {
 namespace {
-
-enum { kNone, kRelu, kLeaky, kSigmoid, kTanh };  // ir::Neuron
-
-template <int kKind>
-float value(float x, float a) {
-  if (kKind == kRelu) return x < 0.0f ? 0.0f : x;  // NaN passes
-  if (kKind == kLeaky) return x > 0.0f ? x : a * x;
-  if (kKind == kSigmoid) return 1.0f / (1.0f + fast_exp(-x));
-  if (kKind == kTanh) {
-    // Odd polynomial near 0, where 1 - 2 / (e^2x + 1) cancels.
-    const float s = x * x;
-    const float small = x + x * s * (-0.333332796f + s * (0.133314422f + s * -0.0529f));
-    const float large = 1.0f - 2.0f / (fast_exp(2.0f * x) + 1.0f);
-    return s < 0.04f ? small : large;
-  }
-  return x;
-}
-
-template <int kKind>
-float slope(float y, float a) {
-  if (kKind == kRelu) return y > 0.0f ? 1.0f : 0.0f;
-  if (kKind == kLeaky) return y > 0.0f ? 1.0f : a;
-  if (kKind == kSigmoid) return y * (1.0f - y);
-  if (kKind == kTanh) return 1.0f - y * y;
-  return 1.0f;
-}
-
-template <int kKind>
-void forward(float a, const float* x, float* y, int64_t n) {
-#pragma GCC ivdep
-  for (int64_t i = 0; i < n; ++i) y[i] = value<kKind>(x[i], a);
-}
-template <int kKind>
-void backward(float a, const float* gy, const float* y, float* gx, int64_t n) {
-#pragma GCC ivdep
-  for (int64_t i = 0; i < n; ++i) gx[i] = gy[i] * slope<kKind>(y[i], a);
-}
 
 struct Words {
   uint32_t w[4];
@@ -65,39 +28,6 @@ inline Words philox_words(uint32_t c0, uint32_t c1, uint32_t c2, uint32_t c3, ui
 }
 
 }  // namespace
-
-void neuron(int kind, float a, const float* x, float* y, int64_t n) {
-  switch (kind) {
-    case kRelu:
-      return forward<kRelu>(a, x, y, n);
-    case kLeaky:
-      return forward<kLeaky>(a, x, y, n);
-    case kSigmoid:
-      return forward<kSigmoid>(a, x, y, n);
-    case kTanh:
-      return forward<kTanh>(a, x, y, n);
-    default:
-      return forward<kNone>(a, x, y, n);
-  }
-}
-
-void neuron_gradient(int kind, float a, const float* gy, const float* x, const float* y, float* gx,
-                     int64_t n) {
-  // Without y it is a leaky ReLU whose output does not tell the side: x does.
-  const float* by = y != nullptr ? y : x;
-  switch (kind) {
-    case kRelu:
-      return backward<kRelu>(a, gy, by, gx, n);
-    case kLeaky:
-      return backward<kLeaky>(a, gy, by, gx, n);
-    case kSigmoid:
-      return backward<kSigmoid>(a, gy, by, gx, n);
-    case kTanh:
-      return backward<kTanh>(a, gy, by, gx, n);
-    default:
-      return backward<kNone>(a, gy, by, gx, n);
-  }
-}
 
 void add(const float* a, const float* b, float* y, int64_t n) {
 #pragma GCC ivdep

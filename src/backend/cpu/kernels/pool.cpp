@@ -22,7 +22,11 @@ inline int64_t pixels(const PoolShape& p, int64_t i, int64_t j, F f) {
 }
 
 int64_t divisor(const PoolShape& p, int64_t i, int64_t j, bool include) {
-  return include ? p.kh * p.kw : pixels(p, i, j, [](int64_t) {});
+  if (!include) return pixels(p, i, j, [](int64_t) {});
+  // The last windows may reach beyond the padding.
+  const int64_t rows = p.h + p.top + p.bottom - i * p.sh,
+                columns = p.w + p.left + p.right - j * p.sw;
+  return (rows < p.kh ? rows : p.kh) * (columns < p.kw ? columns : p.kw);
 }
 
 template <bool kKeep>
@@ -113,6 +117,35 @@ void avg_pool_gradient(const PoolShape& p, const float* gy, bool include, float*
         float* to = gx + pixel * p.c;
 #pragma GCC ivdep
         for (int64_t k = 0; k < p.c; ++k) to[k] += from[k] * share;
+      });
+    }
+}
+
+void l2_pool(const PoolShape& p, const float* x, int64_t i, float* y) {
+  for (int64_t j = 0; j < p.ow; ++j) {
+    float* to = y + j * p.c;
+    for (int64_t k = 0; k < p.c; ++k) to[k] = 0.0f;
+    pixels(p, i, j, [&](int64_t pixel) {
+      const float* from = x + pixel * p.c;
+#pragma GCC ivdep
+      for (int64_t k = 0; k < p.c; ++k) to[k] += from[k] * from[k];
+    });
+    for (int64_t k = 0; k < p.c; ++k) to[k] = __builtin_sqrtf(to[k]);
+  }
+}
+
+void l2_pool_gradient(const PoolShape& p, const float* gy, const float* x, const float* y,
+                      float* gx) {
+  std::memset(gx, 0, static_cast<std::size_t>(p.h * p.w * p.c) * sizeof(float));
+  for (int64_t i = 0; i < p.oh; ++i)
+    for (int64_t j = 0; j < p.ow; ++j) {
+      const float *g = gy + (i * p.ow + j) * p.c, *norm = y + (i * p.ow + j) * p.c;
+      pixels(p, i, j, [&](int64_t pixel) {
+        const float* from = x + pixel * p.c;
+        float* to = gx + pixel * p.c;
+#pragma GCC ivdep
+        for (int64_t k = 0; k < p.c; ++k)
+          to[k] += norm[k] != 0.0f ? g[k] * (from[k] / norm[k]) : 0.0f;
       });
     }
 }

@@ -9,7 +9,13 @@
 namespace mpsnn::backend::cpu {
 
 struct PoolShape {
-  int64_t h, w, c, oh, ow, kh, kw, sh, sw, top, left, dh, dw;
+  int64_t h, w, c, oh, ow, kh, kw, sh, sw, top, left, bottom, right, dh, dw;
+};
+
+// Of a resized or padded axis: ir::Sample.
+struct ResampleTap {
+  int64_t low, high;
+  float part;
 };
 
 // A convolution of stride 1: an image of h x w x c to oh x ow x k by r x r taps, r = 3 or 5.
@@ -21,6 +27,41 @@ struct WinogradTaps {
   const float* at;
   int64_t row, column, source;
 };
+
+// One recurrent layer in one direction (ir/rnn.h). Gates and features are padded to multiples of
+// 16, so that every loop is whole vectors: hp of hidden, ip of in.
+struct RnnShape {
+  int cell, neuron;  // ir::Cell, ir::Neuron
+  bool reverse;
+  int64_t n, steps, in, hidden, ip, hp;
+  int gates, head;         // head: gates whose product is with the state as it is
+  int kept;                // rows of hp that a step leaves for the gradient
+  int64_t block;           // sequences at a time
+  int64_t chunk, chunk_g;  // steps at a time: their input products, their weight gradients
+};
+// What the layer reads; nullptr where absent. y and what follows is the gradient's.
+struct RnnInputs {
+  const float *x, *h0, *c0;
+  const int32_t* lengths;
+  const float *w, *u, *tail;  // packed: columns of gates, or for the gradient rows of gates
+  const float *bias, *bias_hn, *peephole;  // padded
+  const float *y, *kept, *gy, *gh, *gc;
+};
+// (steps, n, kept, hp) in `kept`; gradients by weights are padded, (gates hp, ip) and so on.
+struct RnnOutputs {
+  float *y, *h, *c, *kept;
+  float *gx, *gh0, *gc0, *gw, *gu, *gb, *gb_hn, *gp;
+};
+
+// A few rows of n elements of K arrays: their strides from row to row and along a row.
+template <int K>
+struct Tile {
+  int64_t rows, n;
+  int64_t outer[K], inner[K];
+};
+enum class Binary : uint8_t { add, subtract, multiply, divide };
+// What is summed: a; a * b; a / b; whether a == b. Or the largest or smallest a; NaN wins.
+enum class Reduce : uint8_t { sum, dot, quotient, equal, max, min };
 
 struct AdamStep {
   float lr_over_correction, beta1, beta2, epsilon, root_correction2, decay, keep;  // keep: AdamW
@@ -38,14 +79,35 @@ struct GradientView {
   float shrink;
 };
 
+struct NeuronParams {
+  int kind;  // ir::Neuron
+  float a, b, c;
+};
+
+// Labels are keep * t + add.
+struct LossParams {
+  int kind;  // ir::Loss
+  float a, keep, add;
+};
+
 struct KernelTable {
   const char* name;
 
-  // Pointwise over n elements. `kind` is ir::Neuron.
-  void (*neuron)(int kind, float a, const float* x, float* y, int64_t n);
-  void (*neuron_gradient)(int kind, float a, const float* gy, const float* x, const float* y,
-                          float* gx, int64_t n);
+  // Pointwise over n elements. `from` is the output where ir::gradient_from_output, else the input.
+  void (*neuron)(const NeuronParams& p, const float* x, float* y, int64_t n);
+  void (*neuron_gradient)(const NeuronParams& p, const float* gy, const float* from, float* gx,
+                          int64_t n);
+  // `slopes` repeat after `period` elements. Where asked for: gx, and sums[period] += the slopes'.
+  void (*prelu)(const float* slopes, int64_t period, const float* x, float* y, int64_t n);
+  void (*prelu_gradient)(const float* slopes, int64_t period, const float* gy, const float* x,
+                         float* gx, double* sums, int64_t n);
   void (*add)(const float* a, const float* b, float* y, int64_t n);
+  // y = a op b, y dense along rows; `to` is joined with the tile's terms, b not read where the term
+  // has none.
+  void (*binary)(Binary op, const Tile<3>& t, const float* a, const float* b, float* y);
+  // gx = share where x == y, else 0; y and share have the same strides.
+  void (*ties)(const Tile<3>& t, const float* x, const float* y, const float* share, float* gx);
+  void (*reduce)(Reduce kind, const Tile<3>& t, const float* a, const float* b, double* to);
   void (*dropout)(uint64_t seed, uint32_t path, int64_t step, int64_t image, uint32_t threshold,
                   float scale, const float* x, float* y, uint8_t* kept, int64_t n);
   void (*dropout_gradient)(float scale, const uint8_t* kept, const float* gy, float* gx, int64_t n);
@@ -82,8 +144,20 @@ struct KernelTable {
   void (*avg_pool)(const PoolShape& p, const float* x, int64_t i, bool include, float* y);
   void (*avg_pool_gradient)(const PoolShape& p, const float* gy, bool include, float* gx);
 
+  void (*l2_pool)(const PoolShape& p, const float* x, int64_t i, float* y);
+  void (*l2_pool_gradient)(const PoolShape& p, const float* gy, const float* x, const float* y,
+                           float* gx);
+
+  // One row of ow output pixels from the source's rows `low` and `high`, `part` of the way between
+  // (equal rows where part is 0); its columns by `taps`. Back: added to both rows.
+  void (*resample)(const float* low, const float* high, float part, const ResampleTap* taps,
+                   int64_t ow, int64_t c, float fill, float* y);
+  void (*resample_gradient)(const float* gy, const ResampleTap* taps, int64_t ow, int64_t c,
+                            float part, float* low, float* high);
+
   // Normalisation over rows x c; sums in double. norm_moments: means and sums of squared
-  // deviations; norm_dots adds.
+  // deviations; norm_sums and norm_dots add.
+  void (*norm_sums)(const float* x, const float* mean, int64_t rows, int64_t c, double* sums);
   void (*norm_moments)(const float* x, int64_t rows, int64_t c, double* mean, double* squares);
   void (*norm_apply)(const float* x, const float* scale, const float* shift, int64_t rows,
                      int64_t c, float* y);
@@ -94,8 +168,45 @@ struct KernelTable {
 
   void (*softmax)(const float* x, float* y, int64_t rows, int64_t c);
   void (*softmax_gradient)(const float* y, const float* gy, float* gx, int64_t rows, int64_t c);
+  void (*log_softmax)(const float* x, float* y, int64_t rows, int64_t c);
+  void (*log_softmax_gradient)(const float* y, const float* gy, float* gx, int64_t rows, int64_t c);
   // y = exp(x - max); returns the sum, and the maximum in `most`.
   float (*exp_row)(const float* x, float* y, int64_t c, float* most);
+
+  // l = w * loss of each element, where w (absent: 1) is not 0; their sum. And its gradient by x.
+  double (*element_loss)(const LossParams& p, const float* x, const float* t, const float* w,
+                         float* l, int64_t n);
+  void (*element_loss_gradient)(const LossParams& p, const float* x, const float* t, const float* w,
+                                float factor, float* gx, int64_t n);
+
+  // Rows of c values, each normalised by itself; w and b may be absent. `weights`: gw and gb +=
+  // sums over rows.
+  void (*layer_norm)(const float* x, const float* w, const float* b, int64_t rows, int64_t c,
+                     float epsilon, float* y, float* mean, float* inverse);
+  void (*layer_norm_gradient)(const float* gy, const float* x, const float* w, const float* mean,
+                              const float* inverse, int64_t rows, int64_t c, float* gx);
+  void (*layer_norm_weights)(const float* gy, const float* x, const float* mean,
+                             const float* inverse, int64_t rows, int64_t c, double* gw, double* gb);
+
+  // y[i] = k + a * (v[i] + ... + v[i + size - 1]).
+  void (*window_sum)(const float* v, int64_t n, int64_t size, float a, float k, float* y);
+  // y = x * u^-beta; direct = g * u^-beta, through = g * x * u^(-beta - 1).
+  void (*local_scale)(const float* x, const float* u, float beta, float* y, int64_t n);
+  void (*local_terms)(const float* g, const float* x, const float* u, float beta, float* direct,
+                      float* through, int64_t n);
+
+  // Sequences begin..end of an rnn. Packing: rows of depth of `gates` gates, from gate `first` on,
+  // as columns; or as they are, with columns padded to cp. `scratch`: as many floats as rnn_scratch
+  // says.
+  void (*rnn_pack_columns)(const float* w, const RnnShape& s, int64_t depth, int first, int gates,
+                           float* to);
+  void (*rnn_pack_rows)(const float* w, const RnnShape& s, int64_t columns, int64_t cp, float* to);
+  int64_t (*rnn_scratch)(const RnnShape& s, bool gradient);
+  void (*rnn)(const RnnShape& s, const RnnInputs& in, const RnnOutputs& out, int64_t begin,
+              int64_t end, float* scratch);
+  // Weight gradients of these sequences replace what is there.
+  void (*rnn_gradient)(const RnnShape& s, const RnnInputs& in, const RnnOutputs& out, int64_t begin,
+                       int64_t end, float* scratch);
 
   // Optimizer. sum_squares: of the clamped, scaled gradient; not finite if one element is not.
   double (*sum_squares)(const GradientView& g, int64_t n);

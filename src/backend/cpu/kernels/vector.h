@@ -43,4 +43,73 @@ static inline float fast_exp(float x) {
   return x != x ? x : y;
 }
 
+// log by the exponent and a polynomial in m - 1, m in sqrt(1/2)..sqrt(2): within 2 ulp; 0, negative
+// numbers, inf and NaN as they should.
+static inline float fast_log(float x) {
+  const bool tiny = x < 1.17549435e-38f;
+  const float scaled = tiny ? x * 8388608.0f : x;
+  int32_t bits;
+  __builtin_memcpy(&bits, &scaled, 4);
+  const int32_t low = (bits & 0x007FFFFF) | 0x3F800000;
+  float m;
+  __builtin_memcpy(&m, &low, 4);
+  const bool upper = m > 1.41421356f;
+  const float e =
+      static_cast<float>((bits >> 23) - 127) - (tiny ? 23.0f : 0.0f) + (upper ? 1.0f : 0.0f);
+  const float f = (upper ? 0.5f * m : m) - 1.0f, s = f * f;
+  float p = 7.0376836292e-2f;
+  p = p * f - 1.1514610310e-1f;
+  p = p * f + 1.1676998740e-1f;
+  p = p * f - 1.2420140846e-1f;
+  p = p * f + 1.4249322787e-1f;
+  p = p * f - 1.6668057665e-1f;
+  p = p * f + 2.0000714765e-1f;
+  p = p * f - 2.4999993993e-1f;
+  p = p * f + 3.3333331174e-1f;
+  const float y = e * 0.693359375f + (f + (s * f * p - 0.5f * s - e * 2.12194440e-4f));
+  const float inf = __builtin_inff();
+  const float above = x == inf || x != x ? x : y;
+  return x > 0.0f ? above : (x == 0.0f ? -inf : __builtin_nanf(""));
+}
+
+// log(1 + z) for z in 0..1: 2 artanh(z / (2 + z)), whose argument is at most 1/3.
+static inline float fast_log1p(float z) {
+  const float s = z / (2.0f + z), q = s * s;
+  float p = 1.0f / 13;
+  p = p * q + 1.0f / 11;
+  p = p * q + 1.0f / 9;
+  p = p * q + 1.0f / 7;
+  p = p * q + 1.0f / 5;
+  p = p * q + 1.0f / 3;
+  return 2.0f * (s + s * q * p);
+}
+
+// Odd polynomial near 0, where 1 - 2 / (e^2x + 1) cancels.
+static inline float fast_tanh(float x) {
+  const float s = x * x;
+  const float small = x + x * s * (-0.333332796f + s * (0.133314422f + s * -0.0529f));
+  const float large = 1.0f - 2.0f / (fast_exp(2.0f * x) + 1.0f);
+  return s < 0.04f ? small : large;
+}
+
+static inline float fast_sigmoid(float x) { return 1.0f / (1.0f + fast_exp(-x)); }
+
+// The sum of term(i) for i in 0..n: in float by lanes over a few hundred terms, then in double.
+template <class F>
+static inline double sum_of(int64_t n, F term) {
+  constexpr int64_t kWidth = 16, kFlush = 256;
+  double sum = 0;
+  for (int64_t first = 0; first < n; first += kFlush) {
+    const int64_t last = first + kFlush < n ? first + kFlush : n;
+    float part[kWidth] = {};
+    int64_t i = first;
+    for (; i + kWidth <= last; i += kWidth)
+#pragma GCC ivdep
+      for (int64_t k = 0; k < kWidth; ++k) part[k] += term(i + k);
+    for (int64_t k = 0; i < last; ++i, ++k) part[k] += term(i);
+    for (const float p : part) sum += static_cast<double>(p);
+  }
+  return sum;
+}
+
 }  // namespace mpsnn::backend::cpu::MPSNN_ISA

@@ -1,0 +1,233 @@
+// group_norm: sums of an image's columns, folded into groups. Images are shared out to the threads,
+// parts of them where there are few. layer_norm: rows are.
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+
+#include "backend/cpu/lambda.h"
+
+namespace mpsnn::backend::cpu {
+namespace {
+
+struct Groups {
+  Groups(const Node& node, const Shape& x)
+      : images(x[0]),
+        c(x.back()),
+        pixels(count(x) / images / c),
+        groups(node.attrs.integer("groups")),
+        width(c / groups),
+        epsilon(node.attrs.number("epsilon")),
+        parts(std::clamp<int64_t>((threads::team() + images - 1) / images, 1,
+                                  1 + pixels * c / 16384)) {}
+  std::size_t parts_bytes(int64_t columns) const {
+    return static_cast<std::size_t>(images * parts * columns) * sizeof(double);
+  }
+  // f(image, first pixel, pixels, sums) on each part's pixels, then finish(image, sums).
+  template <class F, class G>
+  void reduce(int64_t columns, double* sums, F f, G finish) const {
+    threads::parallel_for(images * parts, 1, [&](int64_t begin, int64_t end) {
+      for (int64_t p = begin; p < end; ++p) {
+        const int64_t first = pixels * (p % parts) / parts, last = pixels * (p % parts + 1) / parts;
+        std::memset(sums + p * columns, 0, static_cast<std::size_t>(columns) * sizeof(double));
+        f(p / parts, first, last - first, sums + p * columns);
+      }
+    });
+    for (int64_t n = 0; n < images; ++n) {
+      double* whole = sums + n * parts * columns;
+      for (int64_t p = 1; p < parts; ++p)
+        for (int64_t k = 0; k < columns; ++k) whole[k] += whole[p * columns + k];
+      finish(n, whole);
+    }
+  }
+  // f(image, first pixel, pixels) on each part.
+  template <class F>
+  void share(F f) const {
+    threads::parallel_for(images * parts, 1, [&](int64_t begin, int64_t end) {
+      for (int64_t p = begin; p < end; ++p) {
+        const int64_t first = pixels * (p % parts) / parts, last = pixels * (p % parts + 1) / parts;
+        f(p / parts, first, last - first);
+      }
+    });
+  }
+  double size() const { return static_cast<double>(pixels * width); }
+  int64_t images, c, pixels, groups, width;
+  double epsilon;
+  int64_t parts;
+};
+
+KernelPtr group_forward(Builder& b, const Node& node) {
+  const Groups g(node, b.shape(node.x(0)));
+  const auto x = b.in(node.x(0)), y = b.out(node.y(0)), mean = b.raw(node.state(0)),
+             inverse = b.raw(node.state(1));
+  const auto w = node.nx > 1 && node.x(1) != kNone ? b.in(node.x(1)) : runtime::Ref(),
+             bias = node.nx > 2 && node.x(2) != kNone ? b.in(node.x(2)) : runtime::Ref();
+  const auto rows = b.workspace(static_cast<std::size_t>(3 * g.images * g.c));
+  const auto parts = b.scratch(g.parts_bytes(g.c));
+  return kernel([=](const runtime::StepContext&) {
+    auto *in = x.get<float>(), *centre = rows.get<float>(), *scale = centre + g.images * g.c,
+         *shift = scale + g.images * g.c;
+    const int64_t image = g.pixels * g.c;
+    g.reduce(
+        g.c, parts.get<double>(),
+        [&](int64_t n, int64_t first, int64_t pixels, double* sums) {
+          select().norm_sums(in + n * image + first * g.c, nullptr, pixels, g.c, sums);
+        },
+        [&](int64_t n, const double* sums) {
+          for (int64_t i = 0; i < g.groups; ++i) {
+            double sum = 0;
+            for (int64_t k = i * g.width; k < (i + 1) * g.width; ++k) sum += sums[k];
+            const auto m = static_cast<float>(sum / g.size());
+            mean.get<float>()[n * g.groups + i] = m;
+            std::fill_n(centre + n * g.c + i * g.width, g.width, m);
+          }
+        });
+    g.reduce(
+        g.c, parts.get<double>(),
+        [&](int64_t n, int64_t first, int64_t pixels, double* sums) {
+          select().norm_sums(in + n * image + first * g.c, centre + n * g.c, pixels, g.c, sums);
+        },
+        [&](int64_t n, const double* sums) {
+          for (int64_t i = 0; i < g.groups; ++i) {
+            double sum = 0;
+            for (int64_t k = i * g.width; k < (i + 1) * g.width; ++k) sum += sums[k];
+            const double r = 1 / std::sqrt(sum / g.size() + g.epsilon);
+            inverse.get<float>()[n * g.groups + i] = static_cast<float>(r);
+            for (int64_t k = i * g.width; k < (i + 1) * g.width; ++k) {
+              const double s = w ? r * static_cast<double>(w.get<float>()[k]) : r;
+              scale[n * g.c + k] = static_cast<float>(s);
+              shift[n * g.c + k] =
+                  static_cast<float>((bias ? static_cast<double>(bias.get<float>()[k]) : 0.0) -
+                                     s * static_cast<double>(centre[n * g.c + k]));
+            }
+          }
+        });
+    g.share([&](int64_t n, int64_t first, int64_t pixels) {
+      const int64_t at = n * image + first * g.c;
+      select().norm_apply(in + at, scale + n * g.c, shift + n * g.c, pixels, g.c,
+                          y.get<float>() + at);
+    });
+  });
+}
+
+KernelPtr group_gradient(Builder& b, const Node& node) {
+  const Groups g(node, b.shape(node.gy(0)));
+  const auto gy = b.in(node.gy(0)), x = b.in(node.x(0)), mean = b.raw(node.state(0)),
+             inverse = b.raw(node.state(1)), gx = b.out(node.gx(0));
+  const auto w = node.nx > 1 && node.x(1) != kNone ? b.in(node.x(1)) : runtime::Ref();
+  const auto gw = node.nx > 1 ? b.out(node.gx(1)) : runtime::Ref(),
+             gb = node.nx > 2 ? b.out(node.gx(2)) : runtime::Ref();
+  const auto rows = b.workspace(static_cast<std::size_t>(5 * g.images * g.c));
+  const auto parts = b.scratch(g.parts_bytes(2 * g.c)),
+             totals = b.scratch(static_cast<std::size_t>(2 * g.c) * sizeof(double));
+  return kernel([=](const runtime::StepContext&) {
+    const float *in = x.get<float>(), *dy = gy.get<float>();
+    const int64_t image = g.pixels * g.c, all = g.images * g.c;
+    float *m = rows.get<float>(), *r = m + all, *fa = r + all, *fb = fa + all, *fd = fb + all;
+    for (int64_t i = 0; i < g.images * g.groups; ++i) {
+      std::fill_n(m + i * g.width, g.width, mean.get<float>()[i]);
+      std::fill_n(r + i * g.width, g.width, inverse.get<float>()[i]);
+    }
+    auto* total = totals.get<double>();
+    std::memset(total, 0, static_cast<std::size_t>(2 * g.c) * sizeof(double));
+    g.reduce(
+        2 * g.c, parts.get<double>(),
+        [&](int64_t n, int64_t first, int64_t pixels, double* s) {
+          const int64_t at = n * image + first * g.c;
+          select().norm_dots(dy + at, in + at, m + n * g.c, r + n * g.c, pixels, g.c, s, s + g.c);
+        },
+        [&](int64_t n, const double* s) {
+          for (int64_t k = 0; k < 2 * g.c; ++k) total[k] += s[k];
+          const auto weight = [&](int64_t k) {
+            return w ? static_cast<double>(w.get<float>()[k]) : 1.0;
+          };
+          for (int64_t i = 0; i < g.groups; ++i) {
+            double sum = 0, dot = 0;
+            for (int64_t k = i * g.width; k < (i + 1) * g.width; ++k) {
+              sum += weight(k) * s[k];
+              dot += weight(k) * s[g.c + k];
+            }
+            const auto inv = static_cast<double>(r[n * g.c + i * g.width]),
+                       mid = static_cast<double>(m[n * g.c + i * g.width]);
+            const double slope = -inv * inv * dot / g.size();
+            for (int64_t k = n * g.c + i * g.width; k < n * g.c + (i + 1) * g.width; ++k) {
+              fa[k] = static_cast<float>(inv * weight(k - n * g.c));
+              fb[k] = static_cast<float>(slope);
+              fd[k] = static_cast<float>(-inv * sum / g.size() - slope * mid);
+            }
+          }
+        });
+    for (int64_t k = 0; k < g.c; ++k) {
+      if (gb) gb.get<float>()[k] = static_cast<float>(total[k]);
+      if (gw) gw.get<float>()[k] = static_cast<float>(total[g.c + k]);
+    }
+    if (!gx) return;
+    g.share([&](int64_t n, int64_t first, int64_t pixels) {
+      const int64_t at = n * image + first * g.c;
+      select().norm_gradient(dy + at, in + at, fa + n * g.c, fb + n * g.c, fd + n * g.c, pixels,
+                             g.c, gx.get<float>() + at);
+    });
+  });
+}
+
+}  // namespace
+
+KernelPtr make_group_norm(Builder& b, const Node& node) {
+  return node.gradient ? group_gradient(b, node) : group_forward(b, node);
+}
+
+KernelPtr make_layer_norm(Builder& b, const Node& node) {
+  const Shape& shape = b.shape(node.gradient ? node.gy(0) : node.y(0));
+  const auto axes = static_cast<std::ptrdiff_t>(node.attrs.integer("axes"));
+  const int64_t c = count(Shape(shape.end() - axes, shape.end())), rows = count(shape) / c;
+  const auto epsilon = static_cast<float>(node.attrs.number("epsilon"));
+  const auto x = b.in(node.x(0)), mean = b.raw(node.state(0)), inverse = b.raw(node.state(1));
+  const auto w = node.nx > 1 && node.x(1) != kNone ? b.in(node.x(1)) : runtime::Ref();
+  const int64_t grain = 1 + 8192 / c;
+  if (!node.gradient) {
+    const auto bias = node.nx > 2 && node.x(2) != kNone ? b.in(node.x(2)) : runtime::Ref(),
+               y = b.out(node.y(0));
+    return kernel([=](const runtime::StepContext&) {
+      threads::parallel_for(rows, grain, [&](int64_t i, int64_t e) {
+        select().layer_norm(x.get<float>() + i * c, w ? w.get<float>() : nullptr,
+                            bias ? bias.get<float>() : nullptr, e - i, c, epsilon,
+                            y.get<float>() + i * c, mean.get<float>() + i,
+                            inverse.get<float>() + i);
+      });
+    });
+  }
+  const auto gy = b.in(node.gy(0)), gx = b.out(node.gx(0)),
+             gw = node.nx > 1 ? b.out(node.gx(1)) : runtime::Ref(),
+             gb = node.nx > 2 ? b.out(node.gx(2)) : runtime::Ref();
+  const int64_t team = threads::team();
+  const auto parts = b.scratch(static_cast<std::size_t>(team * 2 * c) * sizeof(double));
+  return kernel([=](const runtime::StepContext&) {
+    if (gx)
+      threads::parallel_for(rows, grain, [&](int64_t i, int64_t e) {
+        select().layer_norm_gradient(gy.get<float>() + i * c, x.get<float>() + i * c,
+                                     w ? w.get<float>() : nullptr, mean.get<float>() + i,
+                                     inverse.get<float>() + i, e - i, c, gx.get<float>() + i * c);
+      });
+    if (!gw && !gb) return;
+    auto* sums = parts.get<double>();
+    std::memset(sums, 0, static_cast<std::size_t>(team * 2 * c) * sizeof(double));
+    threads::parallel_for(team, 1, [&](int64_t begin, int64_t end) {
+      for (int64_t t = begin; t < end; ++t) {
+        const int64_t i = rows * t / team, e = rows * (t + 1) / team;
+        select().layer_norm_weights(gy.get<float>() + i * c, x.get<float>() + i * c,
+                                    mean.get<float>() + i, inverse.get<float>() + i, e - i, c,
+                                    sums + t * 2 * c, sums + t * 2 * c + c);
+      }
+    });
+    for (int64_t k = 0; k < c; ++k) {
+      double dot = 0, sum = 0;
+      for (int64_t t = 0; t < team; ++t) {
+        dot += sums[t * 2 * c + k];
+        sum += sums[t * 2 * c + c + k];
+      }
+      if (gw) gw.get<float>()[k] = static_cast<float>(dot);
+      if (gb) gb.get<float>()[k] = static_cast<float>(sum);
+    }
+  });
+}
+
+}  // namespace mpsnn::backend::cpu

@@ -1,0 +1,165 @@
+// Element-wise arithmetic and reductions over tiles of rows: operands have strides, 0 where they
+// repeat and 1 where they are dense along a row.
+#include <cmath>
+
+#include "backend/cpu/kernels/kernels.h"
+
+namespace mpsnn::backend::cpu::MPSNN_ISA {
+namespace {
+
+template <Binary kOp>
+float apply(float a, float b) {
+  if (kOp == Binary::add) return a + b;
+  if (kOp == Binary::subtract) return a - b;
+  if (kOp == Binary::multiply) return a * b;
+  return a / b;
+}
+
+template <Binary kOp, int kA, int kB>
+void binary_rows(const Tile<3>& t, const float* a, const float* b, float* y) {
+  for (int64_t r = 0; r < t.rows; ++r) {
+#pragma GCC ivdep
+    for (int64_t i = 0; i < t.n; ++i) y[i] = apply<kOp>(a[kA * i], b[kB * i]);
+    a += t.outer[0], b += t.outer[1], y += t.outer[2];
+  }
+}
+
+template <Binary kOp>
+void binary_any(const Tile<3>& t, const float* a, const float* b, float* y) {
+  const bool dense_a = t.inner[0] != 0, dense_b = t.inner[1] != 0;
+  if (dense_a && dense_b) return binary_rows<kOp, 1, 1>(t, a, b, y);
+  if (dense_a) return binary_rows<kOp, 1, 0>(t, a, b, y);
+  if (dense_b) return binary_rows<kOp, 0, 1>(t, a, b, y);
+  binary_rows<kOp, 0, 0>(t, a, b, y);
+}
+
+template <int kY>
+void tie_rows(const Tile<3>& t, const float* x, const float* y, const float* share, float* gx) {
+  for (int64_t r = 0; r < t.rows; ++r) {
+#pragma GCC ivdep
+    for (int64_t i = 0; i < t.n; ++i) gx[i] = (x[i] == y[kY * i] ? 1.0f : 0.0f) * share[kY * i];
+    x += t.outer[0], y += t.outer[1], share += t.outer[1], gx += t.outer[2];
+  }
+}
+
+// Sums are kept in float over a few terms, then in double.
+template <Reduce kKind>
+struct Term {
+  static constexpr bool kExtreme = kKind == Reduce::max || kKind == Reduce::min;
+  static float of(float a, float b) {
+    if (kKind == Reduce::dot) return a * b;
+    if (kKind == Reduce::quotient) return a / b;
+    if (kKind == Reduce::equal) return a == b ? 1.0f : 0.0f;
+    return a;
+  }
+  // NaN wins, as in PyTorch.
+  template <class T>
+  static T join(T s, T x) {
+    if (kKind == Reduce::max) return (x > s) | (x != x) ? x : s;
+    if (kKind == Reduce::min) return (x < s) | (x != x) ? x : s;
+    return s + x;
+  }
+  static constexpr float start() {
+    return kKind == Reduce::max ? -HUGE_VALF : kKind == Reduce::min ? HUGE_VALF : 0.0f;
+  }
+};
+
+template <Reduce kKind, int kB>
+double row_total(const float* a, const float* b, int64_t n) {
+  using T = Term<kKind>;
+  constexpr int kWide = 2 * kLanes, kFlush = 16;
+  double total = static_cast<double>(T::start());
+  int64_t i = 0;
+  while (i + kWide <= n) {
+    float part[kWide];
+    for (int l = 0; l < kWide; ++l) part[l] = T::start();
+    for (int k = 0; k < kFlush && i + kWide <= n; ++k, i += kWide)
+#pragma GCC ivdep
+      for (int l = 0; l < kWide; ++l) part[l] = T::join(part[l], T::of(a[i + l], b[kB * (i + l)]));
+    for (int half = kWide / 2; half > 0; half /= 2)
+      for (int l = 0; l < half; ++l) part[l] = T::join(part[l], part[l + half]);
+    total = T::join(total, static_cast<double>(part[0]));
+  }
+  for (; i < n; ++i) total = T::join(total, static_cast<double>(T::of(a[i], b[kB * i])));
+  return total;
+}
+
+template <Reduce kKind, int kB>
+void reduce_rows(const Tile<3>& t, const float* a, const float* b, double* to) {
+  using T = Term<kKind>;
+  if (t.inner[2] == 0) {
+    for (int64_t r = 0; r < t.rows; ++r) {
+      double& result = to[r * t.outer[2]];
+      const float *from = a + r * t.outer[0], *other = b + r * t.outer[1];
+      result = T::join(result, row_total<kKind, kB>(from, other, t.n));
+    }
+    return;
+  }
+  // Columns: several rows at once where they share their results.
+  constexpr int64_t kRows = 16, kColumns = 256;
+  const int64_t many = t.outer[2] == 0 ? kRows : 1;
+  for (int64_t r = 0; r < t.rows; r += many) {
+    const int64_t rows = t.rows - r < many ? t.rows - r : many;
+    for (int64_t c = 0; c < t.n; c += kColumns) {
+      const int64_t width = t.n - c < kColumns ? t.n - c : kColumns;
+      float part[kColumns];
+      for (int64_t i = 0; i < width; ++i) part[i] = T::start();
+      for (int64_t k = 0; k < rows; ++k) {
+        const float *from = a + (r + k) * t.outer[0] + c,
+                    *other = b + (r + k) * t.outer[1] + kB * c;
+#pragma GCC ivdep
+        for (int64_t i = 0; i < width; ++i)
+          part[i] = T::join(part[i], T::of(from[i], other[kB * i]));
+      }
+      double* result = to + r * t.outer[2] + c;
+#pragma GCC ivdep
+      for (int64_t i = 0; i < width; ++i)
+        result[i] = T::join(result[i], static_cast<double>(part[i]));
+    }
+  }
+}
+
+template <Reduce kKind>
+void reduce_any(const Tile<3>& t, const float* a, const float* b, double* to) {
+  if (t.inner[1] != 0) return reduce_rows<kKind, 1>(t, a, b, to);
+  reduce_rows<kKind, 0>(t, a, b, to);
+}
+
+}  // namespace
+
+void binary(Binary op, const Tile<3>& t, const float* a, const float* b, float* y) {
+  switch (op) {
+    case Binary::add:
+      return binary_any<Binary::add>(t, a, b, y);
+    case Binary::subtract:
+      return binary_any<Binary::subtract>(t, a, b, y);
+    case Binary::multiply:
+      return binary_any<Binary::multiply>(t, a, b, y);
+    case Binary::divide:
+      return binary_any<Binary::divide>(t, a, b, y);
+  }
+}
+
+void ties(const Tile<3>& t, const float* x, const float* y, const float* share, float* gx) {
+  if (t.inner[1] != 0) return tie_rows<1>(t, x, y, share, gx);
+  tie_rows<0>(t, x, y, share, gx);
+}
+
+void reduce(Reduce kind, const Tile<3>& t, const float* a, const float* b, double* to) {
+  switch (kind) {
+    case Reduce::sum:
+      return reduce_any<Reduce::sum>(t, a, b, to);
+    case Reduce::dot:
+      return reduce_any<Reduce::dot>(t, a, b, to);
+    case Reduce::quotient:
+      return reduce_any<Reduce::quotient>(t, a, b, to);
+    case Reduce::equal:
+      return reduce_any<Reduce::equal>(t, a, b, to);
+    case Reduce::max:
+      return reduce_any<Reduce::max>(t, a, b, to);
+    case Reduce::min:
+      return reduce_any<Reduce::min>(t, a, b, to);
+  }
+}
+
+}  // namespace mpsnn::backend::cpu::MPSNN_ISA

@@ -1,0 +1,197 @@
+// local_response_norm and local_contrast_norm. Windows reach size / 2 to the front and (size - 1) /
+// 2 to the back, mirrored for gradients; beyond the image there are zeros. Sums over space are made
+// in double, along one axis after the other.
+#include <algorithm>
+#include <cstring>
+
+#include "backend/cpu/lambda.h"
+
+namespace mpsnn::backend::cpu {
+namespace {
+
+struct Window {
+  Window(int64_t size, bool reverse)
+      : size(size),
+        before(reverse ? (size - 1) / 2 : size / 2),
+        after(reverse ? size / 2 : (size - 1) / 2) {}
+  int64_t size, before, after;
+};
+
+struct Image {
+  explicit Image(const Shape& x) : h(x[1]), w(x[2]), c(x[3]), size(h * w * c) {}
+  int64_t h, w, c, size;
+};
+
+// sums(at) of value(at) over the window of each value of an image, in `out`; `row`: w c doubles.
+template <class F>
+void box_sums(const Image& s, const Window& window, F value, double* row, double* out) {
+  const int64_t width = s.w * s.c;
+  for (int64_t i = 0; i < s.h; ++i) {
+    std::memset(row, 0, static_cast<std::size_t>(width) * sizeof(double));
+    const int64_t first = std::max<int64_t>(0, i - window.before),
+                  last = std::min(s.h - 1, i + window.after);
+    for (int64_t q = first; q <= last; ++q)
+      for (int64_t k = 0; k < width; ++k) row[k] += value(q * width + k);
+    double* to = out + i * width;
+    std::memset(to, 0, static_cast<std::size_t>(width) * sizeof(double));
+    for (int64_t d = -window.before; d <= window.after; ++d) {
+      const int64_t from = std::max<int64_t>(0, -d), until = std::min(s.w, s.w - d);
+      for (int64_t k = from * s.c; k < until * s.c; ++k) to[k] += row[k + d * s.c];
+    }
+  }
+}
+
+// Rows of c values: y = x u^-beta with u = k + alpha / size * sum of squares in the window.
+struct Response {
+  explicit Response(const Node& node)
+      : size(node.attrs.integer("size")),
+        alpha(node.attrs.number("alpha")),
+        beta(static_cast<float>(node.attrs.number("beta"))),
+        k(static_cast<float>(node.attrs.number("k"))) {}
+  int64_t size;
+  double alpha;
+  float beta, k;
+};
+
+KernelPtr across_channels(Builder& b, const Node& node) {
+  const Response p(node);
+  const Shape& shape = b.shape(node.gradient ? node.gy(0) : node.y(0));
+  const int64_t c = shape.back(), rows = count(shape) / c, team = threads::team();
+  const auto share = static_cast<float>(p.alpha / static_cast<double>(p.size));
+  const float through = -2.0f * share * p.beta;
+  const int64_t padded = c + p.size - 1, room = padded + 3 * c;
+  const auto space = b.workspace(static_cast<std::size_t>(team * room));
+  const bool gradient = node.gradient;
+  const auto x = b.in(node.x(0)), y = gradient ? b.in(node.gy(0)) : b.out(node.y(0)),
+             gx = gradient ? b.out(node.gx(0)) : runtime::Ref();
+  return kernel([=](const runtime::StepContext&) {
+    threads::parallel_for(team, 1, [&](int64_t begin, int64_t end) {
+      for (int64_t t = begin; t < end; ++t) {
+        float *v = space.get<float>() + t * room, *u = v + padded, *direct = u + c, *q = direct + c;
+        for (int64_t r = rows * t / team; r < rows * (t + 1) / team; ++r) {
+          const float* in = x.get<float>() + r * c;
+          std::memset(v, 0, static_cast<std::size_t>(padded) * sizeof(float));
+          for (int64_t i = 0; i < c; ++i) v[p.size / 2 + i] = in[i] * in[i];
+          select().window_sum(v, c, p.size, share, p.k, u);
+          if (!gradient) {
+            select().local_scale(in, u, p.beta, y.get<float>() + r * c, c);
+            continue;
+          }
+          select().local_terms(y.get<float>() + r * c, in, u, p.beta, direct, q, c);
+          std::memset(v, 0, static_cast<std::size_t>(padded) * sizeof(float));
+          std::copy_n(q, c, v + (p.size - 1) / 2);
+          select().window_sum(v, c, p.size, through, 0.0f, u);
+          float* to = gx.get<float>() + r * c;
+          for (int64_t i = 0; i < c; ++i) to[i] = direct[i] + in[i] * u[i];
+        }
+      }
+    });
+  });
+}
+
+KernelPtr across_space(Builder& b, const Node& node) {
+  const Response p(node);
+  const Shape& shape = b.shape(node.gradient ? node.gy(0) : node.y(0));
+  const Image s(shape);
+  const int64_t images = shape[0], team = std::min<int64_t>(threads::team(), images);
+  const double share = p.alpha / static_cast<double>(p.size * p.size);
+  const auto floats = b.workspace(static_cast<std::size_t>(team * 3 * s.size));
+  const int64_t room = s.size + s.w * s.c;
+  const auto doubles = b.scratch(static_cast<std::size_t>(team * room) * sizeof(double));
+  const bool gradient = node.gradient;
+  const auto x = b.in(node.x(0)), y = gradient ? b.in(node.gy(0)) : b.out(node.y(0)),
+             gx = gradient ? b.out(node.gx(0)) : runtime::Ref();
+  return kernel([=](const runtime::StepContext&) {
+    threads::parallel_for(team, 1, [&](int64_t begin, int64_t end) {
+      for (int64_t t = begin; t < end; ++t) {
+        double *sums = doubles.get<double>() + t * room, *row = sums + s.size;
+        float *u = floats.get<float>() + t * 3 * s.size, *direct = u + s.size, *q = direct + s.size;
+        for (int64_t n = images * t / team; n < images * (t + 1) / team; ++n) {
+          const float* in = x.get<float>() + n * s.size;
+          const auto square = [in](int64_t i) { return static_cast<double>(in[i]) * in[i]; };
+          box_sums(s, Window(p.size, false), square, row, sums);
+          for (int64_t i = 0; i < s.size; ++i) u[i] = static_cast<float>(p.k + share * sums[i]);
+          if (!gradient) {
+            select().local_scale(in, u, p.beta, y.get<float>() + n * s.size, s.size);
+            continue;
+          }
+          select().local_terms(y.get<float>() + n * s.size, in, u, p.beta, direct, q, s.size);
+          const auto through = [q](int64_t i) { return static_cast<double>(q[i]); };
+          box_sums(s, Window(p.size, true), through, row, sums);
+          float* to = gx.get<float>() + n * s.size;
+          const double by = -2 * share * static_cast<double>(p.beta);
+          for (int64_t i = 0; i < s.size; ++i)
+            to[i] = direct[i] + static_cast<float>(by * in[i] * sums[i]);
+        }
+      }
+    });
+  });
+}
+
+}  // namespace
+
+KernelPtr make_local_response_norm(Builder& b, const Node& node) {
+  return node.attrs.text("across") == "space" ? across_space(b, node) : across_channels(b, node);
+}
+
+// With m and V the window's mean and variance, u = delta + alpha V and d = x - p0 m: y = pm + ps d
+// u^-beta. A gradient g gives, with h = ps g u^-beta and q = -alpha beta h d / u, and with sums
+// over the windows that a value is in: h + (sum(-p0 h - 2 q m) + 2 x sum(q)) / size^2.
+KernelPtr make_local_contrast_norm(Builder& b, const Node& node) {
+  const Shape& shape = b.shape(node.gradient ? node.gy(0) : node.y(0));
+  const Image s(shape);
+  const int64_t images = shape[0], size = node.attrs.integer("size"),
+                team = std::min<int64_t>(threads::team(), images);
+  const double alpha = node.attrs.number("alpha"), delta = node.attrs.number("delta"),
+               p0 = node.attrs.number("p0"), area = static_cast<double>(size * size);
+  const auto beta = static_cast<float>(node.attrs.number("beta")),
+             pm = static_cast<float>(node.attrs.number("pm")),
+             ps = static_cast<float>(node.attrs.number("ps"));
+  const auto floats = b.workspace(static_cast<std::size_t>(team * 4 * s.size));
+  const int64_t room = 2 * s.size + s.w * s.c;
+  const auto doubles = b.scratch(static_cast<std::size_t>(team * room) * sizeof(double));
+  const bool gradient = node.gradient;
+  const auto x = b.in(node.x(0)), y = gradient ? b.in(node.gy(0)) : b.out(node.y(0)),
+             gx = gradient ? b.out(node.gx(0)) : runtime::Ref();
+  return kernel([=](const runtime::StepContext&) {
+    threads::parallel_for(team, 1, [&](int64_t begin, int64_t end) {
+      for (int64_t t = begin; t < end; ++t) {
+        double *means = doubles.get<double>() + t * room, *sums = means + s.size,
+               *row = sums + s.size;
+        float *u = floats.get<float>() + t * 4 * s.size, *d = u + s.size, *h = d + s.size,
+              *q = h + s.size;
+        for (int64_t n = images * t / team; n < images * (t + 1) / team; ++n) {
+          const float* in = x.get<float>() + n * s.size;
+          const auto value = [in](int64_t i) { return static_cast<double>(in[i]); };
+          const auto square = [in](int64_t i) { return static_cast<double>(in[i]) * in[i]; };
+          box_sums(s, Window(size, false), value, row, means);
+          box_sums(s, Window(size, false), square, row, sums);
+          for (int64_t i = 0; i < s.size; ++i) {
+            const double mean = means[i] /= area;
+            u[i] = static_cast<float>(delta + alpha * (sums[i] / area - mean * mean));
+            d[i] = static_cast<float>(in[i] - p0 * mean);
+          }
+          if (!gradient) {
+            float* to = y.get<float>() + n * s.size;
+            select().local_scale(d, u, beta, to, s.size);
+            for (int64_t i = 0; i < s.size; ++i) to[i] = pm + ps * to[i];
+            continue;
+          }
+          select().local_terms(y.get<float>() + n * s.size, d, u, beta, h, q, s.size);
+          const double by = -alpha * static_cast<double>(beta * ps), ps2 = static_cast<double>(ps);
+          const auto through = [=](int64_t i) { return by * q[i]; };
+          const auto both = [=](int64_t i) { return -p0 * ps2 * h[i] - 2 * by * q[i] * means[i]; };
+          float* to = gx.get<float>() + n * s.size;
+          box_sums(s, Window(size, true), both, row, sums);
+          for (int64_t i = 0; i < s.size; ++i)
+            to[i] = static_cast<float>(ps2 * h[i] + sums[i] / area);
+          box_sums(s, Window(size, true), through, row, sums);
+          for (int64_t i = 0; i < s.size; ++i)
+            to[i] += static_cast<float>(2 * in[i] * sums[i] / area);
+        }
+      }
+    });
+  });
+}
+
+}  // namespace mpsnn::backend::cpu

@@ -1,0 +1,426 @@
+"""Recurrent layers: against torch.nn, in graphs, with lengths and carried states, from others."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import mpsnn
+import numpy as np
+import pytest
+import torch
+from mpsnn import nn, optim
+
+rng = np.random.default_rng(0)
+N, T, C, H = 5, 7, 4, 6
+
+
+def sequences(n: int = N, t: int = T, c: int = C) -> np.ndarray:
+    return np.random.default_rng(n + t + c).standard_normal((n, t, c)).astype(np.float32)
+
+
+def close(got: Any, expected: Any, limit: float = 1e-5) -> None:
+    a, b = np.asarray(got, np.float64), np.asarray(expected, np.float64)
+    assert a.shape == b.shape
+    assert np.abs(a - b).max() <= limit * max(np.abs(b).max(), 1e-3), np.abs(a - b).max()
+
+
+def torch_layer(kind: str, layers: int, both: bool, bias: bool = True, **options: Any) -> Any:
+    torch.manual_seed(0)
+    cls = getattr(torch.nn, kind)
+    return cls(C, H, layers, batch_first=True, bidirectional=both, bias=bias, **options)
+
+
+KINDS = ("LSTM", "GRU", "RNN")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("layers", [1, 3])
+@pytest.mark.parametrize("both", [False, True])
+@pytest.mark.parametrize("bias", [False, True])
+def test_like_torch(kind: str, layers: int, both: bool, bias: bool) -> None:
+    """Outputs, final states and every gradient, initial states included."""
+    theirs = torch_layer(kind, layers, both, bias)
+    layer = getattr(nn, kind).from_torch(theirs)
+    layer.return_state = True
+    slots = layers * (2 if both else 1)
+    x = sequences()
+    fields = 2 if kind == "LSTM" else 1
+    initial = [rng.standard_normal((slots, N, H)).astype(np.float32) for _ in range(fields)]
+    tx = torch.from_numpy(x).requires_grad_(True)
+    ti = [torch.from_numpy(s).requires_grad_(True) for s in initial]
+    ty, ts = theirs(tx, tuple(ti) if fields == 2 else ti[0])
+    expected = [ty, *(ts if fields == 2 else [ts])]
+    cotangents = [rng.standard_normal(e.shape).astype(np.float32) for e in expected]
+    torch.autograd.backward(expected, [torch.from_numpy(c) for c in cotangents])
+
+    def run(x: Any, *state: Any) -> Any:
+        return layer(x, state if fields == 2 else state[0])
+
+    parameters = dict(layer.named_parameters())
+    (y, state), by_inputs, by_parameters = mpsnn.vjp(
+        run, [x, *initial], cotangents, list(parameters.values())
+    )
+    got = [y, *(state if fields == 2 else [state])]
+    for a, b in zip(got, expected, strict=True):
+        close(a, b.detach())
+    for a, b in zip(by_inputs, [tx, *ti], strict=True):
+        close(a, b.grad, 3e-5)
+    for name, gradient in zip(parameters, by_parameters, strict=True):
+        head, suffix = name.rsplit("_l", 1)
+        if head == "bias_hn":
+            expected_gradient = getattr(theirs, f"bias_hh_l{suffix}").grad[2 * H :]
+        elif head == "bias":
+            expected_gradient = getattr(theirs, f"bias_ih_l{suffix}").grad
+        else:
+            expected_gradient = getattr(theirs, name).grad
+        close(gradient, expected_gradient, 3e-5)
+    eager_y, _ = layer(x, tuple(initial) if fields == 2 else initial[0])
+    close(eager_y, ty.detach())
+
+
+def test_directions_sum_and_last_outputs() -> None:
+    theirs = torch_layer("LSTM", 1, True)
+    x = sequences()
+    y, (h, _) = theirs(torch.from_numpy(x))
+    state = nn.LSTM.from_torch(theirs).state_dict()
+    for merge, sequences_too, expected in (
+        ("sum", True, y[..., :H] + y[..., H:]),
+        ("sum", False, h[0] + h[1]),
+        ("concat", False, torch.cat([h[0], h[1]], 1)),
+    ):
+        layer = nn.LSTM(C, H, bidirectional=True, merge=merge, return_sequences=sequences_too)
+        layer.load_state_dict(state)
+        close(layer(x), expected.detach())
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("both", [False, True])
+def test_lengths_like_packed_sequences(kind: str, both: bool) -> None:
+    theirs = torch_layer(kind, 2, both)
+    layer = getattr(nn, kind).from_torch(theirs)
+    x, lengths = sequences(), np.array([7, 1, 3, 6, 2])
+    packed = torch.nn.utils.rnn.pack_padded_sequence(
+        torch.from_numpy(x), torch.from_numpy(lengths), batch_first=True, enforce_sorted=False
+    )
+    y, _ = theirs(packed)
+    y, _ = torch.nn.utils.rnn.pad_packed_sequence(y, batch_first=True, total_length=T)
+    poisoned = x.copy()
+    for i, length in enumerate(lengths):
+        poisoned[i, length:] = np.nan  # padding is never computed with
+    close(layer(poisoned, None, lengths), y.detach())
+    close(mpsnn.InferenceGraph(layer, (T, C), 2)(poisoned, lengths=lengths), y.detach())
+
+
+def test_images_of_height_one_are_sequences() -> None:
+    layer = nn.GRU(C, H)
+    x = sequences()
+    np.testing.assert_array_equal(layer(x[:, None]), layer(x))
+
+
+def model(**options: Any) -> nn.Sequential:
+    mpsnn.manual_seed(3)
+    return nn.Sequential(nn.LSTM(C, H, **options), nn.Linear(H, 3))
+
+
+def test_training_like_torch() -> None:
+    """Ten steps of SGD with labels on every step, some of them past a sequence's length."""
+    net = model(num_layers=2)
+    twin = torch.nn.LSTM(C, H, 2, batch_first=True)
+    head = torch.nn.Linear(H, 3)
+    state = {k: torch.from_numpy(v) for k, v in net.torch_state_dict((T, C)).items()}
+    twin.load_state_dict({k[2:]: v for k, v in state.items() if k.startswith("0.")})
+    head.load_state_dict({k[2:]: v for k, v in state.items() if k.startswith("1.")})
+    step = torch.optim.SGD([*twin.parameters(), *head.parameters()], 0.5)
+    graph = mpsnn.TrainingGraph(net, nn.SoftmaxCrossEntropy(), optim.SGD(0.5), (T, C), N, "cpu")
+    x, lengths = sequences(), np.array([7, 1, 3, 6, 2])
+    labels = rng.integers(0, 3, (N, T))
+    valid = torch.from_numpy(np.arange(T) < lengths[:, None])
+    for _ in range(10):
+        step.zero_grad()
+        # One bias here is two there: only one of them may move.
+        logits = head(twin(torch.from_numpy(x))[0])
+        loss = torch.nn.functional.cross_entropy(logits[valid], torch.from_numpy(labels)[valid])
+        loss.backward()
+        for name, p in twin.named_parameters():
+            if name.startswith("bias_hh"):
+                p.grad.zero_()
+        step.step()
+        assert graph.encode(x, labels, lengths=lengths).loss == pytest.approx(
+            float(loss.detach()), rel=2e-5
+        )
+    predict = mpsnn.InferenceGraph(net, (T, C), N, "cpu")
+    found = predict.evaluate(x, labels, loss=nn.SoftmaxCrossEntropy(), lengths=lengths)
+    guess = head(twin(torch.from_numpy(x))[0]).argmax(-1)[valid].numpy()
+    assert found["accuracy"] == pytest.approx((guess == labels[valid.numpy()]).mean())
+
+
+@pytest.mark.parametrize("kind", ["LSTM", "GRU"])
+def test_carried_states(kind: str) -> None:
+    """A sequence in pieces gives what the whole one gives; gradients stop between pieces."""
+    mpsnn.manual_seed(0)
+    layer = getattr(nn, kind)(C, H, 2)
+    x = sequences(3, 12)
+    whole = mpsnn.InferenceGraph(layer, (12, C), 3)(x)
+    piece = mpsnn.InferenceGraph(layer, (4, C), 2)
+    states: Any = {}
+    outputs = []
+    for start in range(0, 12, 4):
+        y, states = piece(x[:, start : start + 4], states=states)
+        outputs.append(y)
+    close(np.concatenate(outputs, 1), whole)
+
+    net = nn.Sequential(layer, nn.Linear(H, 2))
+    graph = mpsnn.TrainingGraph(net, nn.MSE(), optim.SGD(0.0), (4, C), 3, seed=0)
+    target = np.zeros((3, 4, 2), np.float32)
+    states = {}
+    for start in range(0, 12, 4):
+        step = graph.encode(x[:, start : start + 4], target, states=states)
+        states = step.states
+    _, final = mpsnn.InferenceGraph(net, (12, C), 3)(x, states={})
+    for a, b in zip(*(s["0"] if kind == "LSTM" else [s["0"]] for s in (states, final)),
+                    strict=True):  # fmt: skip
+        close(a, b)
+    assert graph.encoded == 3
+
+
+def test_wrong_lengths_and_states() -> None:
+    graph = mpsnn.TrainingGraph(model(), nn.SoftmaxCrossEntropy(), optim.SGD(0.1), (T, C), N)
+    x, labels = sequences(), np.zeros((N, T), np.int64)
+    with pytest.raises(ValueError, match=r"8 is outside 0\.\.7"):
+        graph.encode(x, labels, lengths=[8, 1, 1, 1, 1])
+    with pytest.raises(mpsnn.ShapeError, match="lengths"):
+        graph.encode(x, labels, lengths=[1, 1])
+    with pytest.raises(mpsnn.DTypeError, match="lengths"):
+        graph.encode(x, labels, lengths=np.ones(N))
+    with pytest.raises(ValueError, match="no layer 'lstm'"):
+        graph.encode(x, labels, states={"lstm": np.zeros((1, N, H))})
+    with pytest.raises(mpsnn.ShapeError, match="states"):
+        graph.encode(x, labels, states={"0": (np.zeros((1, 2, H)), np.zeros((1, 2, H)))})
+    with pytest.raises(TypeError, match="states"):
+        graph.encode(x, labels, states=3)
+    with pytest.raises(ValueError, match="without states"):
+        _ = graph.encode(x, labels).states
+    regression = mpsnn.TrainingGraph(model(), nn.MSE(), None, (T, C), N)
+    with pytest.raises(mpsnn.UnsupportedError, match="class indices"):
+        regression.encode(x, np.zeros((N, T, 3), np.float32), lengths=[1, 2, 3, 4, 5])
+    with pytest.raises(mpsnn.ShapeError, match=r"\[LSTM 0\] expected \(N, T, 4\)"):
+        mpsnn.InferenceGraph(model(), (T, 5), N)
+    with pytest.raises(mpsnn.ShapeError, match="state h"):
+        nn.GRU(C, H)(x, np.zeros((2, N, H), np.float32))
+
+
+def test_dropout_between_layers_is_of_training() -> None:
+    layer = nn.LSTM(C, H, 2, dropout=0.5)
+    x = sequences()
+    np.testing.assert_array_equal(layer(x), layer(x))
+    layer.train()
+    still = nn.LSTM(C, H, 2)
+    still.load_state_dict(layer.state_dict())
+    assert np.abs(layer(x) - still(x)).max() > 0
+    assert "dropout" in str(mpsnn.TrainingGraph(layer, nn.MSE(), None, (T, C), N).summary())
+
+
+def test_graph_size_does_not_grow_with_the_steps() -> None:
+    sizes = []
+    for t in (10, 1000):
+        graph = mpsnn.TrainingGraph(
+            model(), nn.SoftmaxCrossEntropy(), optim.Adam(1e-3), (t, C), 2, "cpu"
+        )
+        sizes.append(len(graph._program.summary()))
+    assert sizes[0] == sizes[1]
+
+
+def test_from_keras_and_onnx() -> None:
+    """The layouts that their documents state, filled by hand from one PyTorch layer."""
+    x = sequences()
+    for kind, keras, onnx in (
+        ("LSTM", (0, 1, 2, 3), (0, 3, 1, 2)), ("GRU", (1, 0, 2), (1, 0, 2)), ("RNN", (0,), (0,)),
+    ):  # fmt: skip
+        theirs = torch_layer(kind, 1, True)
+        expected = theirs(torch.from_numpy(x))[0].detach()
+        arrays = {k: v.detach().numpy() for k, v in theirs.named_parameters()}
+
+        def order(name: str, gates: tuple[int, ...], found: Any = arrays) -> np.ndarray:
+            blocks = np.split(found[name], len(gates))
+            return np.concatenate([blocks[g] for g in gates])
+
+        weights, stacks = [], [[], [], []]  # type: ignore[var-annotated]
+        for suffix in ("l0", "l0_reverse"):
+            first, second = order(f"bias_ih_{suffix}", keras), order(f"bias_hh_{suffix}", keras)
+            weights += [
+                order(f"weight_ih_{suffix}", keras).T,
+                order(f"weight_hh_{suffix}", keras).T,
+            ]
+            weights.append(np.stack([first, second]) if kind == "GRU" else first + second)
+            for stack, name in zip(stacks, ("weight_ih", "weight_hh"), strict=False):
+                stack.append(order(f"{name}_{suffix}", onnx))
+            stacks[2].append(np.concatenate([order(f"bias_ih_{suffix}", onnx),
+                                             order(f"bias_hh_{suffix}", onnx)]))  # fmt: skip
+        cls = getattr(nn, kind)
+        close(cls.from_keras(weights)(x), expected)
+        options = {"linear_before_reset": 1} if kind == "GRU" else {}
+        close(cls.from_onnx(*map(np.stack, stacks), **options)(x), expected)
+
+
+def test_onnx_peepholes() -> None:
+    layer = nn.LSTM(C, H, peepholes=True)
+    p = layer.peephole_l0.numpy()  # type: ignore[attr-defined]
+    w, r, b = (getattr(layer, f"{n}_l0").numpy() for n in ("weight_ih", "weight_hh", "bias"))
+    iofc = [np.concatenate([np.split(a, 4)[g] for g in (0, 3, 1, 2)]) for a in (w, r, b)]
+    iof = np.concatenate([p[0], p[2], p[1]])
+    same = nn.LSTM.from_onnx(iofc[0][None], iofc[1][None],
+                             np.concatenate([iofc[2], 0 * iofc[2]])[None], iof[None])  # fmt: skip
+    np.testing.assert_array_equal(same(sequences()), layer(sequences()))
+
+
+def test_state_dict_and_torch_names() -> None:
+    net = nn.Sequential(nn.GRU(C, H, 2, bidirectional=True), nn.Linear(2 * H, 3))
+    state = net.torch_state_dict((T, C))
+    twin = torch.nn.GRU(C, H, 2, batch_first=True, bidirectional=True)
+    twin.load_state_dict({k[2:]: torch.from_numpy(v) for k, v in state.items() if k[0] == "0"})
+    x = sequences()
+    close(net[0](x), twin(torch.from_numpy(x))[0].detach())
+    other = nn.Sequential(nn.GRU(C, H, 2, bidirectional=True), nn.Linear(2 * H, 3))
+    other.load_torch_state_dict(state, (T, C))
+    np.testing.assert_array_equal(other(x), net(x))
+    assert "0.weight_ih_l1_reverse" in net.state_dict()
+    with pytest.raises(mpsnn.UnsupportedError, match="PyTorch has no"):
+        nn.Sequential(nn.MGU(C, H)).torch_state_dict((T, C))
+
+
+def test_ops_and_their_gradients() -> None:
+    layer = nn.GRU(C, H)
+    a = {k[:-3]: v for k, v in layer.state_dict().items()}
+    x = sequences()
+    y, h = mpsnn.ops.gru(x, **a, lengths=np.array([7, 1, 3, 6, 2]))
+    np.testing.assert_array_equal(y, layer(x, None, np.array([7, 1, 3, 6, 2])))
+    np.testing.assert_array_equal(h[1], y[1, 0])
+    gradients = mpsnn.ops.gru_gradient((np.ones_like(y), None), x, **a)
+    _, by_x, by_w = mpsnn.vjp(layer, x, np.ones_like(y), list(layer.parameters()))
+    close(gradients[0], by_x[0], 1e-6)
+    for got, expected in zip(gradients[1:], by_w, strict=True):
+        close(got, expected, 1e-6)
+    parts = mpsnn.ops.unstack(x)
+    np.testing.assert_array_equal(mpsnn.ops.stack(parts), x)
+    assert mpsnn.gradcheck(
+        lambda v, w, u: mpsnn.ops.minimal_gated(v, w, u)[0],
+        [rng.standard_normal((2, 3, 2)), rng.standard_normal((4, 2)), rng.standard_normal((4, 2))],
+    )
+
+
+def test_encoder_hands_its_state_to_a_decoder() -> None:
+    """States flow between layers, with gradients."""
+
+    class Both(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.encoder = nn.LSTM(C, H, 2, return_state=True)
+            self.decoder = nn.LSTM(C, H, 2)
+
+        def forward(self, x: Any, z: Any) -> Any:
+            return self.decoder(z, self.encoder(x)[1])
+
+    net = Both()
+    encoder, decoder = torch_layer("LSTM", 2, False), torch_layer("LSTM", 2, False)
+    for name, twin in (("encoder", encoder), ("decoder", decoder)):
+        setattr(net, name, nn.LSTM.from_torch(twin))
+    net.encoder.return_state = True
+    x, z = sequences(), sequences(N, 3)
+    tx = torch.from_numpy(x).requires_grad_(True)
+    y, _ = decoder(torch.from_numpy(z), encoder(tx)[1])
+    y.sum().backward()
+    got, (by_x, _) = mpsnn.vjp(net, [x, z], np.ones(y.shape, np.float32))
+    close(got, y.detach())
+    close(by_x, tx.grad, 3e-5)
+
+
+def test_embedding_like_torch() -> None:
+    """Training on character indices; rows that are not named do not move."""
+    mpsnn.manual_seed(0)
+    net = nn.Sequential(nn.Embedding(9, 4, padding_idx=2), nn.GRU(4, H), nn.Linear(H, 9))
+    x = np.array([[1, 2, 3], [3, 5, 1]])
+    table = torch.from_numpy(net.state_dict()["0.weight"]).requires_grad_(True)
+    assert not table[2].any()
+    gru, head = torch.nn.GRU(4, H, batch_first=True), torch.nn.Linear(H, 9)
+    state = net.torch_state_dict((3,))
+    gru.load_state_dict({k[2:]: torch.from_numpy(v) for k, v in state.items() if k[0] == "1"})
+    head.load_state_dict({k[2:]: torch.from_numpy(v) for k, v in state.items() if k[0] == "2"})
+    rows = torch.nn.functional.embedding(torch.from_numpy(x), table, 2)
+    logits = head(gru(rows)[0])
+    close(net(x), logits.detach())
+    labels = np.array([[2, 3, 4], [5, 1, 0]])
+    loss = torch.nn.functional.cross_entropy(
+        logits.reshape(-1, 9), torch.from_numpy(labels).ravel()
+    )
+    loss.backward()
+    before = net.state_dict()["0.weight"]
+    graph = mpsnn.TrainingGraph(net, nn.SoftmaxCrossEntropy(), optim.SGD(1.0), (3,), 2, "cpu",
+                                outputs=["0.weight:grad"])  # fmt: skip
+    step = graph.encode(x, labels)
+    assert step.loss == pytest.approx(float(loss.detach()), rel=1e-5)
+    close(step.outputs["0.weight:grad"], table.grad, 3e-5)
+    close(before - net.state_dict()["0.weight"], table.grad, 1e-4)
+    with pytest.raises(ValueError, match="9 is outside"):
+        graph.encode(x + 6, labels)
+    with pytest.raises(mpsnn.DTypeError, match="integers"):
+        graph.encode(x.astype(np.float32), labels)
+    with pytest.raises(mpsnn.DTypeError, match="floating"):
+        nn.Linear(3, 2)(x)
+    with pytest.raises(ValueError, match="as values and as indices"):
+        mpsnn.InferenceGraph(Twice(), (3,), 2)
+
+
+class Twice(nn.Module):
+    """Reads its input as values, then as indices."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(9, 4)
+
+    def forward(self, x: Any) -> Any:
+        return x + x, self.embedding(x)
+
+
+def test_embedding_op() -> None:
+    w = rng.standard_normal((5, 3)).astype(np.float32)
+    i = np.array([4, 0, 4])
+    np.testing.assert_array_equal(mpsnn.ops.embedding(i, w), w[i])
+    (gradient,) = mpsnn.ops.embedding_gradient(np.ones((3, 3), np.float32), i, w, padding_idx=0)
+    np.testing.assert_array_equal(gradient[:, 0], [0, 0, 0, 0, 2])
+
+
+def test_activity_classifier() -> None:
+    """The talk's shape; standardisation is the model's own; padding does not enter statistics."""
+    model = mpsnn.models.activity_classifier(100, 6, 5)
+    x = np.random.default_rng(0).standard_normal((3, 1, 2000, 6)).astype(np.float32) * 3 + 7
+    model.standardize(x)
+    inside = mpsnn.InferenceGraph(model.standard, (1, 2000, 6), 3)(x)
+    np.testing.assert_allclose(inside.mean((0, 1, 2)), 0, atol=1e-4)
+    np.testing.assert_allclose(inside.std((0, 1, 2)), 1, atol=1e-4)
+    labels = np.random.default_rng(1).integers(0, 5, (3, 20))
+    before = model.state_dict()
+    graph = mpsnn.TrainingGraph(model, nn.SoftmaxCrossEntropy(), optim.Adam(1e-3), (1, 2000, 6), 3)
+    first = graph.encode(x, labels).loss
+    for _ in range(20):
+        last = graph.encode(x, labels).loss
+    assert last < first
+    after = model.state_dict()
+    assert all((before[k] == after[k]).all() for k in before if k.startswith("standard"))
+    assert mpsnn.InferenceGraph(model, (1, 2000, 6), 3)(x).shape == (3, 20, 5)
+    with pytest.raises(mpsnn.UnsupportedError, match=r"\[BatchNorm1d head.1\] lengths"):
+        graph.encode(x, labels, lengths=[2000, 1001, 100])
+    model = mpsnn.models.activity_classifier(100, 6, 5, batch_norm=False, dropout=(0.0, 0.0))
+    graph = mpsnn.TrainingGraph(model, nn.SoftmaxCrossEntropy(), None, (1, 2000, 6), 3, seed=0)
+    loss = graph.encode(x, labels, lengths=[2000, 1001, 100]).loss
+    valid = np.arange(20) < np.array([20, 11, 1])[:, None]
+    ignored = np.where(valid, labels, -100)
+    assert loss == pytest.approx(graph.encode(x, ignored).loss, rel=1e-6)
+
+
+def test_basic_motions() -> None:
+    (x, y), (xt, yt) = mpsnn.datasets.basic_motions()
+    assert x.shape == xt.shape == (40, 100, 6)
+    assert x.dtype == np.float32
+    for labels in (y, yt):
+        assert labels.dtype == np.int64
+        assert (np.bincount(labels) == 10).all()
