@@ -74,8 +74,7 @@ void ParameterCopies::write(const Tensor& value) {
   current_ = nullptr;
 }
 
-Parameter::Parameter(Tensor canonical, bool buffer)
-    : shape_(canonical.shape()), buffer_(buffer) {
+Parameter::Parameter(Tensor canonical, bool buffer) : shape_(canonical.shape()), buffer_(buffer) {
   const DType dtype = canonical.dtype();
   if (dtype != DType::float32 && dtype != DType::float64)
     throw DTypeError(std::string("weights are float32 or float64, got ") + name_of(dtype));

@@ -194,8 +194,9 @@ class ProgramState {
     for (const ValueId id : v.plan->persistents) {
       const Value& value = v.plan->values[static_cast<std::size_t>(id)];
       const bool of_model = static_cast<std::size_t>(id) < graph_.values().size();
-      persistents.push_back(of_model ? &graph_.value(id).parameter->copies().storage(device_, master_)
-                                     : &training_->storage(value, options_.loss_scale.initial));
+      persistents.push_back(of_model
+                                ? &graph_.value(id).parameter->copies().storage(device_, master_)
+                                : &training_->storage(value, options_.loss_scale.initial));
       places[id] = persistents.back();
     }
     if (v.plan->update)

@@ -64,6 +64,42 @@ def digits(side: int) -> tnn.Sequential:
     )  # fmt: skip
 
 
+def conv_bn(i: int, o: int, k: int, stride: int = 1, groups: int = 1) -> list[tnn.Module]:
+    return [tnn.Conv2d(i, o, k, stride, k // 2, groups=groups, bias=False), tnn.BatchNorm2d(o)]
+
+
+class Residual(tnn.Module):
+    def __init__(self, i: int, o: int, stride: int, wider: int) -> None:
+        super().__init__()
+        wide, self.adds = i * wider, stride == 1 and i == o
+        first = [tnn.Sequential(*conv_bn(i, wide, 1), tnn.ReLU6())] if wider > 1 else []
+        depthwise = tnn.Sequential(*conv_bn(wide, wide, 3, stride, wide), tnn.ReLU6())
+        self.conv = tnn.Sequential(*first, depthwise, *conv_bn(wide, o, 1))
+
+    def forward(self, x: Any) -> Any:
+        return x + self.conv(x) if self.adds else self.conv(x)
+
+
+class MobileNet(tnn.Module):
+    def __init__(self, classes: int) -> None:
+        super().__init__()
+        parts: list[tnn.Module] = [tnn.Sequential(*conv_bn(3, 32, 3, 2), tnn.ReLU6())]
+        i = 32
+        for wider, o, count, stride in (
+            (1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1),
+            (6, 160, 3, 2), (6, 320, 1, 1),
+        ):  # fmt: skip
+            for k in range(count):
+                parts.append(Residual(i, o, stride if k == 0 else 1, wider))
+                i = o
+        parts.append(tnn.Sequential(*conv_bn(320, 1280, 1), tnn.ReLU6()))
+        self.features = tnn.Sequential(*parts)
+        self.classifier = tnn.Sequential(tnn.Dropout(0.0), tnn.Linear(1280, classes))
+
+    def forward(self, x: Any) -> Any:
+        return self.classifier(self.features(x).mean((2, 3)))
+
+
 class Yolo(tnn.Module):
     def __init__(self, classes: int, anchors: int) -> None:
         super().__init__()
@@ -91,6 +127,8 @@ Make = tuple[Callable[[], Any], Callable[[], Any], tuple[int, int, int], int]
 MODELS: dict[str, Make] = {
     "digits": (lambda: models.digits(dropout=0.0), lambda: digits(28), (28, 28, 1), 8),
     "resnet18": (lambda: models.resnet18(10), lambda: ResNet18(10), (64, 64, 3), 8),
+    "mobilenet_v2": (lambda: models.mobilenet_v2(10, dropout=0.0), lambda: MobileNet(10),
+                     (64, 64, 3), 8),
     "inception_v3": (lambda: models.inception_v3(10, aux_logits=False, dropout=0.0),
                      lambda: Inception(10, False), (139, 139, 3), 4),
     "inception_v3 aux": (lambda: models.inception_v3(10, dropout=0.0),
@@ -194,6 +232,8 @@ def test_gradients_of_a_training_step(pair: Any) -> None:
 def test_wrong_arguments() -> None:
     with pytest.raises(ValueError, match="classes"):
         models.resnet18(0)
+    with pytest.raises(ValueError, match="classes"):
+        models.mobilenet_v2(0)
     with pytest.raises(TypeError, match="aux_logits"):
         models.inception_v3(aux_logits=1)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="side"):
