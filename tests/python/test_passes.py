@@ -172,7 +172,7 @@ def branches(device: str, optimize: bool, recompute: bool = False) -> tuple[list
     z = graph.add("add", [block(y, 18, "last", act=False), y], {}, "add")[0]
     z = graph.add("neuron", [z], {"kind": "relu"}, "ReLU sum")[0]
     target = graph.input("t", graph.shape(z))
-    loss = graph.add("mse", [z, target], {}, "loss")[0]
+    loss = graph.add("element_loss", [z, target], {"kind": "mse"}, "loss")[0]
     program = _core.Program.compile(
         graph, device=device, training=True, seeds=[(loss, -1)], optimize=optimize,
         recompute=recompute, results=[("loss", loss, False), ("x", x, True)],

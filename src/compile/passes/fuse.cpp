@@ -38,7 +38,8 @@ Uses::Uses(const ir::Plan& plan, const std::vector<ValueId>& kept)
     for (const ValueId v : plan.nodes[i].outputs)
       if (v != kNone) producer[static_cast<std::size_t>(v)] = static_cast<int>(i);
   }
-  for (const ValueId v : kept) ++reads[static_cast<std::size_t>(v)];
+  for (const ValueId v : kept)
+    if (v != kNone) ++reads[static_cast<std::size_t>(v)];
 }
 
 void fuse(ir::Plan& plan, const std::vector<ValueId>& kept, const runtime::Backend& backend) {
