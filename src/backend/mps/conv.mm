@@ -200,23 +200,14 @@ MPSOffset offset_of(const ConvSpec& s) {
 class Convolution final : public Operation {
  public:
   Convolution(Builder& b, const ConvSpec& spec)
-      : spec_(spec),
-        weights_(b, spec),
-        x_(b.node().x(0)),
-        y_(b.node().y(0)),
-        dtype_(b.plan().dtype),
-        keeper_(b.keeper()) {
-    const ir::NeuronSpec epilogue = ir::epilogue_of(b.attrs());
-    if (epilogue.kind != ir::Neuron::none) {
-      MPSNNNeuronDescriptor* neuron = describe(epilogue.kind, epilogue.a);
-      if (keeper_ < 0) {
-        weights_.descriptor().fusedNeuronDescriptor = neuron;
-        fused_ = true;
-      } else {  // MPS does not differentiate a fused neuron
-        neuron_ = [[MPSCNNNeuron alloc] initWithDevice:b.gpu().device() neuronDescriptor:neuron];
-        label(neuron_, b.layer());
-      }
-    }
+      : spec_(spec), weights_(b, spec), x_(b.node().x(0)), y_(b.node().y(0)), keeper_(b.keeper()) {
+    // MPS does not differentiate a neuron that it has fused.
+    const ir::NeuronSpec neuron = ir::epilogue_of(b.attrs());
+    fused_ = neuron.kind != ir::Neuron::none && keeper_ < 0 && mps_has(neuron);
+    if (fused_)
+      weights_.descriptor().fusedNeuronDescriptor = describe(neuron);
+    else
+      epilogue_ = Epilogue(b, spec.y);
     kernel_ = [[MPSCNNConvolution alloc] initWithDevice:b.gpu().device() weights:weights_.source()];
     label(kernel_, b.layer());
     kernel_.offset = offset_of(spec);
@@ -228,24 +219,23 @@ class Convolution final : public Operation {
     if (MPSCNNConvolutionWeightsAndBiasesState* state = weights_.fresh(e))
       [kernel_ reloadWeightsAndBiasesWithCommandBuffer:e.commands() state:state];
     MPSImageBatch* x = e.read(x_, spec_.x);
-    MPSImageBatch* y = neuron_ == nil ? e.write(y_, spec_.y) : e.temporary(spec_.y, dtype_, 1);
+    MPSImageBatch* y = epilogue_.present() ? epilogue_.target(e) : e.write(y_, spec_.y);
     e.forward(kernel_, x, y, keeper_);
-    if (neuron_ != nil) e.forward(neuron_, y, e.write(y_, spec_.y), -1);
+    epilogue_.apply(e, y);
   }
 
   std::string detail() const override {
-    return weights_.detail() + (fused_ ? " + neuron" : neuron_ != nil ? ", MPSCNNNeuron" : "");
+    return weights_.detail() + (fused_ ? " + neuron" : epilogue_.detail());
   }
 
  private:
   ConvSpec spec_;
   Weights weights_;
   ValueId x_, y_;
-  DType dtype_;
   int keeper_;
   bool fused_ = false;
   MPSCNNConvolution* kernel_;
-  MPSCNNNeuron* neuron_ = nil;
+  Epilogue epilogue_;
 };
 
 class ConvolutionGradient final : public Operation {

@@ -12,8 +12,28 @@ struct ScaleParams {
   int adds;  // to what is there
 };
 
-struct MeanParams {
+struct MeanParams {  // of rows of `size`
   int count, size;
+};
+
+#define MPSNN_MOST_AXES 8
+enum BinaryKind { kBinaryAdd, kBinarySubtract, kBinaryMultiply, kBinaryDivide };
+enum ReduceKind { kReduceSum, kReduceMax, kReduceMin };
+
+struct StridedParams {  // a box, last axis fastest, and where its elements lie in two arrays
+  int count, rank;
+  int size[MPSNN_MOST_AXES], a[MPSNN_MOST_AXES], b[MPSNN_MOST_AXES];
+  int a_offset, b_offset;
+  int kind, second;  // BinaryKind
+  float factor;
+};
+
+struct ReduceParams {
+  int count, inner, parts;  // results, terms of each, threads of each
+  int kind;                 // ReduceKind
+  int outer, rank;
+  int size[MPSNN_MOST_AXES], stride[MPSNN_MOST_AXES];
+  float factor;
 };
 
 struct LossParams {
@@ -26,16 +46,29 @@ struct LossParams {
   int divides;  // reduction "mean"
 };
 
+enum NeuronKind {  // those of ir::Neuron that our own kernels know
+  kNeuronRelu = 1,
+  kNeuronLeakyRelu = 2,
+  kNeuronSigmoid = 3,
+  kNeuronTanh = 4,
+  kNeuronLinear = 5,
+  kNeuronElu = 10,
+  kNeuronRelun = 11,
+  kNeuronExponential = 13,
+  kNeuronGeluTanh = 16,
+  kNeuronHardSwish = 17,
+};
+
 struct NeuronParams {
   int count;
   int kind;  // ir::Neuron
-  float a;
+  float a, b, c;
 };
 
 struct WindowParams {
   int n, h, w, c, oh, ow, kh, kw, sh, sw, dh, dw, top, left;
   int neuron;  // behind the maximum: ir::Neuron
-  float a;
+  float neuron_a, neuron_b, neuron_c;
 };
 
 struct RowParams {  // rows of `size` at `offset` in rows of `row`
