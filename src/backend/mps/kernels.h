@@ -85,6 +85,29 @@ struct NormParams {
   float epsilon;
 };
 
+struct ResampleTap {
+  int index;
+  float weight;
+};
+
+struct ResampleParams {
+  int count, h, w, c, from_h, from_w;  // of what is made; of what it is made of
+  float fill;                          // where nothing is
+};
+
+struct SetParams {
+  StridedParams place;  // a: the set, b: the channel
+  int weighted, biased;
+};
+
+struct LocalParams {
+  int count, h, w, c;
+  int space;  // or channels
+  int before, after;
+  float divisor, alpha, beta, delta;
+  float p0, pm, ps;
+};
+
 struct PartialParams {
   int count, partials;
   float limit;  // clip by value; negative: none

@@ -10,8 +10,7 @@
 
 #include <vector>
 
-#include "backend/mps/executable.h"
-#include "backend/mps/kernels.h"
+#include "backend/mps/own.h"
 #include "mpsnn/error.h"
 
 namespace mpsnn::backend::mps {
@@ -102,10 +101,8 @@ class Loss final : public Operation {
     const std::vector<double> weight = a.numbers("weight");
     if (weight.empty()) return;
     p_.class_weighted = 1;
-    class_weight_ = gpu_.buffer(weight.size() * 4, Use::upload);
-    auto* to = static_cast<float*>(class_weight_.contents);
-    for (std::size_t i = 0; i < weight.size(); ++i) to[i] = static_cast<float>(weight[i]);
-    gpu_.wrote(class_weight_, weight.size() * 4);
+    const std::vector<float> floats(weight.begin(), weight.end());
+    class_weight_ = constant_buffer(gpu_, floats.data(), floats.size() * 4);
   }
 
   // Labels, weights and loss images live as long as the executable: steps run one after another.

@@ -69,13 +69,6 @@ std::string lacking(const Node& node) {
       if (node.attrs.text("reduction") == "none") return "unreduced losses";
       if (node.nx > 3) return "weights of elements";
       return node.gradient && node.gy(1) != kNone ? "gradients by losses of images" : "";
-    case Op::conv_transpose2d:
-    case Op::resize2d:
-    case Op::pad2d:
-    case Op::group_norm:
-    case Op::layer_norm:
-    case Op::local_response_norm:
-    case Op::local_contrast_norm:
     case Op::rnn:
     case Op::embedding:
     case Op::cosine_distance:
@@ -182,6 +175,8 @@ std::unique_ptr<Operation> make_operation(Builder& b) {
   switch (b.node().op) {
     case Op::conv2d:
       return make_conv2d(b);
+    case Op::conv_transpose2d:
+      return make_conv_transpose2d(b);
     case Op::linear:
       return make_linear(b);
     case Op::neuron:
@@ -192,8 +187,17 @@ std::unique_ptr<Operation> make_operation(Builder& b) {
     case Op::avg_pool2d:
     case Op::l2_pool2d:
       return make_pool(b);
+    case Op::resize2d:
+    case Op::pad2d:
+      return make_resample(b);
     case Op::batch_norm:
       return make_batch_norm(b);
+    case Op::group_norm:
+    case Op::layer_norm:
+      return make_set_norm(b);
+    case Op::local_response_norm:
+    case Op::local_contrast_norm:
+      return make_local_norm(b);
     case Op::dropout:
       return make_dropout(b);
     case Op::flatten:

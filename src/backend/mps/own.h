@@ -16,6 +16,9 @@ std::unique_ptr<Operation> own_kernels(std::function<void(Encoding&)> body);
 // Reserves nothing for an operand that is absent.
 Dense dense_or_none(Builder& builder, ValueId id);
 
+// A buffer that our kernels read, with these bytes.
+BufferRef constant_buffer(Gpu& gpu, const void* from, std::size_t bytes);
+
 // Elements of a box `size` in arrays with these distances between neighbours along each axis.
 StridedParams strided(const Shape& size, const std::vector<int64_t>& a,
                       const std::vector<int64_t>& b = {});

@@ -5,6 +5,7 @@
 #include "backend/mps/own.h"
 
 #include <algorithm>
+#include <cstring>
 #include <utility>
 
 #include "ir/broadcast.h"
@@ -48,6 +49,13 @@ std::unique_ptr<Operation> own_kernels(std::function<void(Encoding&)> body) {
 }
 
 Dense dense_or_none(Builder& b, ValueId id) { return id == kNone ? Dense{} : b.dense(id); }
+
+BufferRef constant_buffer(Gpu& gpu, const void* from, std::size_t bytes) {
+  BufferRef made = gpu.buffer(bytes, Use::upload);
+  std::memcpy(made.contents, from, bytes);
+  gpu.wrote(made, bytes);
+  return made;
+}
 
 StridedParams strided(const Shape& size, const std::vector<int64_t>& a,
                       const std::vector<int64_t>& b) {
