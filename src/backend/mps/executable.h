@@ -279,6 +279,7 @@ std::unique_ptr<Operation> make_stack(Builder& builder);
 std::unique_ptr<Operation> make_unstack(Builder& builder);
 std::unique_ptr<Operation> make_arithmetic(Builder& builder);  // add, subtract, multiply, divide
 std::unique_ptr<Operation> make_reduction(Builder& builder);
+std::size_t rnn_state_bytes(const Shape& x, const Shape& weight_hh, const Attrs& attrs);
 std::unique_ptr<Operation> make_rnn(Builder& builder);
 std::unique_ptr<Operation> make_embedding(Builder& builder);
 std::unique_ptr<Operation> make_loss(Builder& builder);  // softmax_cross_entropy, element_loss

@@ -23,6 +23,7 @@ std::size_t aligned(std::size_t bytes) {
 }
 
 std::size_t bytes_of(const Value& value) {
+  if (value.opaque_bytes != 0) return value.opaque_bytes;
   return static_cast<std::size_t>(count(value.shape)) * size_of(value.dtype);
 }
 

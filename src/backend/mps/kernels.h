@@ -108,6 +108,21 @@ struct LocalParams {
   float p0, pm, ps;
 };
 
+enum CellKind { kCellLstm, kCellGru, kCellGruResetBefore, kCellMgu, kCellRnn };  // ir::Cell
+
+struct RnnParams {
+  int images, steps, hidden, gates;
+  int time;  // of this step
+  int cell, neuron;
+  int biased, biased_hn, peepholes;
+  int limited;  // by lengths
+  int given;    // a gradient of the outputs
+};
+
+struct EmbeddingParams {
+  int count, rows, size, padding;
+};
+
 struct PartialParams {
   int count, partials;
   float limit;  // clip by value; negative: none

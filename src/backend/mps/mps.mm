@@ -9,6 +9,7 @@
 #include "backend/mps/kernels.h"
 #include "backend/register.h"
 #include "ir/neuron.h"
+#include "ir/rnn.h"
 #include "mpsnn/error.h"
 
 namespace mpsnn::backend {
@@ -69,8 +70,6 @@ std::string lacking(const Node& node) {
       if (node.attrs.text("reduction") == "none") return "unreduced losses";
       if (node.nx > 3) return "weights of elements";
       return node.gradient && node.gy(1) != kNone ? "gradients by losses of images" : "";
-    case Op::rnn:
-    case Op::embedding:
     case Op::cosine_distance:
     case Op::yolo_loss:
       return name_of(node.op);
@@ -130,6 +129,9 @@ class MpsBackend final : public runtime::Backend {
         // Batch statistics are in the state of the forward kernel.
         reads = node.attrs.flag("training") ? ir::Reads{0b1, 0, 0} : ir::Reads{0b11011, 0, 0};
         break;
+      case Op::rnn:
+        reads.y = 0;
+        break;
       case Op::dropout:
         reads.state = 0;
         break;
@@ -144,8 +146,13 @@ class MpsBackend final : public runtime::Backend {
     return !training && node.op != Op::max_pool2d && mps_has(ir::neuron_of(next.attrs));
   }
   bool can_alias(const ir::Plan&, const Node&) const override { return true; }
-  std::size_t state_bytes(const ir::Plan&, const Node&, int) const override {
-    return 0;  // MPS keeps its states itself
+  std::size_t state_bytes(const ir::Plan& plan, const Node& node, int) const override {
+    if (node.op != Op::rnn) return 0;  // MPS keeps its states itself
+    const auto shape = [&](int i) -> const Shape& {
+      return plan.values[static_cast<std::size_t>(node.x(i))].shape;
+    };
+    return rnn_state_bytes(shape(ir::rnn_operand::x), shape(ir::rnn_operand::weight_hh),
+                           node.attrs);
   }
   int channel_alignment() const override { return 4; }
 
@@ -226,6 +233,10 @@ std::unique_ptr<Operation> make_operation(Builder& b) {
     case Op::reduce_max:
     case Op::reduce_min:
       return make_reduction(b);
+    case Op::rnn:
+      return make_rnn(b);
+    case Op::embedding:
+      return make_embedding(b);
     case Op::softmax_cross_entropy:
     case Op::element_loss:
       return make_loss(b);
