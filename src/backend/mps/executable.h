@@ -282,8 +282,8 @@ std::unique_ptr<Operation> make_reduction(Builder& builder);
 std::size_t rnn_state_bytes(const Shape& x, const Shape& weight_hh, const Attrs& attrs);
 std::unique_ptr<Operation> make_rnn(Builder& builder);
 std::unique_ptr<Operation> make_embedding(Builder& builder);
-std::unique_ptr<Operation> make_loss(Builder& builder);  // softmax_cross_entropy, element_loss
-std::unique_ptr<Operation> make_given_loss(Builder& builder);
+std::unique_ptr<Operation> make_loss(Builder& builder);       // MPSCNNLoss where it will do
+std::unique_ptr<Operation> make_unit_loss(Builder& builder);  // own kernels
 std::unique_ptr<Operation> make_total_loss(Builder& builder);
 
 }  // namespace mpsnn::backend::mps

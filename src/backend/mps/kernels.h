@@ -123,6 +123,37 @@ struct EmbeddingParams {
   int count, rows, size, padding;
 };
 
+enum LossKind {  // ir::Loss, then the losses of positions and images
+  kLossMae,
+  kLossMse,
+  kLossSigmoid,
+  kLossCategorical,
+  kLossHinge,
+  kLossHuber,
+  kLossLog,
+  kLossKl,
+  kLossSoftmax,
+  kLossCosine,
+  kLossGiven,
+};
+
+struct UnitParams {
+  int images, each, classes;  // units an image; channels
+  int kind;                   // LossKind
+  int soft;                   // targets are no indices
+  int class_weighted, image_weighted, unit_weighted, units_a_weight;
+  int ignore;
+  float smoothing, a;
+  int divides, none, normalize;  // reduction "mean", "none"
+  int by_loss, by_losses;        // which outputs have a gradient
+};
+
+struct YoloParams {
+  int images, cells, anchors, width;  // cells of each image, values of each anchor
+  int rescore, gradient;
+  float xy, wh, no_object, object, classes, presence, absence;
+};
+
 struct PartialParams {
   int count, partials;
   float limit;  // clip by value; negative: none

@@ -61,18 +61,6 @@ std::string lacking(const Node& node) {
                  ? "ceil_mode with count_include_pad and uneven padding"
                  : "";
     }
-    case Op::element_loss:
-      if (node.attrs.text("kind") != "mse") return "loss " + node.attrs.text("kind");
-      if (node.attrs.has("weight")) return "class weights of an element_loss";
-      [[fallthrough]];
-    case Op::softmax_cross_entropy:
-    case Op::given_loss:
-      if (node.attrs.text("reduction") == "none") return "unreduced losses";
-      if (node.nx > 3) return "weights of elements";
-      return node.gradient && node.gy(1) != kNone ? "gradients by losses of images" : "";
-    case Op::cosine_distance:
-    case Op::yolo_loss:
-      return name_of(node.op);
     default:
       return "";
   }
@@ -240,8 +228,10 @@ std::unique_ptr<Operation> make_operation(Builder& b) {
     case Op::softmax_cross_entropy:
     case Op::element_loss:
       return make_loss(b);
+    case Op::cosine_distance:
+    case Op::yolo_loss:
     case Op::given_loss:
-      return make_given_loss(b);
+      return make_unit_loss(b);
     case Op::total_loss:
       return make_total_loss(b);
     default:
