@@ -83,7 +83,7 @@ class CpuBackend final : public runtime::Backend {
       case Op::batch_norm:
         reads.y = 0;
         if (node.attrs.flag("training"))
-          reads.x = 0b11;
+          reads.x &= 0b100011;
         else
           reads.state = 0;
         break;

@@ -69,10 +69,12 @@ std::string lacking(const ir::Plan& plan, const Node& node) {
     case Op::linear:
     case Op::neuron:
     case Op::max_pool2d:
-    case Op::batch_norm:
     case Op::flatten:
     case Op::softmax:
     case Op::total_loss:
+      break;
+    case Op::batch_norm:
+      if (node.nx > 5) return "lengths of a batch_norm";
       break;
     case Op::dropout:
       return node.attrs.flag("spatial") ? "spatial dropout" : "";
