@@ -550,3 +550,62 @@ def test_basic_motions() -> None:
     for labels in (y, yt):
         assert labels.dtype == np.int64
         assert (np.bincount(labels) == 10).all()
+
+
+class Source(mpsnn.DataSource):
+    """A recurrent layer's arrays, and a plain step of 0.5 on the host."""
+
+    def __init__(self, arrays: dict[str, np.ndarray]) -> None:
+        self.arrays, self.calls = arrays, [0, 0]
+
+    def load(self) -> None:
+        self.calls[0] += 1
+
+    def purge(self) -> None:
+        self.calls[1] += 1
+
+    def weights(self) -> dict[str, np.ndarray]:
+        return self.arrays
+
+    def update(self, gradients: mpsnn.WeightsAndBias, source: mpsnn.WeightsAndBias) -> Any:
+        return mpsnn.WeightsAndBias(
+            {k: v - 0.5 * gradients.weights[k] for k, v in source.weights.items()}
+        )
+
+
+def test_given_weights() -> None:
+    """A dict of arrays, a function, and a data source that is loaded once and when needed."""
+    layer = nn.GRU(C, H, 2, bidirectional=True)
+    state = layer.state_dict()
+    x = sequences()
+    same = nn.GRU(C, H, 2, bidirectional=True, weights=state)
+    np.testing.assert_array_equal(same(x), layer(x))
+    ones = nn.LSTM(C, H, weights=lambda shape, generator: np.ones(shape))
+    assert (ones.state_dict()["weight_hh_l0"] == 1).all()
+    assert ones.state_dict()["bias_l0"].std() > 0
+    source = Source(state)
+    lazy = nn.GRU(C, H, 2, bidirectional=True, weights=source)
+    assert source.calls == [0, 0]
+    np.testing.assert_array_equal(lazy(x), layer(x))
+    assert source.calls == [1, 1]
+    without = {k: v for k, v in state.items() if not k.startswith("bias")}
+    bare = nn.GRU(C, H, 2, bidirectional=True, weights=Source(without))
+    assert not any(v.any() for k, v in bare.state_dict().items() if k.startswith("bias"))
+
+    target = np.zeros((N, T, 2 * H), np.float32)
+    for net, rate in ((lazy, 0.0), (layer, 0.5)):
+        graph = mpsnn.TrainingGraph(net, nn.MSE(), optim.SGD(rate), (T, C), N, "cpu")
+        for _ in range(3):
+            graph.encode(x, target)
+        graph.wait()
+    for name, value in layer.state_dict().items():
+        close(lazy.state_dict()[name], value, 1e-5)
+
+    with pytest.raises(ValueError, match="no arrays \\['weight'\\]"):
+        nn.RNN(C, H, weights={"weight": np.ones(3)})
+    with pytest.raises(ValueError, match="no array 'weight_hh_l0'"):
+        nn.RNN(C, H, weights={"weight_ih_l0": np.ones((H, C))})
+    with pytest.raises(mpsnn.ShapeError, match="weight_ih_l0 must be"):
+        nn.MGU(C, H, weights=dict.fromkeys(nn.MGU(C, H).state_dict(), np.ones(3)))
+    with pytest.raises(TypeError, match="weights must be"):
+        nn.LSTM(C, H, weights=3)  # type: ignore[arg-type]
