@@ -420,8 +420,10 @@ class Builder {
       const Shape& x = value(node.x(0)).shape;
       const auto n = static_cast<double>(count(x) / x.back());
       const double momentum = node.attrs.number("momentum");
-      update.statistics.push_back({node.x(3), node.state(0), momentum, 1});
-      update.statistics.push_back({node.x(4), node.state(1), momentum, n / (n - 1)});
+      const bool counts = node.ns > 2;
+      update.statistics.push_back({node.x(3), node.state(0), momentum, 1, kNone});
+      update.statistics.push_back({node.x(4), node.state(1), momentum, counts ? 1 : n / (n - 1),
+                                   counts ? node.state(2) : kNone});
     }
   }
 
@@ -472,7 +474,7 @@ class Builder {
         roots.push_back(item.gradient);
         for (const auto& share : item.further) roots.push_back(share.gradient);
       }
-      for (const auto& s : plan_.update->statistics) roots.push_back(s.batch);
+      for (const auto& s : plan_.update->statistics) roots.insert(roots.end(), {s.batch, s.count});
       for (const ValueId v : plan_.update->losses) roots.push_back(v);
       roots.push_back(plan_.update->weight_sum);
       for (const auto& share : plan_.update->further) roots.push_back(share.sum);

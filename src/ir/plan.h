@@ -48,7 +48,8 @@ struct RunningStatistic {
   ValueId running = kNone;  // persistent
   ValueId batch = kNone;    // the state that holds this batch's mean or biased variance
   double momentum = 0.1;
-  double factor = 1;  // n / (n - 1) for variances
+  double factor = 1;      // n / (n - 1) for variances
+  ValueId count = kNone;  // the state that holds n, where a step has lengths; `factor` is 1
 };
 
 // The end of a training step, done only if the loss and all gradients are finite and no earlier

@@ -170,8 +170,8 @@ UpdateControl::UpdateControl(KernelBuilder& b, const ir::Update& update)
     weights_.push_back({b.ref(w.sum), b.ref(w.total)});
   for (const ValueId v : update.losses) losses_.push_back(b.ref(v));
   for (const ir::RunningStatistic& s : update.statistics)
-    statistics_.push_back(
-        {b.ref(s.running), b.ref(s.batch), count(b.value(s.running).shape), s.momentum, s.factor});
+    statistics_.push_back({b.ref(s.running), b.ref(s.batch), b.ref(s.count),
+                           count(b.value(s.running).shape), s.momentum, s.factor});
 }
 
 double UpdateControl::get(const Ref& ref, int64_t i) const {
@@ -250,11 +250,13 @@ void UpdateControl::updated(StepStatus& status) {
 }
 
 void UpdateControl::update_statistics() {
-  for (const Statistic& s : statistics_)
+  for (const Statistic& s : statistics_) {
+    const double n = s.n ? get(s.n) : 0, factor = n > 1 ? n / (n - 1) : s.factor;
     for (int64_t i = 0; i < s.count; ++i) {
       const double old = get(s.running, i);
-      set(s.running, i, old + s.momentum * (s.factor * get(s.batch, i) - old));
+      set(s.running, i, old + s.momentum * (factor * get(s.batch, i) - old));
     }
+  }
 }
 
 }  // namespace mpsnn::runtime

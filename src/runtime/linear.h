@@ -160,7 +160,7 @@ class UpdateControl {
   std::vector<Weights> weights_;  // of each share
   std::vector<Ref> losses_;
   struct Statistic {
-    Ref running, batch;
+    Ref running, batch, n;
     int64_t count;
     double momentum, factor;
   };

@@ -200,9 +200,17 @@ def test_wrong_lengths_and_states() -> None:
         graph.encode(x, labels, states=3)
     with pytest.raises(ValueError, match="without states"):
         _ = graph.encode(x, labels).states
-    regression = mpsnn.TrainingGraph(model(), nn.MSE(), None, (T, C), N)
-    with pytest.raises(mpsnn.UnsupportedError, match="class indices"):
-        regression.encode(x, np.zeros((N, T, 3), np.float32), lengths=[1, 2, 3, 4, 5])
+
+    def own(y: Any, t: Any) -> Any:
+        return mpsnn.ops.mean(y - t, (1, 2))
+
+    function = mpsnn.TrainingGraph(model(), own, None, (T, C), N)
+    with pytest.raises(mpsnn.UnsupportedError, match=r"\[own\] lengths do not mask"):
+        function.encode(x, np.zeros((N, T, 3), np.float32), lengths=[1, 2, 3, 4, 5])
+    normalized = nn.Sequential(nn.LSTM(C, H), nn.BatchNorm1d(H))
+    normal = mpsnn.TrainingGraph(normalized, nn.MSE(), None, (T, C), N)
+    with pytest.raises(mpsnn.ShapeError, match="more than one value"):
+        normal.encode(x, np.zeros((N, T, H), np.float32), lengths=[1, 0, 0, 0, 0])
     with pytest.raises(mpsnn.ShapeError, match=r"\[LSTM 0\] expected \(N, T, 4\)"):
         mpsnn.InferenceGraph(model(), (T, 5), N)
     with pytest.raises(mpsnn.ShapeError, match="state h"):
@@ -407,14 +415,132 @@ def test_activity_classifier() -> None:
     after = model.state_dict()
     assert all((before[k] == after[k]).all() for k in before if k.startswith("standard"))
     assert mpsnn.InferenceGraph(model, (1, 2000, 6), 3)(x).shape == (3, 20, 5)
-    with pytest.raises(mpsnn.UnsupportedError, match=r"\[BatchNorm1d head.1\] lengths"):
-        graph.encode(x, labels, lengths=[2000, 1001, 100])
-    model = mpsnn.models.activity_classifier(100, 6, 5, batch_norm=False, dropout=(0.0, 0.0))
-    graph = mpsnn.TrainingGraph(model, nn.SoftmaxCrossEntropy(), None, (1, 2000, 6), 3, seed=0)
-    loss = graph.encode(x, labels, lengths=[2000, 1001, 100]).loss
-    valid = np.arange(20) < np.array([20, 11, 1])[:, None]
-    ignored = np.where(valid, labels, -100)
-    assert loss == pytest.approx(graph.encode(x, ignored).loss, rel=1e-6)
+
+
+def test_padding_changes_nothing() -> None:
+    """A chunk that is filled up trains as the same chunk in a graph of its own length."""
+    mpsnn.manual_seed(1)
+    model = mpsnn.models.activity_classifier(10, 6, 5, dropout=(0.0, 0.0))
+    other = mpsnn.models.activity_classifier(10, 6, 5, dropout=(0.0, 0.0))
+    other.load_state_dict(model.state_dict())
+    rng = np.random.default_rng(0)
+    recordings = [rng.standard_normal((70, 6)).astype(np.float32) for _ in range(3)]
+    x, labels, lengths = model.chunks(recordings, [1, 4, 2], steps=20)
+    assert x.shape == (3, 1, 200, 6)
+    assert (lengths == 70).all()
+    assert labels is not None
+    padded = mpsnn.TrainingGraph(
+        model, nn.SoftmaxCrossEntropy(), optim.SGD(0.1), (1, 200, 6), 3, "cpu", seed=0
+    )
+    short = mpsnn.TrainingGraph(
+        other, nn.SoftmaxCrossEntropy(), optim.SGD(0.1), (1, 70, 6), 3, "cpu", seed=0
+    )
+    poisoned = x.copy()
+    poisoned[:, :, 70:] = np.nan
+    for _ in range(5):
+        loss = padded.encode(poisoned, labels, lengths=lengths).loss
+        assert loss == pytest.approx(short.encode(x[:, :, :70], labels[:, :7]).loss, rel=1e-5)
+    after = other.state_dict()
+    for name, value in model.state_dict().items():
+        close(value, after[name], 1e-4)
+    predict = mpsnn.InferenceGraph(model, (1, 200, 6), 3, "cpu")
+    expected = mpsnn.InferenceGraph(other, (1, 70, 6), 3, "cpu")(x[:, :, :70])
+    close(predict(poisoned, lengths=lengths)[:, :7], expected, 1e-4)
+
+
+def test_masked_norm_like_torch() -> None:
+    """Statistics, running ones and gradients are those of the steps that are there."""
+    x, lengths = sequences(), np.array([7, 1, 3, 0, 2])
+    valid = np.arange(T) < lengths[:, None]
+    net = nn.Sequential(nn.Linear(C, 3), nn.BatchNorm1d(3))
+    theirs, norm = torch.nn.Linear(C, 3), torch.nn.BatchNorm1d(3)
+    theirs.load_state_dict({k: torch.from_numpy(net.state_dict()[f"0.{k}"])
+                            for k in ("weight", "bias")})  # fmt: skip
+    step = torch.optim.SGD([*theirs.parameters(), *norm.parameters()], 0.5)
+    graph = mpsnn.TrainingGraph(net, nn.MSE(), optim.SGD(0.5), (T, C), N, "cpu")
+    target = rng.standard_normal((N, T, 3)).astype(np.float32)
+    rows, aims = torch.from_numpy(x[valid]), torch.from_numpy(target[valid])
+    for _ in range(4):
+        step.zero_grad()
+        loss = torch.nn.functional.mse_loss(norm(theirs(rows)), aims)
+        loss.backward()
+        step.step()
+        got = graph.encode(x, target, lengths=lengths)
+        assert got.loss == pytest.approx(float(loss.detach()), rel=1e-5)
+        assert got.losses[3] == 0
+    state = net.state_dict()
+    for name, value in norm.state_dict().items():
+        if name != "num_batches_tracked":
+            close(state[f"1.{name}"], value, 1e-5)
+    close(state["0.weight"], theirs.weight.detach(), 1e-4)
+
+
+def test_lengths_mask_every_loss_of_a_sequence() -> None:
+    """Soft labels, values, weights of elements: the same as weights of 0 past the lengths."""
+    x, lengths = sequences(), np.array([7, 1, 3, 0, 2])
+    valid = (np.arange(T) < lengths[:, None]).astype(np.float32)
+    soft = rng.random((N, T, 3)).astype(np.float32)
+    soft /= soft.sum(-1, keepdims=True)
+    indices = rng.integers(0, 3, (N, T))
+    elements = rng.random((N, T, 3)).astype(np.float32)
+    net = nn.Sequential(nn.Linear(C, 3))
+    y = np.asarray(net(x))
+    for loss, targets, own in (
+        (nn.SoftmaxCrossEntropy(), soft, None), (nn.SoftmaxCrossEntropy(), indices, None),
+        (nn.SoftmaxCrossEntropy("sum"), soft, elements[..., 0]),
+        (nn.SigmoidCrossEntropy(), indices, None), (nn.SigmoidCrossEntropy(), soft, elements),
+        (nn.MSE(), soft, None), (nn.MSE(), soft, elements), (nn.Huber(), soft, elements[..., 1]),
+        (nn.CosineDistance(), soft, None),
+    ):  # fmt: skip
+        weights = valid if own is None else own * (valid if own.ndim == 2 else valid[..., None])
+        expected, each = loss(y, targets, weights)
+        graph = mpsnn.TrainingGraph(net, loss, None, (T, C), N, "cpu")
+        step = graph.encode(x, targets, weights=own, lengths=lengths)
+        assert step.loss == pytest.approx(float(expected), rel=1e-5), loss
+        close(step.losses, each)
+    predict = mpsnn.InferenceGraph(net, (T, C), 2, "cpu")
+    for targets in (soft, indices):
+        found = predict.evaluate(x, targets, loss=nn.SoftmaxCrossEntropy(), lengths=lengths)
+        truth = targets.argmax(-1) if targets.ndim == 3 else targets
+        right = (y.argmax(-1) == truth)[valid > 0].mean()
+        assert found["accuracy"] == pytest.approx(right)
+        expected, _ = nn.SoftmaxCrossEntropy()(y, targets, valid)
+        assert found["loss"] == pytest.approx(float(expected), rel=1e-5)
+    # One target a sequence has nothing to mask.
+    last = nn.LSTM(C, 3, return_sequences=False)
+    graph = mpsnn.TrainingGraph(last, nn.MSE(), None, (T, C), N, "cpu")
+    aims = np.zeros((N, 3), np.float32)
+    expected, _ = nn.MSE()(last(x, None, lengths), aims)
+    assert graph.encode(x, aims, lengths=lengths).loss == pytest.approx(float(expected), rel=1e-5)
+
+
+def test_chunks_of_recordings() -> None:
+    model = mpsnn.models.activity_classifier(4, 2, 3)
+    samples = np.arange(26, dtype=np.float32).reshape(13, 2)
+    labels = np.array([0, 0, 1, 2, 2, 2, 2, 2, 1, 1, 1, 2, 2])
+    x, y, lengths = model.chunks([samples, samples[:5]], [labels, 1], steps=2)
+    assert x.shape == (3, 1, 8, 2)
+    assert lengths.tolist() == [8, 5, 5]
+    assert y is not None
+    assert y.tolist() == [[0, 2], [1, 2], [1, 1]]
+    np.testing.assert_array_equal(x[1, 0, :5], samples[8:])
+    assert not x[1, 0, 5:].any()
+    assert model.chunks([], steps=2)[0].shape == (0, 1, 8, 2)
+    for wrong in ([samples[:, :1]], [samples[0]]):
+        with pytest.raises(mpsnn.ShapeError, match=r"\[chunks\]"):
+            model.chunks(wrong)
+    with pytest.raises(mpsnn.ShapeError, match=r"\[chunks\]"):
+        model.chunks([samples], [labels[:3]])
+    with pytest.raises(mpsnn.ShapeError, match="1 recordings and 2"):
+        model.chunks([samples], [1, 2])
+    seen = [
+        (batch, int(length))
+        for a, _, lens in mpsnn.data.batches(x, y, 2, True, lengths=lengths)
+        for batch, length in zip(a, lens, strict=True)
+    ]
+    assert len(seen) == 3
+    for batch, length in seen:
+        assert any((batch == x[i]).all() and length == lengths[i] for i in range(3))
 
 
 def test_basic_motions() -> None:
@@ -424,3 +550,62 @@ def test_basic_motions() -> None:
     for labels in (y, yt):
         assert labels.dtype == np.int64
         assert (np.bincount(labels) == 10).all()
+
+
+class Source(mpsnn.DataSource):
+    """A recurrent layer's arrays, and a plain step of 0.5 on the host."""
+
+    def __init__(self, arrays: dict[str, np.ndarray]) -> None:
+        self.arrays, self.calls = arrays, [0, 0]
+
+    def load(self) -> None:
+        self.calls[0] += 1
+
+    def purge(self) -> None:
+        self.calls[1] += 1
+
+    def weights(self) -> dict[str, np.ndarray]:
+        return self.arrays
+
+    def update(self, gradients: mpsnn.WeightsAndBias, source: mpsnn.WeightsAndBias) -> Any:
+        return mpsnn.WeightsAndBias(
+            {k: v - 0.5 * gradients.weights[k] for k, v in source.weights.items()}
+        )
+
+
+def test_given_weights() -> None:
+    """A dict of arrays, a function, and a data source that is loaded once and when needed."""
+    layer = nn.GRU(C, H, 2, bidirectional=True)
+    state = layer.state_dict()
+    x = sequences()
+    same = nn.GRU(C, H, 2, bidirectional=True, weights=state)
+    np.testing.assert_array_equal(same(x), layer(x))
+    ones = nn.LSTM(C, H, weights=lambda shape, generator: np.ones(shape))
+    assert (ones.state_dict()["weight_hh_l0"] == 1).all()
+    assert ones.state_dict()["bias_l0"].std() > 0
+    source = Source(state)
+    lazy = nn.GRU(C, H, 2, bidirectional=True, weights=source)
+    assert source.calls == [0, 0]
+    np.testing.assert_array_equal(lazy(x), layer(x))
+    assert source.calls == [1, 1]
+    without = {k: v for k, v in state.items() if not k.startswith("bias")}
+    bare = nn.GRU(C, H, 2, bidirectional=True, weights=Source(without))
+    assert not any(v.any() for k, v in bare.state_dict().items() if k.startswith("bias"))
+
+    target = np.zeros((N, T, 2 * H), np.float32)
+    for net, rate in ((lazy, 0.0), (layer, 0.5)):
+        graph = mpsnn.TrainingGraph(net, nn.MSE(), optim.SGD(rate), (T, C), N, "cpu")
+        for _ in range(3):
+            graph.encode(x, target)
+        graph.wait()
+    for name, value in layer.state_dict().items():
+        close(lazy.state_dict()[name], value, 1e-5)
+
+    with pytest.raises(ValueError, match="no arrays \\['weight'\\]"):
+        nn.RNN(C, H, weights={"weight": np.ones(3)})
+    with pytest.raises(ValueError, match="no array 'weight_hh_l0'"):
+        nn.RNN(C, H, weights={"weight_ih_l0": np.ones((H, C))})
+    with pytest.raises(mpsnn.ShapeError, match="weight_ih_l0 must be"):
+        nn.MGU(C, H, weights=dict.fromkeys(nn.MGU(C, H).state_dict(), np.ones(3)))
+    with pytest.raises(TypeError, match="weights must be"):
+        nn.LSTM(C, H, weights=3)  # type: ignore[arg-type]

@@ -6,6 +6,7 @@ import copy
 import operator
 import os
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -246,8 +247,9 @@ class TrainingGraph(ProgramGraph):
                 `loss` for several. `LossLabels` carry weights with them.
             weights: one weight an image, `(N,)`, or one an element or position of the one loss;
                 `LossLabels` carry those of several.
-            lengths: valid steps of each sequence, `(N,)` integers. Recurrent layers stop there, and
-                class indices past them do not count.
+            lengths: valid steps of each sequence, `(N,)` integers. Recurrent layers stop there,
+                and what is past them counts neither in losses of each step nor in the statistics
+                of a normalisation.
             states: initial states of the recurrent layers: an earlier step's `states`, or {} for
                 zeros. Gradients do not flow into them (truncated back-propagation).
 
@@ -263,7 +265,10 @@ class TrainingGraph(ProgramGraph):
             core = self._program.encode((inputs, targets, weights), rates)
             return Step(core, self.output_names, False, self._loss_weights)
         arrays = [as_tensor(a) for a in in_order(inputs, self._input_names, "inputs")]
-        labels, forms, weighted = self._objective.arrays(targets, weights)
+        valid = None
+        if lengths is not None:
+            valid = partial(self._sequences[self._plain].valid, lengths, len(arrays[0]))
+        labels, forms, weighted = self._objective.arrays(targets, weights, valid)
         form = (forms, lengths is not None, states is not None)
         if form not in self._programs:
             self._programs[form] = self._compile(self.device, form)
@@ -271,11 +276,6 @@ class TrainingGraph(ProgramGraph):
         if sequences:
             sequence = self._sequences[form]
             extra = sequence.arrays(len(arrays[0]), lengths, states)
-            if lengths is not None:
-                valid = sequence.check_lengths(lengths, len(arrays[0]))
-                labels = self._objective.masked(
-                    labels, forms, lambda steps: sequence.scaled(valid, steps)
-                )
         core = self._programs[form].encode((*arrays, *extra, *labels, *weighted), rates)
         tensors = isinstance(arrays[0], _core.Tensor)
         return Step(core, self.output_names, tensors, self._loss_weights,

@@ -1,7 +1,8 @@
-// conv2d and conv_transpose2d by oneDNN, conv2d by Winograd's algorithm where it applies. Weights
-// keep their canonical layout between steps. A training step packs them into the primitive's own:
-// they are small beside the images. Where they do not change, in inference, packed ones are kept,
-// with a batch-norm folded in.
+// conv2d and conv_transpose2d by oneDNN, conv2d by Winograd's algorithm where it applies, or as the
+// dense layer that it is where its windows neither overlap nor leave anything out. Weights keep
+// their canonical layout between steps. A training step packs them into the primitive's own: they
+// are small beside the images. Where they do not change, in inference, packed ones are kept, with a
+// batch-norm folded in.
 #include <cmath>
 #include <optional>
 #include <utility>
@@ -276,9 +277,24 @@ KernelPtr make(Builder& b, const Node& node) {
   return std::make_unique<Forward<Family>>(b, node);
 }
 
+// Whether the windows lie one behind the other in memory and cover the image: a dense layer.
+bool is_dense(const Node& node, const Shape& x, const Shape& w, const Shape& y) {
+  for (const char* name : {"pads", "dilation"})
+    for (const int64_t v : node.attrs.integers(name))
+      if (v != (name[0] == 'd' ? 1 : 0)) return false;
+  const int64_t kh = w[conv_weight::kh], kw = w[conv_weight::kw];
+  return node.nx <= 3 && node.attrs.integer("groups") == 1 && kh * kw > 1 && (kh == 1 || kw == x[2]) &&
+         y[1] * kh == x[1] && y[2] * kw == x[2];
+}
+
 }  // namespace
 
-KernelPtr make_conv2d(Builder& b, const Node& node) { return make<Plain>(b, node); }
+KernelPtr make_conv2d(Builder& b, const Node& node) {
+  const Shape &x = b.shape(node.x(0)), &w = b.shape(node.x(1)),
+              &y = b.shape(node.gradient ? node.gy(0) : node.y(0));
+  if (is_dense(node, ir::as_image(x), ir::as_image(w), ir::as_image(y))) return make_linear(b, node);
+  return make<Plain>(b, node);
+}
 KernelPtr make_conv_transpose2d(Builder& b, const Node& node) { return make<Transposed>(b, node); }
 
 }  // namespace mpsnn::backend::cpu

@@ -1,6 +1,7 @@
 // batch_norm by our own kernels: rows are split over the threads, partial sums added in order. A
 // fused neuron works on tiles of rows that stay in cache; the gradient computes its output again,
-// which is cheaper than reading it. Both sides may lie in a concatenation (Slice).
+// which is cheaper than reading it. Both sides may lie in a concatenation (Slice). With lengths the
+// kernels see runs of rows that count, and padding becomes zero.
 #include <algorithm>
 #include <cmath>
 #include <cstring>
@@ -16,7 +17,9 @@ struct Geometry {
       : c(x.back()),
         rows(count(x) / c),
         parts(std::clamp<int64_t>(rows * c / 16384, 1, threads::team())),
-        tile(std::max<int64_t>(1, 8192 / c)) {}
+        tile(std::max<int64_t>(1, 8192 / c)),
+        width(x[x.size() - 2]),
+        image(rows / x[0]) {}
   int64_t first(int64_t part) const { return rows * part / parts; }
   template <class F>
   void each_part(F f) const {
@@ -32,11 +35,49 @@ struct Geometry {
       for (int64_t r = first(part); r < end; r += tile) f(part, r, std::min(tile, end - r));
     });
   }
+  // Of the rows begin..end: f(first, count) of each run that counts, g of each that does not.
+  template <class F, class G>
+  void split(const int32_t* lengths, int64_t begin, int64_t end, F f, G g) const {
+    if (lengths == nullptr) return f(begin, end - begin);
+    for (int64_t next; begin < end; begin = next) {
+      const int64_t start = begin / width * width;
+      next = std::min(end, start + width);
+      const int64_t padding = std::clamp(start + lengths[begin / image], begin, next);
+      if (padding > begin) f(begin, padding - begin);
+      if (next > padding) g(padding, next - padding);
+    }
+  }
+  double counting(const int32_t* lengths) const {
+    int64_t n = 0;
+    split(lengths, 0, rows, [&](int64_t, int64_t size) { n += size; }, skip);
+    return static_cast<double>(n);
+  }
   std::size_t channels(int64_t n) const { return static_cast<std::size_t>(n * c); }
-  int64_t c, rows, parts, tile;
+  static void skip(int64_t, int64_t) {}
+  int64_t c, rows, parts, tile, width, image;
 };
 
-// Means and biased variances; `sums`: parts x 2 x c doubles.
+// Means and biased variances of the n rows that count; `sums`: parts x c doubles.
+void masked_statistics(const Geometry& g, const float* x, const int32_t* lengths, double n,
+                       double* sums, float* mean, float* variance) {
+  for (float* result : {mean, variance}) {
+    const float* centre = result == mean ? nullptr : mean;
+    std::memset(sums, 0, g.channels(g.parts) * sizeof(double));
+    g.each_part([&](int64_t part) {
+      const auto run = [&](int64_t r, int64_t size) {
+        select().norm_sums(x + r * g.c, centre, size, g.c, sums + part * g.c);
+      };
+      g.split(lengths, g.first(part), g.first(part + 1), run, g.skip);
+    });
+    for (int64_t k = 0; k < g.c; ++k) {
+      double sum = 0;
+      for (int64_t part = 0; part < g.parts; ++part) sum += sums[part * g.c + k];
+      result[k] = static_cast<float>(sum / n);
+    }
+  }
+}
+
+// The same of all rows, in one pass; `sums`: parts x 2 x c doubles.
 void statistics(const Geometry& g, const float* x, double* sums, float* mean, float* variance) {
   g.each_part([&](int64_t part) {
     double* m = sums + 2 * part * g.c;
@@ -85,6 +126,8 @@ KernelPtr forward(Builder& b, const Node& node) {
              y = b.out(node.y(0)), mean = b.raw(node.state(0)), variance = b.raw(node.state(1));
   const auto running_mean = node.nx > 3 ? b.in(node.x(3)) : runtime::Ref(),
              running_variance = node.nx > 4 ? b.in(node.x(4)) : runtime::Ref();
+  const auto sizes = node.nx > 5 ? b.raw(node.x(5)) : runtime::Ref(),
+             number = node.nx > 5 ? b.raw(node.state(2)) : runtime::Ref();
   const int64_t pitch = b.pitch(node.y(0));
   const auto scale = b.workspace(g.channels(2));
   const auto sums = b.scratch(g.channels(2 * g.parts) * sizeof(double));
@@ -93,7 +136,12 @@ KernelPtr forward(Builder& b, const Node& node) {
   return kernel([=](const runtime::StepContext&) {
     const auto* in = x.get<float>();
     float *m = mean.get<float>(), *v = variance.get<float>();
-    if (training) {
+    const auto* lengths = sizes.get<int32_t>();
+    const double counting = g.counting(lengths);
+    if (number) *number.get<float>() = static_cast<float>(counting);
+    if (training && lengths != nullptr) {
+      masked_statistics(g, in, lengths, std::max(counting, 1.0), sums.get<double>(), m, v);
+    } else if (training) {
       statistics(g, in, sums.get<double>(), m, v);
     } else {
       std::memcpy(m, running_mean.get<float>(), g.channels(1) * sizeof(float));
@@ -104,7 +152,14 @@ KernelPtr forward(Builder& b, const Node& node) {
     g.each_tile([&](int64_t part, int64_t first, int64_t rows) {
       float* out = y.get<float>() + first * pitch;
       float* to = dense ? out : tiles.get<float>() + part * g.tile * g.c;
-      select().norm_apply(in + first * g.c, a, shift, rows, g.c, to);
+      g.split(
+          lengths, first, first + rows,
+          [&](int64_t r, int64_t size) {
+            select().norm_apply(in + r * g.c, a, shift, size, g.c, to + (r - first) * g.c);
+          },
+          [&](int64_t r, int64_t size) {
+            std::fill_n(to + (r - first) * g.c, size * g.c, 0.0f);
+          });
       epilogue.apply_here(to, rows * g.c);
       if (!dense) copy_rows(to, g.c, out, pitch, rows, g.c);
     });
@@ -120,6 +175,7 @@ KernelPtr gradient(Builder& b, const Node& node) {
              bias = b.in(node.x(2)), mean = training ? b.raw(node.state(0)) : b.in(node.x(3)),
              variance = training ? b.raw(node.state(1)) : b.in(node.x(4)), gx = b.out(node.gx(0)),
              gw = b.out(node.gx(1)), gb = b.out(node.gx(2));
+  const auto sizes = node.nx > 5 ? b.raw(node.x(5)) : runtime::Ref();
   const int64_t pitch = b.pitch(node.gy(0));
   const bool dense = pitch == g.c;
   const auto factors = b.workspace(g.channels(6));
@@ -147,16 +203,20 @@ KernelPtr gradient(Builder& b, const Node& node) {
       epilogue.gradient_here(dy, z, dz, rows * g.c);
       return static_cast<const float*>(dz);
     };
+    const auto* lengths = sizes.get<int32_t>();
     auto* both = sums.get<double>();
     std::memset(both, 0, g.channels(2 * g.parts) * sizeof(double));
     g.each_tile([&](int64_t part, int64_t first, int64_t rows) {
       double* s = both + 2 * part * g.c;
-      select().norm_dots(inside(part, first, rows), in + first * g.c, m, inverse, rows, g.c, s,
-                         s + g.c);
+      const float* dz = inside(part, first, rows);
+      const auto run = [&](int64_t r, int64_t size) {
+        select().norm_dots(dz + (r - first) * g.c, in + r * g.c, m, inverse, size, g.c, s, s + g.c);
+      };
+      g.split(lengths, first, first + rows, run, g.skip);
     });
     for (int64_t part = 1; part < g.parts; ++part)
       for (int64_t k = 0; k < 2 * g.c; ++k) both[k] += both[2 * part * g.c + k];
-    const auto n = static_cast<double>(g.rows);
+    const double n = std::max(g.counting(lengths), 1.0);
     for (int64_t k = 0; k < g.c; ++k) {
       const double sum = both[k], dot = both[g.c + k];
       if (gb) gb.get<float>()[k] = static_cast<float>(sum);
@@ -169,8 +229,15 @@ KernelPtr gradient(Builder& b, const Node& node) {
     }
     if (!gx) return;
     g.each_tile([&](int64_t part, int64_t first, int64_t rows) {
-      select().norm_gradient(inside(part, first, rows), in + first * g.c, fa, fb, fd, rows, g.c,
-                             gx.get<float>() + first * g.c);
+      const float* dz = inside(part, first, rows);
+      auto* to = gx.get<float>();
+      g.split(
+          lengths, first, first + rows,
+          [&](int64_t r, int64_t size) {
+            select().norm_gradient(dz + (r - first) * g.c, in + r * g.c, fa, fb, fd, size, g.c,
+                                   to + r * g.c);
+          },
+          [&](int64_t r, int64_t size) { std::fill_n(to + r * g.c, size * g.c, 0.0f); });
     });
   });
 }

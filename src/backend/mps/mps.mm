@@ -63,6 +63,8 @@ std::string lacking(const Node& node) {
                  ? "ceil_mode with count_include_pad and uneven padding"
                  : "";
     }
+    case Op::batch_norm:
+      return node.nx > 5 ? "lengths of a batch_norm" : "";
     case Op::add_n:  // of the compiler's own making, where a backend fuses sums
       return name_of(node.op);
     default:

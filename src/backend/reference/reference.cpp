@@ -115,7 +115,7 @@ class ReferenceBackend final : public runtime::Backend {
         break;
       case Op::batch_norm:
         reads.y = 0;  // what a fused neuron returned is computed again, which needs the bias
-        reads.x = node.attrs.flag("training") ? 0b11 : 0b11011;
+        reads.x = node.attrs.flag("training") ? 0b100011 : 0b111011;
         if (node.attrs.has("neuron")) reads.x |= 0b100;
         if (!node.attrs.flag("training")) reads.state = 0;
         break;

@@ -72,7 +72,7 @@ void fold(ir::Plan& plan, const std::vector<ValueId>& kept, const runtime::Backe
   std::vector<bool> gone(plan.nodes.size(), false);
   for (std::size_t i = 0; i < plan.nodes.size(); ++i) {
     const Node& norm = plan.nodes[i];
-    if (norm.op != Op::batch_norm || norm.attrs.flag("training")) continue;
+    if (norm.op != Op::batch_norm || norm.attrs.flag("training") || norm.nx > 5) continue;
     const auto between = static_cast<std::size_t>(norm.x(0));
     const int first = uses.producer[between];
     if (first < 0 || uses.reads[between] != 1) continue;

@@ -64,6 +64,15 @@ void norm_moments(const float* x, int64_t rows, int64_t c, double* mean, double*
 
 void norm_apply(const float* x, const float* scale, const float* shift, int64_t rows, int64_t c,
                 float* y) {
+  // Few channels: as many rows at a time as make whole vectors.
+  constexpr int64_t kFew = 16, kRows = 16;
+  float wide[2][kFew * kRows];
+  if (c < kFew && rows >= kRows) {
+    for (int64_t k = 0; k < c * kRows; ++k) wide[0][k] = scale[k % c], wide[1][k] = shift[k % c];
+    norm_apply(x, wide[0], wide[1], rows / kRows, c * kRows, y);
+    const int64_t done = rows / kRows * kRows;
+    x += done * c, y += done * c, rows -= done;
+  }
   for (int64_t r = 0; r < rows; ++r)
 #pragma GCC ivdep
     for (int64_t k = 0; k < c; ++k) y[r * c + k] = x[r * c + k] * scale[k] + shift[k];
