@@ -34,37 +34,57 @@ KINDS = ("LSTM", "GRU", "RNN")
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("layers", [1, 3])
+@pytest.mark.parametrize("layers", [1, 2])
 @pytest.mark.parametrize("both", [False, True])
 @pytest.mark.parametrize("bias", [False, True])
-def test_like_torch(kind: str, layers: int, both: bool, bias: bool) -> None:
-    """Outputs, final states and every gradient, initial states included."""
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("started", [False, True])
+@pytest.mark.parametrize("t", [1, 2, 20, 100])
+def test_like_torch(
+    kind: str, layers: int, both: bool, bias: bool, masked: bool, started: bool, t: int
+) -> None:
+    """Outputs, final states and every gradient, initial states included, in float64 there."""
     theirs = torch_layer(kind, layers, both, bias)
     layer = getattr(nn, kind).from_torch(theirs)
     layer.return_state = True
+    theirs = theirs.double()
     slots = layers * (2 if both else 1)
-    x = sequences()
+    x, lengths = sequences(t=t), None
     fields = 2 if kind == "LSTM" else 1
     initial = [rng.standard_normal((slots, N, H)).astype(np.float32) for _ in range(fields)]
-    tx = torch.from_numpy(x).requires_grad_(True)
-    ti = [torch.from_numpy(s).requires_grad_(True) for s in initial]
-    ty, ts = theirs(tx, tuple(ti) if fields == 2 else ti[0])
+    initial = initial if started else []
+    tx = torch.from_numpy(x).double().requires_grad_(True)
+    ti = [torch.from_numpy(s).double().requires_grad_(True) for s in initial]
+    fed: Any = tx
+    if masked:
+        lengths = np.clip(np.array([t, 1, t // 2, t - 1, 2]), 1, t)
+        fed = torch.nn.utils.rnn.pack_padded_sequence(
+            tx, torch.from_numpy(lengths), batch_first=True, enforce_sorted=False
+        )
+    ty, ts = theirs(fed, *([tuple(ti) if fields == 2 else ti[0]] if ti else []))
+    if masked:
+        ty, _ = torch.nn.utils.rnn.pad_packed_sequence(ty, batch_first=True, total_length=t)
     expected = [ty, *(ts if fields == 2 else [ts])]
     cotangents = [rng.standard_normal(e.shape).astype(np.float32) for e in expected]
-    torch.autograd.backward(expected, [torch.from_numpy(c) for c in cotangents])
+    torch.autograd.backward(expected, [torch.from_numpy(c).double() for c in cotangents])
 
-    def run(x: Any, *state: Any) -> Any:
-        return layer(x, state if fields == 2 else state[0])
+    def run(x: Any, *rest: Any) -> Any:
+        state = rest[: len(initial)] or None
+        if state is not None and fields == 1:
+            state = state[0]
+        return layer(x, state, rest[-1] if masked else None)
 
     parameters = dict(layer.named_parameters())
+    extra = [lengths] if masked else []
     (y, state), by_inputs, by_parameters = mpsnn.vjp(
-        run, [x, *initial], cotangents, list(parameters.values())
+        run, [x, *initial, *extra], cotangents, list(parameters.values())
     )
+    limit = 1e-5 if t < 20 else 1e-4
     got = [y, *(state if fields == 2 else [state])]
     for a, b in zip(got, expected, strict=True):
-        close(a, b.detach())
-    for a, b in zip(by_inputs, [tx, *ti], strict=True):
-        close(a, b.grad, 3e-5)
+        close(a, b.detach(), limit)
+    for a, b in zip(by_inputs[: 1 + len(initial)], [tx, *ti], strict=True):
+        close(a, b.grad, limit)
     for name, gradient in zip(parameters, by_parameters, strict=True):
         head, suffix = name.rsplit("_l", 1)
         if head == "bias_hn":
@@ -73,9 +93,10 @@ def test_like_torch(kind: str, layers: int, both: bool, bias: bool) -> None:
             expected_gradient = getattr(theirs, f"bias_ih_l{suffix}").grad
         else:
             expected_gradient = getattr(theirs, name).grad
-        close(gradient, expected_gradient, 3e-5)
-    eager_y, _ = layer(x, tuple(initial) if fields == 2 else initial[0])
-    close(eager_y, ty.detach())
+        close(gradient, expected_gradient, limit)
+    state = (tuple(initial) if fields == 2 else initial[0]) if started else None
+    eager_y, _ = layer(x, state, lengths)
+    close(eager_y, ty.detach(), limit)
 
 
 def test_directions_sum_and_last_outputs() -> None:
@@ -609,3 +630,48 @@ def test_given_weights() -> None:
         nn.MGU(C, H, weights=dict.fromkeys(nn.MGU(C, H).state_dict(), np.ones(3)))
     with pytest.raises(TypeError, match="weights must be"):
         nn.LSTM(C, H, weights=3)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+@pytest.mark.parametrize("cell", ["lstm", "peephole", "gru", "before", "mgu", "tanh", "sigmoid"])
+def test_gradcheck(cell: str, reverse: bool) -> None:
+    """Differences in float64 by inputs, weights, biases and states, with lengths."""
+    ops = mpsnn.ops
+    n, t, c, h = 3, 3, 2, 2
+    gates = {"lstm": 4, "peephole": 4, "gru": 3, "before": 3, "mgu": 2}.get(cell, 1)
+    x, w, u, bias, h0 = (
+        0.7 * rng.standard_normal(shape)
+        for shape in ((n, t, c), (gates * h, c), (gates * h, h), (gates * h,), (n, h))
+    )
+    lengths = np.array([3, 1, 2])
+    given = {"reverse": reverse}
+
+    def lstm(x: Any, w: Any, u: Any, b: Any, h: Any, lengths: Any, c: Any, p: Any = None) -> Any:
+        y, (h, c) = ops.lstm(x, w, u, b, peephole=p, h0=h, c0=c, lengths=lengths, **given)
+        return y, h, c
+
+    def gru(x: Any, w: Any, u: Any, b: Any, h: Any, lengths: Any, hn: Any = None) -> Any:
+        return ops.gru(x, w, u, b, hn, h0=h, lengths=lengths, reset_after=hn is not None, **given)
+
+    def mgu(x: Any, w: Any, u: Any, b: Any, h: Any, lengths: Any) -> Any:
+        return ops.minimal_gated(x, w, u, b, h0=h, lengths=lengths, **given)
+
+    def rnn(x: Any, w: Any, u: Any, b: Any, h: Any, lengths: Any) -> Any:
+        return ops.rnn(x, w, u, b, h0=h, lengths=lengths, nonlinearity=cell, **given)
+
+    function: Any = {"lstm": lstm, "peephole": lstm, "gru": gru, "before": gru, "mgu": mgu}
+    more = {"lstm": [h0 - 0.3], "peephole": [h0 - 0.3, 0.5 * rng.standard_normal((3, h))],
+            "gru": [0.4 * rng.standard_normal(h)]}  # fmt: skip
+    inputs = [x, w, u, bias, h0, lengths, *more.get(cell, [])]
+    assert mpsnn.gradcheck(function.get(cell, rnn), inputs)
+
+
+def test_vjp_takes_integers_where_indices_are_read() -> None:
+    layer = nn.Embedding(5, 3)
+    i = np.array([[1, 4], [1, 0]])
+    y, by_inputs, (by_weight,) = mpsnn.vjp(layer, i, np.ones((2, 2, 3), np.float32), [layer.weight])
+    np.testing.assert_array_equal(y, layer.weight.numpy()[i])
+    assert by_inputs == [None]
+    np.testing.assert_array_equal(by_weight[:, 0], [1, 2, 0, 0, 1])
+    with pytest.raises(mpsnn.DTypeError, match="floating"):
+        mpsnn.vjp(nn.Linear(2, 3), i, np.ones((2, 3), np.float32))

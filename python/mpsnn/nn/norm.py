@@ -41,12 +41,11 @@ class _BatchNorm(Module):
             layer = f"{type(self).__name__} {x.tracer.path(self)}".rstrip()
             raise ShapeError(f"[{layer}] expected {expected}, got {x.shape}")
         frozen = not self.trainable or x.tracer.training(self) is False
-        if lengths is not None:
-            x.tracer.indices(lengths, x.shape[-2] + 1)
-        elif x.tracer.sequence is not None and len(x.shape) > 2:
+        if lengths is None and x.tracer.sequence is not None and len(x.shape) > 2:
             lengths = x.tracer.sequence.lengths(x, statistics=not frozen)
         arrays = [x, self.weight, self.bias, self.running_mean, self.running_var, lengths]
-        return ops.apply("batch_norm", arrays, {**self.attrs, "frozen": frozen})[0]
+        attrs = {**self.attrs, "frozen": frozen}
+        return ops.apply("batch_norm", arrays, attrs, indices={5: x.shape[-2] + 1})[0]
 
 
 class BatchNorm2d(_BatchNorm):

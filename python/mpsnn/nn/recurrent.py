@@ -155,9 +155,7 @@ class Recurrent(Module):
             raise ShapeError(
                 f"[{type(self).__name__} {path}] expected (N, T, {self.input_size}), got {x.shape}"
             )
-        if lengths is not None:
-            tracer.indices(lengths, x.shape[-2] + 1)
-        elif sequence is not None:
+        if lengths is None and sequence is not None:
             lengths = sequence.lengths(x)
         suffixes = self._all_suffixes()
         initial = self._initial(x, state, path, len(suffixes))

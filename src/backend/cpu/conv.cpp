@@ -283,8 +283,8 @@ bool is_dense(const Node& node, const Shape& x, const Shape& w, const Shape& y) 
     for (const int64_t v : node.attrs.integers(name))
       if (v != (name[0] == 'd' ? 1 : 0)) return false;
   const int64_t kh = w[conv_weight::kh], kw = w[conv_weight::kw];
-  return node.nx <= 3 && node.attrs.integer("groups") == 1 && kh * kw > 1 && (kh == 1 || kw == x[2]) &&
-         y[1] * kh == x[1] && y[2] * kw == x[2];
+  return node.nx <= 3 && node.attrs.integer("groups") == 1 && kh * kw > 1 &&
+         (kh == 1 || kw == x[2]) && y[1] * kh == x[1] && y[2] * kw == x[2];
 }
 
 }  // namespace
@@ -292,7 +292,8 @@ bool is_dense(const Node& node, const Shape& x, const Shape& w, const Shape& y) 
 KernelPtr make_conv2d(Builder& b, const Node& node) {
   const Shape &x = b.shape(node.x(0)), &w = b.shape(node.x(1)),
               &y = b.shape(node.gradient ? node.gy(0) : node.y(0));
-  if (is_dense(node, ir::as_image(x), ir::as_image(w), ir::as_image(y))) return make_linear(b, node);
+  if (is_dense(node, ir::as_image(x), ir::as_image(w), ir::as_image(y)))
+    return make_linear(b, node);
   return make<Plain>(b, node);
 }
 KernelPtr make_conv_transpose2d(Builder& b, const Node& node) { return make<Transposed>(b, node); }

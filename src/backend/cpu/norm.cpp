@@ -157,9 +157,7 @@ KernelPtr forward(Builder& b, const Node& node) {
           [&](int64_t r, int64_t size) {
             select().norm_apply(in + r * g.c, a, shift, size, g.c, to + (r - first) * g.c);
           },
-          [&](int64_t r, int64_t size) {
-            std::fill_n(to + (r - first) * g.c, size * g.c, 0.0f);
-          });
+          [&](int64_t r, int64_t size) { std::fill_n(to + (r - first) * g.c, size * g.c, 0.0f); });
       epilogue.apply_here(to, rows * g.c);
       if (!dense) copy_rows(to, g.c, out, pitch, rows, g.c);
     });

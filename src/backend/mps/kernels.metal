@@ -218,6 +218,7 @@ inline float slope_from_output(int kind, float a, float b, float c, float y) {
   if (kind == kNeuronLinear) return a;
   if (kind == kNeuronElu) return y > 0.0f ? b : c * (y + a * b);
   if (kind == kNeuronExponential) return a * (c == -1.0f ? 1.0f : log(c)) * y;
+  if (kind == kNeuronRelun) return y > 0.0f ? (y < b ? 1.0f : 0.0f) : a;
   return 1.0f;
 }
 

@@ -40,6 +40,7 @@ bool mps_computes(Builder& b) {
     return !is_floating(b.value(n.x(1)).dtype) &&
            !(weighted && b.attrs().number("label_smoothing") != 0);
   if (n.op != Op::element_loss || weighted || !soft) return false;
+  if (n.nx > 2 && n.x(2) != kNone) return false;  // 0 times NaN, where a weight of 0 is absence
   const ir::Loss kind = ir::loss_of(b.attrs()).kind;
   return kind == ir::Loss::mse || kind == ir::Loss::sigmoid_cross_entropy || kind == ir::Loss::log;
 }

@@ -27,15 +27,7 @@ MPSNNReduceUnary* make_kernel(Op op, Along along, DeviceRef device) {
                            made<MPSNNReduceColumnSum>};
   constexpr Make kMean[] = {made<MPSNNReduceFeatureChannelsMean>, made<MPSNNReduceRowMean>,
                             made<MPSNNReduceColumnMean>};
-  constexpr Make kMax[] = {made<MPSNNReduceFeatureChannelsMax>, made<MPSNNReduceRowMax>,
-                           made<MPSNNReduceColumnMax>};
-  constexpr Make kMin[] = {made<MPSNNReduceFeatureChannelsMin>, made<MPSNNReduceRowMin>,
-                           made<MPSNNReduceColumnMin>};
-  const Make* kinds = op == Op::reduce_sum    ? kSum
-                      : op == Op::reduce_mean ? kMean
-                      : op == Op::reduce_max  ? kMax
-                                              : kMin;
-  return kinds[along](device);
+  return (op == Op::reduce_sum ? kSum : kMean)[along](device);
 }
 
 // Between two reductions images are float32, in half graphs too.
@@ -137,7 +129,10 @@ std::unique_ptr<Operation> make_reduction(Builder& b) {
   const auto& dims = b.attrs().integers("dims");
   if (b.node().gradient) return gradient(b, dims);
   const std::size_t rank = b.x_shape(0).size();
-  if (dims.empty() || (rank > 4 && dims.size() + 1 != rank)) return own_reduction(b, dims);
+  // MPS does not say what becomes of NaN among extremes; here it is the extreme.
+  const bool extreme = b.node().op == Op::reduce_max || b.node().op == Op::reduce_min;
+  if (extreme || dims.empty() || (rank > 4 && dims.size() + 1 != rank))
+    return own_reduction(b, dims);
   // Of whole images any form will do, that of a view too.
   if (dims.size() + 1 == rank)
     return std::make_unique<Stages>(b, b.home(b.node().x(0)),

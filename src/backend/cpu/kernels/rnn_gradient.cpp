@@ -104,7 +104,12 @@ void add_row(const float* x, int64_t n, float* to) {
 class Block {
  public:
   Block(const RnnShape& s, const RnnInputs& in, const RnnOutputs& out, float* scratch)
-      : s_(s), in_(in), out_(out), n_(s.hp), ldd_((s.gates + 1) * s.hp + 16), whole_(rnn_gradient_rows(s)) {
+      : s_(s),
+        in_(in),
+        out_(out),
+        n_(s.hp),
+        ldd_((s.gates + 1) * s.hp + 16),
+        whole_(rnn_gradient_rows(s)) {
     const auto next = [&](int64_t size) {
       float* at = scratch;
       scratch += size;
