@@ -1,5 +1,5 @@
-// Reductions by MPS's over one axis after the other, which no gradient kernels belong to: these are
-// our own, and so are reductions of more axes than images have.
+// Sums and means by MPS's reductions over one axis after the other, which no gradient kernels
+// belong to: these are our own, and so are extremes and reductions of more axes than images have.
 #import <Foundation/Foundation.h>
 #import <Metal/Metal.h>
 #import <MetalPerformanceShaders/MetalPerformanceShaders.h>
