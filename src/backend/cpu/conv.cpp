@@ -283,6 +283,8 @@ bool is_dense(const Node& node, const Shape& x, const Shape& w, const Shape& y) 
     for (const int64_t v : node.attrs.integers(name))
       if (v != (name[0] == 'd' ? 1 : 0)) return false;
   const int64_t kh = w[conv_weight::kh], kw = w[conv_weight::kw];
+  const auto& strides = node.attrs.integers("stride");
+  if (strides[0] != kh || strides[1] != kw) return false;
   return node.nx <= 3 && node.attrs.integer("groups") == 1 && kh * kw > 1 &&
          (kh == 1 || kw == x[2]) && y[1] * kh == x[1] && y[2] * kw == x[2];
 }
