@@ -84,7 +84,8 @@ struct ProgramOptions {
   LossScale loss_scale;
   std::optional<double> ema;  // decay of the moving average of each trained parameter
   bool check_finite = true;
-  bool optimize = true;  // false: no fusion, no elision, no aliasing (tests)
+  bool recompute = false;  // time for memory: what is cheap to make again is not kept for gradients
+  bool optimize = true;    // false: no fusion, no elision, no aliasing (tests)
   // Trains on with this program's moments, counters and step count: another form of the same graph,
   // such as one for soft labels.
   std::shared_ptr<class Program> continues;
@@ -121,6 +122,14 @@ struct SummaryRow {
   std::string layer, op, detail;  // detail: the kernel the backend chose
   std::vector<Shape> outputs;
   int64_t parameters = 0;
+  double operations = 0;  // multiplications and additions of convolutions and products
+  double bytes = 0;       // of what is read and written
+};
+
+// When a node of a step ran, in seconds since recording began.
+struct Span {
+  int node = 0;  // row of summary(); one past the last is the update
+  double begin = 0, end = 0;
 };
 
 class ProgramState;
@@ -143,6 +152,10 @@ class Program {
   std::vector<SummaryRow> summary() const;
   std::vector<std::string> notes() const;  // fused and elided nodes, conversions, dtype remarks
   std::string to_dot() const;
+  // Records the times of nodes in full batches, until asked for. UnsupportedError where the device
+  // does not tell.
+  void record();
+  std::vector<Span> recorded();
 
   // Moments, counters, loss scale; parameters are not included. Wait for queued steps.
   std::vector<std::pair<std::string, Tensor>> state();

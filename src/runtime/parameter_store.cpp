@@ -25,7 +25,7 @@ void ParameterCopies::refresh_host() {
   host_version_ = latest_;
 }
 
-void ParameterCopies::refresh(runtime::DeviceContext& device, DType dtype, bool writes) {
+int64_t ParameterCopies::refresh(runtime::DeviceContext& device, DType dtype, bool writes) {
   runtime::check_not_in_host_call();
   const auto lock = runtime::lock_unless_forked(mutex_);
   Copy& mine = copy(device, dtype);
@@ -40,6 +40,7 @@ void ParameterCopies::refresh(runtime::DeviceContext& device, DType dtype, bool 
     current_ = &mine;
     host_ = Tensor();  // old from now on
   }
+  return mine.version;
 }
 
 void ParameterCopies::widen(DType dtype) {

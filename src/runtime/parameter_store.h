@@ -24,8 +24,8 @@ class ParameterCopies {
   // This device's storage, made at first use; its contents may be old until refresh().
   runtime::Storage& storage(runtime::DeviceContext& device, DType dtype);
   // Brings the device's copy up to date, and makes it the current one if a step is going to write
-  // it.
-  void refresh(runtime::DeviceContext& device, DType dtype, bool writes);
+  // it. Returns its version: the contents are others only if the number is another.
+  int64_t refresh(runtime::DeviceContext& device, DType dtype, bool writes);
   // The canonical array is at least as wide as what any graph that trains it writes.
   void widen(DType dtype);
   DType dtype();

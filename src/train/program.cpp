@@ -7,6 +7,7 @@
 
 #include "compile/plan.h"
 #include "core/threads.h"
+#include "ir/cost.h"
 #include "mpsnn/error.h"
 #include "runtime/parameter_store.h"
 #include "runtime/step.h"
@@ -82,8 +83,9 @@ class ProgramState {
       raise_pending();
       for (std::size_t i = 0; i < inputs.size(); ++i)
         v.executable->stage(slot.index, static_cast<int>(i), inputs[i]);
+      slot.weights = 0;
       for (auto& [parameter, written] : parameters_)
-        parameter->copies().refresh(device_, master_, written);
+        slot.weights += parameter->copies().refresh(device_, master_, written);
       slot.variant = &v;
       slot.rates = rates;
       slot.step = new_step(v);
@@ -112,6 +114,23 @@ class ProgramState {
     raise_pending();
   }
 
+  void record() {
+    bool told = false;
+    device_.queue.run([&] { told = full_->executable->record(true); });
+    if (!told)
+      throw UnsupportedError("times of nodes are not recorded on " +
+                             device_.backend->device().id());
+  }
+
+  std::vector<Span> recorded() {
+    std::vector<Span> spans;
+    device_.queue.run([&] {
+      full_->executable->record(false);
+      spans = full_->executable->take_spans();
+    });
+    return spans;
+  }
+
   const Graph& graph() const { return graph_; }
   const ProgramOptions& options() const { return options_; }
   const Variant& full() const { return *full_; }
@@ -125,13 +144,14 @@ class ProgramState {
     std::exception_ptr device_error;
     Variant* variant = nullptr;
     std::vector<double> rates;
+    int64_t weights = 0;
     std::shared_ptr<StepState> step;
 
     void run() noexcept override {
       const bool on_host = !variant->host.empty();  // once done, the slot may be another step's
       try {
         if (on_queue) threads::set_team(variant->executable->small() ? 1 : variant->threads);
-        const runtime::StepScalars scalars{step->index, rates.data()};
+        const runtime::StepScalars scalars{step->index, rates.data(), weights};
         device_done = false;
         variant->executable->encode(index, scalars, *this);
       } catch (...) {
@@ -445,10 +465,15 @@ std::vector<SummaryRow> Program::summary() const {
         const Value& value = state_->graph().value(v);
         if (value.parameter && !value.parameter->is_buffer()) row.parameters += count(value.shape);
       }
+    row.operations = ir::operations(*full.plan, node);
+    row.bytes = ir::bytes_moved(*full.plan, node);
     rows.push_back(std::move(row));
   }
   return rows;
 }
+
+void Program::record() { state_->record(); }
+std::vector<Span> Program::recorded() { return state_->recorded(); }
 
 std::string Program::to_dot() const {
   const ir::Plan& plan = *state_->full().plan;

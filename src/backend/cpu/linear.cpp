@@ -1,7 +1,7 @@
 // linear: oneDNN's matmul on the canonical layouts as they are (packed ones were no faster in all);
 // our own gemm in small plans, where a call into oneDNN costs more than the product. Few rows by
 // many outputs are computed as the transposed product, so that oneDNN packs the rows and not the
-// weights.
+// weights. A convolution whose windows lie one behind the other is the same thing.
 #include <algorithm>
 
 #include "backend/cpu/onednn.h"
@@ -31,7 +31,7 @@ Primitive product(Builder& b, int64_t m, int64_t n, int64_t k, Tag ta, runtime::
 }
 
 struct Sizes {
-  Sizes(const Shape& y, const Shape& w) : out(w[0]), in(w[1]), rows(count(y) / out) {}
+  Sizes(const Shape& y, const Shape& w) : out(w[0]), in(count(w) / out), rows(count(y) / out) {}
   int64_t out, in, rows;
 };
 

@@ -41,6 +41,7 @@ void resample(const float*, const float*, float, const ResampleTap*, int64_t, in
               float*);
 void resample_gradient(const float*, const ResampleTap*, int64_t, int64_t, float, float*, float*);
 void norm_sums(const float*, const float*, int64_t, int64_t, double*);
+void norm_moments(const float*, int64_t, int64_t, double*, double*);
 void norm_apply(const float*, const float*, const float*, int64_t, int64_t, float*);
 void norm_dots(const float*, const float*, const float*, const float*, int64_t, int64_t, double*,
                double*);
