@@ -11,6 +11,7 @@
 namespace mpsnn::ir {
 namespace {
 
+constexpr int64_t kMaxParts = 65536;  // each is a value of the graph
 constexpr const char* kCells[] = {"lstm", "gru", "gru_reset_before", "mgu", "rnn"};
 
 void infer_rnn(Infer& n) {
@@ -78,6 +79,9 @@ void infer_stack(Infer& n) {
 void infer_unstack(Infer& n) {
   const Shape x = n.shape(0);
   if (x.empty()) n.shape_error("input needs an axis to take apart");
+  if (x[0] > kMaxParts)
+    n.shape_error("unstack makes at most " + std::to_string(kMaxParts) +
+                  " outputs, got a first axis of " + std::to_string(x[0]));
   for (int64_t i = 0; i < x[0]; ++i) n.output({x.begin() + 1, x.end()});
 }
 
