@@ -121,6 +121,14 @@ struct SummaryRow {
   std::string layer, op, detail;  // detail: the kernel the backend chose
   std::vector<Shape> outputs;
   int64_t parameters = 0;
+  double operations = 0;  // multiplications and additions of convolutions and products
+  double bytes = 0;       // of what is read and written
+};
+
+// When a node of a step ran, in seconds since recording began.
+struct Span {
+  int node = 0;  // row of summary(); one past the last is the update
+  double begin = 0, end = 0;
 };
 
 class ProgramState;
@@ -143,6 +151,10 @@ class Program {
   std::vector<SummaryRow> summary() const;
   std::vector<std::string> notes() const;  // fused and elided nodes, conversions, dtype remarks
   std::string to_dot() const;
+  // Records the times of nodes in full batches, until asked for. UnsupportedError where the device
+  // does not tell.
+  void record();
+  std::vector<Span> recorded();
 
   // Moments, counters, loss scale; parameters are not included. Wait for queued steps.
   std::vector<std::pair<std::string, Tensor>> state();

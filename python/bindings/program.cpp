@@ -266,9 +266,27 @@ void bind_program(py::module_& m) {
                for (const Shape& shape : row.outputs) outputs.append(to_tuple(shape));
                rows.append(py::dict(py::arg("layer") = row.layer, py::arg("op") = row.op,
                                     py::arg("detail") = row.detail, py::arg("outputs") = outputs,
-                                    py::arg("parameters") = row.parameters));
+                                    py::arg("parameters") = row.parameters,
+                                    py::arg("operations") = row.operations,
+                                    py::arg("bytes") = row.bytes));
              }
              return rows;
+           })
+      .def("record",
+           [](Unlocked& self) {
+             const py::gil_scoped_release release;
+             self.program->record();
+           })
+      .def("recorded",
+           [](Unlocked& self) {
+             std::vector<Span> spans;
+             {
+               const py::gil_scoped_release release;
+               spans = self.program->recorded();
+             }
+             py::list list;
+             for (const Span& s : spans) list.append(py::make_tuple(s.node, s.begin, s.end));
+             return list;
            })
       .def("state", &state_list)
       .def(

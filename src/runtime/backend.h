@@ -64,6 +64,11 @@ class Executable {
   virtual bool small() const { return false; }  // cheaper than handing it to the queue thread
   virtual std::size_t planned_bytes() const = 0;
   virtual std::string detail(int node) const = 0;  // the kernel chosen, for summary()
+
+  // Times of nodes (nodes.size() is the update) in the steps encoded while recording; queue thread.
+  // False: this device does not tell.
+  virtual bool record(bool) { return false; }
+  virtual std::vector<Span> take_spans() { return {}; }
 };
 
 enum class Pattern : uint8_t {

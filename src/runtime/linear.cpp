@@ -108,8 +108,14 @@ void LinearExecutable::encode(int slot, const StepScalars& scalars, Completion& 
   for (const auto& [id, i] : moving_)
     table_[static_cast<std::size_t>(id)] = staged_[slot][i].data();
   const StepContext context{plan_->seed, scalars};
-  for (const auto& kernel : kernels_) kernel->run(context);
+  for (std::size_t i = 0; i < kernels_.size(); ++i) {
+    const double begin = recording_ ? now() : 0;
+    kernels_[i]->run(context);
+    if (recording_) spans_.push_back({static_cast<int>(i), begin, now()});
+  }
+  const double begin = recording_ ? now() : 0;
   status_[slot] = update_ ? update_->run(context) : StepStatus{};
+  if (recording_ && update_) spans_.push_back({static_cast<int>(kernels_.size()), begin, now()});
   completion.done(nullptr);
 }
 
@@ -120,6 +126,19 @@ void LinearExecutable::read(int, int result, Tensor& out) {
 }
 
 std::size_t LinearExecutable::planned_bytes() const { return arena_bytes_ + staging_bytes_; }
+
+double LinearExecutable::now() const {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - began_).count();
+}
+
+bool LinearExecutable::record(bool on) {
+  if (on) {
+    spans_.clear();
+    began_ = std::chrono::steady_clock::now();
+  }
+  recording_ = on;
+  return true;
+}
 
 std::string LinearExecutable::detail(int node) const {
   return kernels_[static_cast<std::size_t>(node)]->detail();

@@ -2,6 +2,7 @@
 // an executable that runs its kernels in order. A backend adds the kernels.
 #pragma once
 
+#include <chrono>
 #include <functional>
 #include <memory>
 #include <string>
@@ -92,8 +93,12 @@ class LinearExecutable : public Executable {
   bool small() const override { return small_; }
   std::size_t planned_bytes() const override;
   std::string detail(int node) const override;
+  bool record(bool on) override;
+  std::vector<Span> take_spans() override { return std::move(spans_); }
 
  private:
+  double now() const;
+
   void place(std::shared_ptr<void> memory);
 
   std::shared_ptr<const ir::Plan> plan_;
@@ -108,7 +113,9 @@ class LinearExecutable : public Executable {
   std::vector<std::unique_ptr<Kernel>> kernels_;
   std::unique_ptr<UpdateKernel> update_;
   StepStatus status_[kSlots];
-  bool small_;
+  bool small_, recording_ = false;
+  std::vector<Span> spans_;
+  std::chrono::steady_clock::time_point began_;
 };
 
 // The decisions of a training step's end, the same wherever counters are host memory: see

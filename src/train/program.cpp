@@ -7,6 +7,7 @@
 
 #include "compile/plan.h"
 #include "core/threads.h"
+#include "ir/cost.h"
 #include "mpsnn/error.h"
 #include "runtime/parameter_store.h"
 #include "runtime/step.h"
@@ -106,6 +107,23 @@ class ProgramState {
       wait_interruptibly(lock, free_, [this] { return all_free(); }, std::nullopt, interrupted);
     }
     raise_pending();
+  }
+
+  void record() {
+    bool told = false;
+    device_.queue.run([&] { told = full_->executable->record(true); });
+    if (!told)
+      throw UnsupportedError("times of nodes are not recorded on " +
+                             device_.backend->device().id());
+  }
+
+  std::vector<Span> recorded() {
+    std::vector<Span> spans;
+    device_.queue.run([&] {
+      full_->executable->record(false);
+      spans = full_->executable->take_spans();
+    });
+    return spans;
   }
 
   const Graph& graph() const { return graph_; }
@@ -439,10 +457,15 @@ std::vector<SummaryRow> Program::summary() const {
         const Value& value = state_->graph().value(v);
         if (value.parameter && !value.parameter->is_buffer()) row.parameters += count(value.shape);
       }
+    row.operations = ir::operations(*full.plan, node);
+    row.bytes = ir::bytes_moved(*full.plan, node);
     rows.push_back(std::move(row));
   }
   return rows;
 }
+
+void Program::record() { state_->record(); }
+std::vector<Span> Program::recorded() { return state_->recorded(); }
 
 std::string Program::to_dot() const {
   const ir::Plan& plan = *state_->full().plan;
