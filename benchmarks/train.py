@@ -7,6 +7,7 @@ so that a slow minute of the machine meets both.
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import math
 import time
@@ -128,6 +129,7 @@ def main() -> None:
     add("--workload", choices=("digits", "mlp"), default="digits")
     add("--against", choices=("torch", "jax", "none"), default="torch")
     add("--batch", type=int, nargs="+", help="default: 32 64 for digits, 32 for mlp")
+    add("--dtype", choices=("float32", "bfloat16"), default="float32")
     add("--rounds", type=int, default=9)
     add("--window", type=float, default=0.4, help="seconds a window lasts, about")
     add("--only", default="", metavar="TEXT", help="only the peer's variants whose name has TEXT")
@@ -141,6 +143,7 @@ def main() -> None:
         common.require(framework)
     variants = [Variant("mpsnn", "mpsnn", "mpsnn")]
     variants += [v for v in peers(args.workload, args.against) if args.only in v.label]
+    variants = [dataclasses.replace(v, dtype=args.dtype) for v in variants]
     facts = common.machine(frameworks)
     if not args.json:
         common.print_machine(facts)
