@@ -109,17 +109,14 @@ class TorchTrainer:
         return float(handle.item())
 
 
-def lstm_graph(steps: int, batch: int = 16) -> tuple[Any, Any, Any]:
-    """Return a small LSTM's training graph and a batch for it."""
+def lstm_graph(steps: int, batch: int = 16) -> Any:
+    """Return a small LSTM's training graph."""
     mpsnn: Any = importlib.import_module("mpsnn")
     nn = mpsnn.nn
-    random = np.random.default_rng(0)
-    x = random.standard_normal((batch, steps, 32), np.float32)
     model = nn.Sequential(nn.LSTM(32, 64), nn.Linear(64, 5))
-    graph = mpsnn.TrainingGraph(
+    return mpsnn.TrainingGraph(
         model, nn.SoftmaxCrossEntropy(), mpsnn.optim.Adam(1e-3), (steps, 32), batch, "cpu", seed=0
     )
-    return graph, x, random.integers(0, 5, (batch, steps))
 
 
 def compile_times(rounds: int) -> None:
@@ -140,7 +137,9 @@ def compile_times(rounds: int) -> None:
 
 def memory(count: int) -> None:
     """Print resident memory during `count` training steps of an LSTM."""
-    graph, x, y = lstm_graph(20)
+    graph = lstm_graph(20)
+    random = np.random.default_rng(0)
+    x, y = random.standard_normal((16, 20, 32), np.float32), random.integers(0, 5, (16, 20))
     for number in range(1, count + 1):
         graph.encode(x, y)
         if number in (1, count // 10) or number % (count // 4) == 0:

@@ -36,6 +36,12 @@ def peers(workload: str, framework: str) -> list[Variant]:
             for group, env, fused in kinds
             for mode in ("eager", "channels-last", "compile")
         ]
+    if workload in ("inception", "inference"):
+        return [
+            Variant(f"{group}: {mode}", group, "torch", 2, mode, False, env)
+            for group, env in (("PyTorch", {}), ("PyTorch tuned", TUNED))
+            for mode in ("eager", "channels-last", "compile")
+        ]
     groups = [
         ("PyTorch eager", "eager", False),
         ("PyTorch eager, fused SGD", "eager", True),
@@ -54,7 +60,9 @@ def measure(
     args: argparse.Namespace, batch: int, variants: list[Variant], program: str = "workloads.py"
 ) -> dict[str, Any]:
     """Run one batch size; return every variant's milliseconds a step, a figure a round."""
-    job = {"workload": args.workload, "batch": batch, "cpus": 2}
+    heavy = args.workload in ("inception", "inference")  # a step takes long enough by itself
+    warm = 1 if heavy else 3
+    job = {"workload": args.workload, "batch": batch, "cpus": 2, "warm": 2 if heavy else 10}
     workers: list[Worker] = []
     try:
         for variant in variants:  # one after the other: compilations do not disturb each other
@@ -62,8 +70,10 @@ def measure(
             workers[-1].answer()
         steps = {}
         for worker in workers:
-            tries = [worker.ask({"steps": 5, "wait": False})["seconds"] for _ in range(3)]
-            steps[worker.variant.label] = max(5, math.ceil(args.window / min(tries)))
+            probe = {"steps": 1 if heavy else 5, "wait": False, "warm": warm}
+            tries = [worker.ask(probe)["seconds"] for _ in range(1 if heavy else 3)]
+            least = 1 if heavy else 5
+            steps[worker.variant.label] = max(least, math.ceil(args.window / min(tries)))
         times: dict[str, dict[str, list[float]]] = {
             kind: {v.label: [] for v in variants} for kind in (QUEUED, WAITED)
         }
@@ -74,7 +84,7 @@ def measure(
                 label = worker.variant.label
                 for kind in (QUEUED, WAITED):
                     time.sleep(0.02)  # idle threads of the last worker stop spinning
-                    question = {"steps": steps[label], "wait": kind == WAITED}
+                    question = {"steps": steps[label], "wait": kind == WAITED, "warm": warm}
                     answer = worker.ask(question)
                     times[kind][label].append(1e3 * answer["seconds"])
                     losses[label] = answer["loss"]
@@ -126,11 +136,12 @@ def main() -> None:
     summary = (__doc__ or "").split("\n", 1)[0]
     parser = argparse.ArgumentParser(description=summary)
     add = parser.add_argument
-    add("--workload", choices=("digits", "mlp"), default="digits")
+    add("--workload", choices=("digits", "mlp", "inception", "inference"), default="digits")
     add("--against", choices=("torch", "jax", "none"), default="torch")
-    add("--batch", type=int, nargs="+", help="default: 32 64 for digits, 32 for mlp")
+    add("--batch", type=int, nargs="+", help="default: 32 64 for digits, 32 for mlp, 8")
     add("--dtype", choices=("float32", "bfloat16"), default="float32")
     add("--rounds", type=int, default=9)
+    add("--skip", default="", metavar="TEXT", help="no peer's variants whose name has TEXT")
     add("--window", type=float, default=0.4, help="seconds a window lasts, about")
     add("--only", default="", metavar="TEXT", help="only the peer's variants whose name has TEXT")
     add("--json", action="store_true", help="print one JSON object instead of tables")
@@ -142,13 +153,20 @@ def main() -> None:
     for framework in frameworks:
         common.require(framework)
     variants = [Variant("mpsnn", "mpsnn", "mpsnn")]
-    variants += [v for v in peers(args.workload, args.against) if args.only in v.label]
+    variants += [
+        v
+        for v in peers(args.workload, args.against)
+        if args.only in v.label and not (args.skip and args.skip in v.label)
+    ]
     variants = [dataclasses.replace(v, dtype=args.dtype) for v in variants]
+    if args.against == "jax" and args.workload in ("inception", "inference"):
+        parser.error("jax has digits and mlp only")
     facts = common.machine(frameworks)
     if not args.json:
         common.print_machine(facts)
     results = []
-    for batch in args.batch or ([32, 64] if args.workload == "digits" else [32]):
+    defaults = {"digits": [32, 64], "mlp": [32], "inception": [8], "inference": [1, 8]}
+    for batch in args.batch or defaults[args.workload]:
         result = measure(args, batch, variants)
         rows = compare(result, variants)
         results.append({**result, "ratios": rows})

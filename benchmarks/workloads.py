@@ -5,6 +5,8 @@ takes a numpy array, and copies it). `step()` queues a step, `finish(handle)` wa
 
 * `digits`: the talk's network on 28x28 pictures, dropout 0.5, Adam 1e-3.
 * `mlp`: 64-64-10 with a ReLU, SGD 0.1 with momentum 0.9.
+* `inception`: Inception V3 without auxiliary head, 299x299 pictures, 1000 classes, SGD 0.001 with
+  momentum 0.9; `inference` runs the same network forward, in evaluation mode.
 """
 
 from __future__ import annotations
@@ -32,15 +34,18 @@ class Trainer(Protocol):
 
 
 def make_batch(workload: str, batch: int) -> tuple[np.ndarray, np.ndarray]:
-    """Draw seeded pictures (N, 28, 28, 1) or rows (N, 64), and labels (N,) of ten classes."""
+    """Draw seeded pictures (N, H, W, C) or rows (N, 64), and labels (N,)."""
     random = np.random.default_rng(0)
-    shape = (batch, 28, 28, 1) if workload == "digits" else (batch, 64)
-    return random.random(shape, np.float32), random.integers(0, 10, batch)
+    shape = {"digits": (28, 28, 1), "mlp": (64,)}.get(workload, (299, 299, 3))
+    classes = 10 if workload in ("digits", "mlp") else 1000
+    return random.random((batch, *shape), np.float32), random.integers(0, classes, batch)
 
 
 def mpsnn_network(workload: str) -> Any:
     """Build the workload's network as an `mpsnn.nn.Sequential`."""
     nn: Any = importlib.import_module("mpsnn.nn")
+    if workload in ("inception", "inference"):
+        return importlib.import_module("mpsnn.models").inception_v3(aux_logits=False)
     if workload == "mlp":
         return nn.Sequential(nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 10))
     return nn.Sequential(
@@ -51,17 +56,22 @@ def mpsnn_network(workload: str) -> Any:
     )  # fmt: skip
 
 
+SGD_RATES = {"mlp": 0.1, "inception": 0.001}
+
+
 class MpsnnTrainer:
     """mpsnn as it is shipped: finite guard on, number of threads given for `digits` only."""
 
     def __init__(self, workload: str, batch: int, variant: Variant) -> None:
         mpsnn: Any = importlib.import_module("mpsnn")
-        if workload == "digits":
+        if workload != "mlp":
             mpsnn.set_num_threads(variant.threads)
         mpsnn.manual_seed(0)
         self.x, self.y = make_batch(workload, batch)
         optimizer = (
-            mpsnn.optim.Adam(1e-3) if workload == "digits" else mpsnn.optim.SGD(0.1, momentum=0.9)
+            mpsnn.optim.Adam(1e-3)
+            if workload == "digits"
+            else mpsnn.optim.SGD(SGD_RATES[workload], momentum=0.9)
         )
         self.model = mpsnn_network(workload)
         self.graph = mpsnn.TrainingGraph(
@@ -76,9 +86,30 @@ class MpsnnTrainer:
         return float(handle.loss)
 
 
+class MpsnnPredictor:
+    """mpsnn's forward pass; `finish` returns the first logit."""
+
+    def __init__(self, workload: str, batch: int, variant: Variant) -> None:
+        mpsnn: Any = importlib.import_module("mpsnn")
+        mpsnn.set_num_threads(variant.threads)
+        mpsnn.manual_seed(0)
+        self.x, _ = make_batch(workload, batch)
+        self.graph = mpsnn.InferenceGraph(
+            mpsnn_network(workload), self.x.shape[1:], batch, device="cpu"
+        )
+
+    def step(self) -> Any:
+        return self.graph(self.x)
+
+    def finish(self, handle: Any) -> float:
+        return float(handle[0, 0])
+
+
 def torch_network(workload: str) -> Any:
     """Build the workload's network as a `torch.nn.Sequential`."""
     nn: Any = importlib.import_module("torch.nn")
+    if workload in ("inception", "inference"):
+        return importlib.import_module("inception_torch").Inception(1000, False)
     if workload == "mlp":
         return nn.Sequential(nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 10))
     return nn.Sequential(
@@ -121,7 +152,9 @@ class TorchTrainer:
         self.optimizer = (
             torch.optim.Adam(self.model.parameters(), 1e-3, **fused)
             if workload == "digits"
-            else torch.optim.SGD(self.model.parameters(), 0.1, momentum=0.9, **fused)
+            else torch.optim.SGD(
+                self.model.parameters(), SGD_RATES[workload], momentum=0.9, **fused
+            )
         )
 
     def images(self, x: np.ndarray) -> Any:
@@ -145,6 +178,30 @@ class TorchTrainer:
 
     def finish(self, handle: Any) -> float:
         return float(handle.item())
+
+
+class TorchPredictor:
+    """PyTorch's forward pass under `inference_mode`."""
+
+    def __init__(self, workload: str, batch: int, variant: Variant) -> None:
+        torch: Any = importlib.import_module("torch")
+        torch.set_num_threads(variant.threads)
+        torch.manual_seed(0)
+        self.torch = torch
+        last = variant.mode == "channels-last"
+        order = torch.channels_last if last else torch.contiguous_format
+        self.model = torch_network(workload).eval().to(memory_format=order)
+        x, _ = make_batch(workload, batch)
+        self.x = torch.from_numpy(x).permute(0, 3, 1, 2).contiguous(memory_format=order)
+        if variant.mode == "compile":
+            self.model = torch.compile(self.model)
+
+    def step(self) -> Any:
+        with self.torch.inference_mode():
+            return self.model(self.x)
+
+    def finish(self, handle: Any) -> float:
+        return float(handle[0, 0])
 
 
 class JaxTrainer:
@@ -229,6 +286,12 @@ TRAINERS: dict[str, Callable[[str, int, Variant], Trainer]] = {
 }
 
 
+PREDICTORS: dict[str, Callable[[str, int, Variant], Trainer]] = {
+    "mpsnn": MpsnnPredictor,
+    "torch": TorchPredictor,
+}
+
+
 def run_window(trainer: Trainer, steps: int, wait: bool) -> tuple[float, float]:
     """Return seconds a step and the last loss; `wait`: each step is waited for alone."""
     loss = math.nan
@@ -248,12 +311,13 @@ def main(trainers: dict[str, Callable[[str, int, Variant], Trainer]] = TRAINERS)
     job = json.loads(sys.argv[1])
     variant = Variant(**job["variant"])
     limit_cpus(job["cpus"])
-    trainer = trainers[variant.framework](job["workload"], job["batch"], variant)
-    run_window(trainer, 10, False)
+    makers = PREDICTORS if job["workload"] == "inference" else trainers
+    trainer = makers[variant.framework](job["workload"], job["batch"], variant)
+    run_window(trainer, job.get("warm", 10), False)
     print(json.dumps({"ready": True}), file=answers)
     for line in sys.stdin:
         question = json.loads(line)
-        run_window(trainer, 3, False)  # caches and clock back after the others' turns
+        run_window(trainer, question.get("warm", 3), False)  # caches and clock back, after others
         seconds, loss = run_window(trainer, question["steps"], question["wait"])
         print(json.dumps({"seconds": seconds, "loss": loss}), file=answers)
 

@@ -3,6 +3,10 @@
 set(mps_kernels
     "${CMAKE_CURRENT_SOURCE_DIR}/src/backend/mps/kernels.h"
     "${CMAKE_CURRENT_SOURCE_DIR}/src/backend/mps/kernels.metal"
+    "${CMAKE_CURRENT_SOURCE_DIR}/src/backend/mps/kernels_loss.metal"
+    "${CMAKE_CURRENT_SOURCE_DIR}/src/backend/mps/kernels_norm.metal"
+    "${CMAKE_CURRENT_SOURCE_DIR}/src/backend/mps/kernels_rnn.metal"
+    "${CMAKE_CURRENT_SOURCE_DIR}/src/backend/mps/kernels_update.metal"
 )
 if(NOT APPLE AND NOT CMAKE_OBJCXX_COMPILER)
     find_program(

@@ -47,6 +47,8 @@ def read_recording(path: Path) -> np.ndarray:
         raise ValueError(f"{path}: {error}") from None
     if samples.ndim != 2 or samples.shape[1] != 6:
         raise ValueError(f"{path}: expected six columns, got an array {samples.shape}")
+    if not np.isfinite(samples).all():
+        raise ValueError(f"{path}: a value is not finite")
     return samples.astype(np.float32)
 
 
@@ -69,12 +71,12 @@ def plot_confusion(path: Path, counts: np.ndarray) -> None:
     figure.savefig(path)
 
 
-def plot_timeline(path: Path, samples: np.ndarray, probabilities: np.ndarray) -> None:
+def plot_timeline(path: Path, samples: np.ndarray, probabilities: np.ndarray, window: int) -> None:
     """Draw a recording `(T, 6)` above the probabilities of its windows `(steps, classes)`."""
     from matplotlib.figure import Figure
 
     seconds = np.arange(len(samples)) / 10
-    edges = np.linspace(0, len(samples) / 10, len(probabilities) + 1)
+    edges = np.minimum(np.arange(len(probabilities) + 1) * window, len(samples)) / 10
     figure = Figure(figsize=(10, 5.4), dpi=120, layout="constrained")
     top, middle, bottom = figure.subplots(3, 1, sharex=True)
     top.plot(seconds, samples[:, :3], linewidth=0.8, label=["x", "y", "z"])
@@ -121,14 +123,15 @@ def train(args: argparse.Namespace) -> None:
     (x, y), (xt, yt) = mpsnn.datasets.basic_motions()
     model = mpsnn.models.activity_classifier(args.window, 6, len(MOTIONS), dropout=(0.2, 0.2))
     model.standardize(x)
-    x, xt = x[:, None], xt[:, None]  # images of height 1
-    shape, steps = x.shape[1:], 100 // args.window
+    steps = x.shape[1] // args.window
+    x, labels, _ = model.chunks(x, y, steps)  # one chunk a recording, all of them full
+    xt = xt[:, None]  # images of height 1
+    shape = x.shape[1:]
     graph = mpsnn.TrainingGraph(
         model, nn.SoftmaxCrossEntropy(), optim.Adam(args.lr), shape, args.batch, args.device,
         seed=args.seed,
     )  # fmt: skip
     predict = mpsnn.InferenceGraph(model, shape, len(xt), args.device)
-    labels = np.repeat(y[:, None], steps, axis=1)  # one a window
     batches = mpsnn.data.batches(x, labels, args.batch, shuffle=True, seed=args.seed)
     print(f"{len(x)} training and {len(xt)} test recordings, {steps} windows each, on "
           f"{graph.device}")  # fmt: skip
@@ -155,14 +158,14 @@ def train(args: argparse.Namespace) -> None:
     if recording is None:
         chosen = [int(np.flatnonzero(yt == c)[0]) for c in range(len(MOTIONS))]
         recording = xt[chosen, 0].reshape(-1, 6)
-    whole = len(recording) // args.window * args.window
-    if whole == 0:
-        raise ValueError(f"the recording has {len(recording)} samples, fewer than a window")
-    timeline = mpsnn.InferenceGraph(model, (1, whole, 6), 1, args.device)
-    logits = timeline(recording[None, None, :whole])[0]
+    # Chunks as long as those of training: the state starts anew where it did there.
+    chunks, _, lengths = model.chunks([recording], steps=steps)
+    logits = np.concatenate(predict(chunks, lengths=lengths))
+    logits = logits[: -(-len(recording) // args.window)]  # without what fills the last chunk
     try:
         plot_confusion(args.out / "confusion.png", counts)
-        plot_timeline(args.out / "timeline.png", recording[:whole], np.exp(log_softmax(logits)))
+        plot_timeline(args.out / "timeline.png", recording, np.exp(log_softmax(logits)),
+                      args.window)  # fmt: skip
         print(f"saved {weights} and the pictures confusion.png and timeline.png beside it")
     except ImportError as error:
         print(f"saved {weights}; no pictures: {error}")

@@ -23,7 +23,7 @@ class Parameter {
   Parameter& operator=(const Parameter&) = delete;
 
   const Shape& shape() const { return shape_; }
-  DType dtype() const { return dtype_; }
+  DType dtype() const;  // float64 as soon as a float64 graph trains it
   bool is_buffer() const { return buffer_; }
 
   Tensor read() const;              // a fresh canonical copy; waits for queued steps that write it
@@ -33,7 +33,6 @@ class Parameter {
 
  private:
   Shape shape_;
-  DType dtype_;
   bool buffer_;
   std::unique_ptr<ParameterCopies> copies_;
 };

@@ -84,7 +84,8 @@ struct ProgramOptions {
   LossScale loss_scale;
   std::optional<double> ema;  // decay of the moving average of each trained parameter
   bool check_finite = true;
-  bool optimize = true;  // false: no fusion, no elision, no aliasing (tests)
+  bool recompute = false;  // time for memory: what is cheap to make again is not kept for gradients
+  bool optimize = true;    // false: no fusion, no elision, no aliasing (tests)
   // Trains on with this program's moments, counters and step count: another form of the same graph,
   // such as one for soft labels.
   std::shared_ptr<class Program> continues;

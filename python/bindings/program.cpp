@@ -126,7 +126,7 @@ std::unique_ptr<Unlocked> compile(
     const std::optional<py::dict>& optimizer, const std::vector<std::shared_ptr<Parameter>>& frozen,
     int accumulate, std::optional<double> clip_value, std::optional<double> clip_norm,
     const std::optional<py::dict>& loss_scale, std::optional<double> ema, bool check_finite,
-    bool optimize, const Unlocked* continues) {
+    bool recompute, bool optimize, const Unlocked* continues) {
   ProgramOptions o;
   o.device = device;
   o.training = training;
@@ -148,6 +148,7 @@ std::unique_ptr<Unlocked> compile(
   o.clip_norm = clip_norm;
   if (loss_scale) o.loss_scale = loss_scale_of(*loss_scale);
   o.ema = ema;
+  o.recompute = recompute;
   o.check_finite = check_finite;
   o.optimize = optimize;
   if (continues != nullptr) o.continues = continues->program;
@@ -235,17 +236,17 @@ void bind_program(py::module_& m) {
           py::arg("callback"));
 
   py::class_<Unlocked>(m, "Program", "A graph compiled for a device.")
-      .def_static("compile", &compile, py::arg("graph"), py::kw_only(), py::arg("device"),
-                  py::arg("training") = false, py::arg("seed") = 0,
-                  py::arg("half_accumulator") = false,
-                  py::arg("seeds") = std::vector<std::pair<ValueId, ValueId>>{},
-                  py::arg("results") = std::vector<std::tuple<std::string, ValueId, bool>>{},
-                  py::arg("optimizer") = py::none(),
-                  py::arg("frozen") = std::vector<std::shared_ptr<Parameter>>{},
-                  py::arg("accumulate") = 1, py::arg("clip_value") = py::none(),
-                  py::arg("clip_norm") = py::none(), py::arg("loss_scale") = py::none(),
-                  py::arg("ema") = py::none(), py::arg("check_finite") = true,
-                  py::arg("optimize") = true, py::arg("continues") = py::none())
+      .def_static(
+          "compile", &compile, py::arg("graph"), py::kw_only(), py::arg("device"),
+          py::arg("training") = false, py::arg("seed") = 0, py::arg("half_accumulator") = false,
+          py::arg("seeds") = std::vector<std::pair<ValueId, ValueId>>{},
+          py::arg("results") = std::vector<std::tuple<std::string, ValueId, bool>>{},
+          py::arg("optimizer") = py::none(),
+          py::arg("frozen") = std::vector<std::shared_ptr<Parameter>>{}, py::arg("accumulate") = 1,
+          py::arg("clip_value") = py::none(), py::arg("clip_norm") = py::none(),
+          py::arg("loss_scale") = py::none(), py::arg("ema") = py::none(),
+          py::arg("check_finite") = true, py::arg("recompute") = false, py::arg("optimize") = true,
+          py::arg("continues") = py::none())
       .def("encode", &encode, py::arg("inputs"), py::arg("rates"))
       .def("wait",
            [](Unlocked& self) {

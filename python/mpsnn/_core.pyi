@@ -209,6 +209,7 @@ class Program:
         loss_scale: dict | None = None,
         ema: typing.SupportsFloat | typing.SupportsIndex | None = None,
         check_finite: bool = True,
+        recompute: bool = False,
         optimize: bool = True,
         continues: Program = None,
     ) -> Program: ...

@@ -101,9 +101,16 @@ class Symbol:
 class Tracer:
     """One trace: the graph, the names of its values, and the stack of modules being called."""
 
-    def __init__(self, dtype: str, root: Module | None = None, eager: bool = False) -> None:
+    def __init__(
+        self,
+        dtype: str,
+        root: Module | None = None,
+        eager: bool = False,
+        training: bool | None = None,
+    ) -> None:
         self.graph = _core.Graph(dtype)
         self.eager = eager  # layers read their own `training` only here
+        self._training = training
         self.names: dict[str, int] = {}
         self.parameters: dict[int, str] = {}
         self._root = root
@@ -147,8 +154,8 @@ class Tracer:
         return result
 
     def training(self, module: Module) -> bool | None:
-        """The module's own mode in an eager call; None in a graph, which sets its own."""
-        return module.training if self.eager else None
+        """The module's own mode in an eager call, else the graph's; None if it has none."""
+        return module.training if self.eager else self._training
 
     def add(self, op: str, operands: list[Any], attrs: dict[str, Any]) -> list[Symbol]:
         """Append a node. Operands are Symbols, Parameters or None."""

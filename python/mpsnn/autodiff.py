@@ -37,9 +37,7 @@ def run_eagerly(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> A
         call = [tuple(next(rest) for _ in arg) if isinstance(arg, tuple) else next(rest)
                 for arg in args]  # fmt: skip
         structure = tracer.call(module, tuple(call), {})
-        for i, (symbol, array) in enumerate(zip(symbols, arrays, strict=True)):
-            if symbol is not None and symbol.dtype != "int32":  # indices are of whoever reads them
-                _need_floating(i, array)
+        _check_kinds(symbols, arrays)
         leaves = flatten(structure)
         results = [(f"y{i}", y.id, False) for i, y in enumerate(leaves)]
         programs[key] = (
@@ -62,18 +60,23 @@ def _parts(arg: Any) -> tuple[Any, ...]:
     return arg if isinstance(arg, tuple) else (arg,)
 
 
-def _need_floating(i: int, array: Any) -> None:
-    if array is None or "float" not in str(array.dtype):
-        kind = None if array is None else array.dtype
-        raise _core.DTypeError(
-            f"[input {i}] expected floating values, got {kind}; integer pictures are scaled "
-            "first: x.astype(float32) /255"
-        )
+def _check_kinds(symbols: Sequence[Symbol | None], arrays: Sequence[Any]) -> None:
+    """Once traced: integers are given where a layer reads indices, as it checks, and only there."""
+    for i, (symbol, array) in enumerate(zip(symbols, arrays, strict=True)):
+        if symbol is None or symbol.dtype == "int32":
+            continue
+        if array is None or "float" not in str(array.dtype):
+            kind = None if array is None else array.dtype
+            raise _core.DTypeError(
+                f"[input {i}] expected floating values, got {kind}; integer pictures are scaled "
+                "first: x.astype(float32) /255"
+            )
 
 
 def _inputs(tracer: Tracer, arrays: list[Any], dtype: str) -> list[Symbol]:
     for i, array in enumerate(arrays):
-        _need_floating(i, array)
+        if array is None:
+            raise _core.DTypeError(f"[input {i}] expected an array, got None")
     return [tracer.symbol(f"x{i}", a.shape, dtype, batched=False) for i, a in enumerate(arrays)]
 
 
@@ -90,7 +93,8 @@ def vjp(
 
     Args:
         fn: a function of `mpsnn.ops` and modules, or a Module; modules' own `training` holds.
-        inputs: one array or a sequence of them, floating.
+        inputs: one array or a sequence of them, floating, or integers where `fn` reads indices
+            or lengths; these have None for a gradient.
         cotangents: one array an output, of its shape.
         parameters: Parameters to differentiate by, too.
         device: "cpu" for host arrays by default.
@@ -108,7 +112,7 @@ def vjp(
     from mpsnn.nn.module import Module
 
     one = not isinstance(inputs, (list, tuple))
-    arrays, dtype = as_arrays([inputs] if one else list(inputs))
+    arrays, dtype = as_arrays([inputs] if one else list(inputs), integers=True)
     given, _ = as_arrays(flatten(cotangents))
     if dtype == "float64" and isinstance(fn, Module) and any(fn.parameters()):
         dtype = "float32"
@@ -117,6 +121,7 @@ def vjp(
     symbols = _inputs(tracer, arrays, dtype)
     training = True
     structure = tracer.call(fn, tuple(symbols), {}) if isinstance(fn, Module) else fn(*symbols)
+    _check_kinds(symbols, arrays)
     leaves = flatten(structure)
     if len(leaves) != len(given):
         raise ValueError(f"[vjp] {len(leaves)} outputs take as many cotangents, got {len(given)}")
@@ -129,7 +134,8 @@ def vjp(
         seeds.append((leaf.id, tracer.symbol(f"cotangent{i}", leaf.shape, leaf.dtype,
                                              batched=False).id))  # fmt: skip
     results = [(f"y{i}", y.id, False) for i, y in enumerate(leaves)]
-    results += [(f"gx{i}", s.id, True) for i, s in enumerate(symbols)]
+    moved = [s.id for s in symbols if s.dtype != "int32"]
+    results += [(f"gx{i}", value, True) for i, value in enumerate(moved)]
     if not isinstance(parameters, (Iterable, type(None))) or hasattr(parameters, "shape"):
         raise TypeError(f"[vjp] parameters must be a list of Parameters, got {parameters!r}")
     wanted = list(parameters) if parameters is not None else []
@@ -147,10 +153,9 @@ def vjp(
     step.wait()
     found = finish([step.result(i) for i in range(len(results))], arrays)
     outputs = rebuild(structure, found[: len(leaves)])
-    gradients = found[len(leaves) : len(leaves) + len(arrays)]
-    if parameters is None:
-        return outputs, gradients
-    return outputs, gradients, found[len(leaves) + len(arrays) :]
+    rest = iter(found[len(leaves) :])
+    gradients = [next(rest) if s.dtype != "int32" else None for s in symbols]
+    return (outputs, gradients) if parameters is None else (outputs, gradients, list(rest))
 
 
 def gradcheck(
@@ -163,7 +168,7 @@ def gradcheck(
 ) -> bool:
     """Compare `fn`'s gradients with central differences, in float64 on `reference`.
 
-    Every element of every input is moved by `step`. Keep inputs small and away from kinks.
+    Every element of every floating input is moved by `step`. Keep inputs small and away from kinks.
 
     Returns:
         True.
@@ -175,16 +180,16 @@ def gradcheck(
     rtol = _check.number("gradcheck", "rtol", rtol, 0)
     atol = _check.number("gradcheck", "atol", atol, 0)
     given = inputs if isinstance(inputs, (list, tuple)) else [inputs]
-    arrays = [
-        np.array(_check.numbers("gradcheck", f"input {i}", a), np.float64)
-        for i, a in enumerate(given)
-    ]
+    arrays = [_check.numbers("gradcheck", f"input {i}", a) for i, a in enumerate(given)]
+    arrays = [np.array(a, np.float64 if np.asarray(a).dtype.kind == "f" else None) for a in arrays]
     rng = np.random.default_rng(0)
 
     def trace() -> tuple[Any, list[Symbol]]:
         tracer = Tracer("float64", None, eager=True)
         symbols = _inputs(tracer, arrays, "float64")
-        return tracer, flatten(fn(*symbols))
+        structure = fn(*symbols)
+        _check_kinds(symbols, arrays)
+        return tracer, flatten(structure)
 
     tracer, leaves = trace()
     program = Program.compile(
@@ -198,9 +203,10 @@ def gradcheck(
         done.wait()
         return float(sum((done.result(i).numpy() * c).sum() for i, c in enumerate(cotangents)))
 
-    _, gradients = vjp(fn, arrays, cotangents, device="reference")[:2]
+    # Not a module itself, whose weights would make it float32.
+    _, gradients = vjp(lambda *x: fn(*x), arrays, cotangents, device="reference")[:2]
     for which, gradient in enumerate(gradients):
-        for index in np.ndindex(*arrays[which].shape):
+        for index in np.ndindex(*arrays[which].shape) if gradient is not None else ():
             ends = []
             for sign in (1.0, -1.0):
                 moved = [a.copy() for a in arrays]

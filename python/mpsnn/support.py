@@ -46,6 +46,7 @@ _EXAMPLES: dict[str, tuple[list[Any], dict[str, Any]]] = {
     "slice": ([_IMAGE], {"starts": (1,), "stops": (3,), "dims": (1,)}),
     "concat": ([_IMAGE, _IMAGE], {}),
     "add": ([_IMAGE, _IMAGE], {}),
+    "add_n": ([_IMAGE, _IMAGE, _IMAGE], {}),
     "subtract": ([_IMAGE, _IMAGE], {}),
     "multiply": ([_IMAGE, _IMAGE], {}),
     "divide": ([_IMAGE, _IMAGE], {}),

@@ -52,11 +52,14 @@ class Builder {
     adopt_gradients();
     elide_dead(plan_, forward_roots());
     if (optimize_) {
+      if (options_.seeds.empty() && explicit_.of.empty()) fold(plan_, forward_roots(), backend_);
       sink(plan_, forward_roots());
       fuse(plan_, forward_roots(), backend_);
     }
     check_support(/*gradient=*/false);
     differentiate();
+    if (optimize_) gather(plan_, end_roots(), backend_);
+    if (optimize_ && options_.recompute) recompute(plan_, backend_);
     check_support(/*gradient=*/true);
     size_states();
     memory(plan_, optimize_, end_roots(), backend_);
@@ -417,8 +420,10 @@ class Builder {
       const Shape& x = value(node.x(0)).shape;
       const auto n = static_cast<double>(count(x) / x.back());
       const double momentum = node.attrs.number("momentum");
-      update.statistics.push_back({node.x(3), node.state(0), momentum, 1});
-      update.statistics.push_back({node.x(4), node.state(1), momentum, n / (n - 1)});
+      const bool counts = node.ns > 2;
+      update.statistics.push_back({node.x(3), node.state(0), momentum, 1, kNone});
+      update.statistics.push_back({node.x(4), node.state(1), momentum, counts ? 1 : n / (n - 1),
+                                   counts ? node.state(2) : kNone});
     }
   }
 
@@ -469,7 +474,7 @@ class Builder {
         roots.push_back(item.gradient);
         for (const auto& share : item.further) roots.push_back(share.gradient);
       }
-      for (const auto& s : plan_.update->statistics) roots.push_back(s.batch);
+      for (const auto& s : plan_.update->statistics) roots.insert(roots.end(), {s.batch, s.count});
       for (const ValueId v : plan_.update->losses) roots.push_back(v);
       roots.push_back(plan_.update->weight_sum);
       for (const auto& share : plan_.update->further) roots.push_back(share.sum);

@@ -50,6 +50,7 @@ class Key {
     add(o.clip_value.value_or(-1));
     add(o.clip_norm.value_or(-1));
     add(o.ema.value_or(-1));
+    add(o.recompute);
     add(o.loss_scale.mode);
     add(o.loss_scale.initial);
     add(o.loss_scale.growth_interval);

@@ -64,13 +64,9 @@ void Graph::make_indices(ValueId input, int64_t classes) {
 ValueId Graph::add_parameter(std::string name, std::shared_ptr<Parameter> parameter) {
   for (std::size_t i = 0; i < values_.size(); ++i)
     if (values_[i].parameter == parameter) return static_cast<ValueId>(i);
-  if (parameter->dtype() != master_dtype(dtype_))
-    throw DTypeError("[parameter " + name + "] a " + name_of(dtype_) + " graph takes " +
-                     name_of(master_dtype(dtype_)) + " weights, got " +
-                     name_of(parameter->dtype()));
   Value value;
   value.shape = parameter->shape();
-  value.dtype = parameter->dtype();
+  value.dtype = master_dtype(dtype_);
   value.kind = ValueKind::persistent;
   value.name = std::move(name);
   value.parameter = std::move(parameter);

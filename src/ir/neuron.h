@@ -43,6 +43,8 @@ inline bool gradient_from_output(const NeuronSpec& s) {
       return s.a != 0;
     case Neuron::elu:
       return s.a > 0 && s.b > 0 && s.c > 0;
+    case Neuron::relun:  // y meets b only where every dtype holds it, as the 6 of ReLU6
+      return s.a >= 0 && s.b > 0 && s.b <= 256 && s.b == std::floor(s.b);
     default:
       return false;
   }

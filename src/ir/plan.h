@@ -48,7 +48,8 @@ struct RunningStatistic {
   ValueId running = kNone;  // persistent
   ValueId batch = kNone;    // the state that holds this batch's mean or biased variance
   double momentum = 0.1;
-  double factor = 1;  // n / (n - 1) for variances
+  double factor = 1;      // n / (n - 1) for variances
+  ValueId count = kNone;  // the state that holds n, where a step has lengths; `factor` is 1
 };
 
 // The end of a training step, done only if the loss and all gradients are finite and no earlier
@@ -87,6 +88,12 @@ enum Counter : int {
   kCounters = 5
 };
 
+// Some channels of each pixel of a wider image: `pitch` channels apart, from `offset` on. All of
+// the memory if pitch is 0.
+struct Slice {
+  int64_t offset = 0, pitch = 0;
+};
+
 struct Lifetime {
   int first = -1, last = -1;  // indices into nodes; nodes.size() for the update and results
 };
@@ -106,8 +113,10 @@ struct Plan {
   std::optional<Update> update;
   ValueId loss_scale = kNone;  // persistent {1} of the master type: seeds of losses
 
-  // From the memory pass. alias[v] is the value whose memory v shares (itself if none).
+  // From the memory pass. alias[v] is the value whose memory v shares (itself if none), slices[v]
+  // which part of it.
   std::vector<ValueId> alias;
+  std::vector<Slice> slices;
   std::vector<Lifetime> lifetimes;        // of alias roots that are temporary
   std::vector<std::vector<int>> readers;  // of every value: nodes that read it, in order
 

@@ -29,6 +29,7 @@ class Storage {
 struct StepScalars {
   int64_t index = 0;              // of this encode: the random stream of dropout
   const double* rates = nullptr;  // one a group; valid during encode
+  int64_t weights = 0;            // another number when a parameter may hold something else
 };
 
 struct StepStatus {
@@ -72,7 +73,10 @@ class Executable {
 };
 
 enum class Pattern : uint8_t {
-  neuron_epilogue  // convolution, dense or max-pooling followed by a neuron
+  gradient_sum,     // a sum of sums: one node of many operands
+  recompute,        // a node done again, with the statistics that it kept
+  folded_norm,      // convolution followed by a batch-norm with running statistics, at inference
+  neuron_epilogue,  // convolution, dense, max-pooling, batch-norm or sum followed by a neuron
 };
 
 class Backend {
@@ -87,6 +91,9 @@ class Backend {
   virtual ir::Reads saves(const ir::Plan& plan, const Node& node, ir::Reads offers) const = 0;
   virtual bool fuses(Pattern pattern, const Node& node, const Node& next, bool training) const = 0;
   virtual bool can_alias(const ir::Plan& plan, const Node& node) const = 0;  // an op as a view
+  // Whether the node may write its output (a gradient node: read its output's gradient) as some
+  // channels of a wider image.
+  virtual bool takes_slice(const ir::Plan&, const Node&) const { return false; }
   virtual std::size_t state_bytes(const ir::Plan& plan, const Node& node, int state) const = 0;
   virtual int channel_alignment() const { return 1; }
 

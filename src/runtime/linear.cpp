@@ -29,7 +29,8 @@ Ref KernelBuilder::ref(ValueId id) {
   if (id == kNone) return {};
   const auto root = static_cast<std::size_t>(plan_->alias[static_cast<std::size_t>(id)]);
   if (bytes_of(plan_->values[root]) == 0) return {};
-  return Ref(&(*table_)[root]);
+  const int64_t offset = plan_->slices[static_cast<std::size_t>(id)].offset;
+  return Ref(&(*table_)[root], static_cast<std::size_t>(offset) * size_of(value(id).dtype));
 }
 
 Ref KernelBuilder::workspace(std::size_t bytes) {
@@ -37,6 +38,12 @@ Ref KernelBuilder::workspace(std::size_t bytes) {
   workspace_next_ += (bytes + 63) / 64 * 64;
   workspace_bytes_ = std::max(workspace_bytes_, workspace_next_);
   return Ref(&(*table_)[plan_->values.size()], offset);
+}
+
+Ref KernelBuilder::constant(std::size_t bytes) {
+  const std::size_t offset = constant_bytes_;
+  constant_bytes_ += (bytes + 63) / 64 * 64;
+  return Ref(constants_, offset);
 }
 
 LinearExecutable::LinearExecutable(std::shared_ptr<const ir::Plan> plan,
@@ -60,12 +67,17 @@ LinearExecutable::LinearExecutable(std::shared_ptr<const ir::Plan> plan,
 
   KernelBuilder builder(p);
   builder.table_ = &table_;
+  builder.constants_ = &constants_;
   for (const Node& node : p.nodes) {
     builder.workspace_next_ = 0;  // each kernel has the workspace to itself while it runs
     kernels_.push_back(make_kernel(builder, node));
   }
   builder.workspace_next_ = 0;
   if (p.update) update_ = make_update(builder, *p.update);
+
+  constant_bytes_ = builder.constant_bytes_;
+  if (constant_bytes_ > 0) constant_memory_ = map_memory(constant_bytes_);
+  constants_ = constant_memory_.get();
 
   std::vector<Block> blocks;
   std::vector<std::size_t> places;
@@ -107,12 +119,14 @@ void LinearExecutable::encode(int slot, const StepScalars& scalars, Completion& 
     place(std::move(latest));  // a larger plan has come since
   for (const auto& [id, i] : moving_)
     table_[static_cast<std::size_t>(id)] = staged_[slot][i].data();
-  const StepContext context{plan_->seed, scalars};
+  const StepContext context{plan_->seed, scalars, scalars.weights != weights_};
+  weights_ = -1;  // should a kernel throw, constants are half made
   for (std::size_t i = 0; i < kernels_.size(); ++i) {
     const double begin = recording_ ? now() : 0;
     kernels_[i]->run(context);
     if (recording_) spans_.push_back({static_cast<int>(i), begin, now()});
   }
+  weights_ = scalars.weights;
   const double begin = recording_ ? now() : 0;
   status_[slot] = update_ ? update_->run(context) : StepStatus{};
   if (recording_ && update_) spans_.push_back({static_cast<int>(kernels_.size()), begin, now()});
@@ -125,7 +139,9 @@ void LinearExecutable::read(int, int result, Tensor& out) {
   convert(table_[root], plan_->values[root].dtype, out.data(), out.dtype(), out.count());
 }
 
-std::size_t LinearExecutable::planned_bytes() const { return arena_bytes_ + staging_bytes_; }
+std::size_t LinearExecutable::planned_bytes() const {
+  return arena_bytes_ + staging_bytes_ + constant_bytes_;
+}
 
 double LinearExecutable::now() const {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - began_).count();
@@ -154,8 +170,8 @@ UpdateControl::UpdateControl(KernelBuilder& b, const ir::Update& update)
     weights_.push_back({b.ref(w.sum), b.ref(w.total)});
   for (const ValueId v : update.losses) losses_.push_back(b.ref(v));
   for (const ir::RunningStatistic& s : update.statistics)
-    statistics_.push_back(
-        {b.ref(s.running), b.ref(s.batch), count(b.value(s.running).shape), s.momentum, s.factor});
+    statistics_.push_back({b.ref(s.running), b.ref(s.batch), b.ref(s.count),
+                           count(b.value(s.running).shape), s.momentum, s.factor});
 }
 
 double UpdateControl::get(const Ref& ref, int64_t i) const {
@@ -234,11 +250,13 @@ void UpdateControl::updated(StepStatus& status) {
 }
 
 void UpdateControl::update_statistics() {
-  for (const Statistic& s : statistics_)
+  for (const Statistic& s : statistics_) {
+    const double n = s.n ? get(s.n) : 0, factor = n > 1 ? n / (n - 1) : s.factor;
     for (int64_t i = 0; i < s.count; ++i) {
       const double old = get(s.running, i);
-      set(s.running, i, old + s.momentum * (s.factor * get(s.batch, i) - old));
+      set(s.running, i, old + s.momentum * (factor * get(s.batch, i) - old));
     }
+  }
 }
 
 }  // namespace mpsnn::runtime

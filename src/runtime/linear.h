@@ -45,6 +45,7 @@ class Ref {
 struct StepContext {
   uint64_t seed = 0;
   StepScalars scalars;
+  bool weights_changed = true;  // since this executable's last step
 };
 
 class Kernel {
@@ -67,13 +68,15 @@ class KernelBuilder {
   const Value& value(ValueId id) const { return plan_->values.at(static_cast<std::size_t>(id)); }
   Ref ref(ValueId id);               // empty for kNone, and for states that nobody reads
   Ref workspace(std::size_t bytes);  // valid during one run of this kernel
+  Ref constant(std::size_t bytes);   // its own, kept from step to step
 
  private:
   friend class LinearExecutable;
   explicit KernelBuilder(const ir::Plan& plan) : plan_(&plan) {}
   const ir::Plan* plan_;
   std::vector<void*>* table_ = nullptr;
-  std::size_t workspace_next_ = 0, workspace_bytes_ = 0;
+  void** constants_ = nullptr;
+  std::size_t workspace_next_ = 0, workspace_bytes_ = 0, constant_bytes_ = 0;
 };
 
 class LinearExecutable : public Executable {
@@ -114,6 +117,10 @@ class LinearExecutable : public Executable {
   std::unique_ptr<UpdateKernel> update_;
   StepStatus status_[kSlots];
   bool small_, recording_ = false;
+  void* constants_ = nullptr;
+  std::shared_ptr<void> constant_memory_;
+  std::size_t constant_bytes_ = 0;
+  int64_t weights_ = -1;  // StepScalars::weights of the last step
   std::vector<Span> spans_;
   std::chrono::steady_clock::time_point began_;
 };
@@ -153,7 +160,7 @@ class UpdateControl {
   std::vector<Weights> weights_;  // of each share
   std::vector<Ref> losses_;
   struct Statistic {
-    Ref running, batch;
+    Ref running, batch, n;
     int64_t count;
     double momentum, factor;
   };

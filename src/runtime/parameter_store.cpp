@@ -4,34 +4,35 @@
 
 namespace mpsnn {
 
-ParameterCopies::Copy& ParameterCopies::copy(runtime::DeviceContext& device) {
+ParameterCopies::Copy& ParameterCopies::copy(runtime::DeviceContext& device, DType dtype) {
   for (const auto& c : copies_)
-    if (c->device == &device) return *c;
-  auto storage = device.backend->allocate(shape_, dtype_);
-  copies_.push_back(std::make_unique<Copy>(Copy{&device, std::move(storage), -1}));
+    if (c->device == &device && c->dtype == dtype) return *c;
+  auto storage = device.backend->allocate(shape_, dtype);
+  copies_.push_back(std::make_unique<Copy>(Copy{&device, dtype, std::move(storage), -1}));
   return *copies_.back();
 }
 
-runtime::Storage& ParameterCopies::storage(runtime::DeviceContext& device) {
+runtime::Storage& ParameterCopies::storage(runtime::DeviceContext& device, DType dtype) {
   const auto lock = runtime::lock_unless_forked(mutex_);
-  return *copy(device).storage;
+  return *copy(device, dtype).storage;
 }
 
 void ParameterCopies::refresh_host() {
   if (host_version_ == latest_) return;
-  Tensor fresh(shape_, dtype_);
+  Tensor fresh(shape_, current_->dtype);
   current_->device->queue.run([&] { current_->storage->read(fresh); });
-  host_ = std::move(fresh);
+  host_ = fresh.dtype() == dtype_ ? std::move(fresh) : fresh.to(dtype_);
   host_version_ = latest_;
 }
 
-void ParameterCopies::refresh(runtime::DeviceContext& device, bool writes) {
+int64_t ParameterCopies::refresh(runtime::DeviceContext& device, DType dtype, bool writes) {
   runtime::check_not_in_host_call();
   const auto lock = runtime::lock_unless_forked(mutex_);
-  Copy& mine = copy(device);
+  Copy& mine = copy(device, dtype);
   if (mine.version != latest_) {
     refresh_host();
-    device.queue.run([&] { mine.storage->write(host_); });
+    const Tensor given = host_.dtype() == dtype ? host_ : host_.to(dtype);
+    device.queue.run([&] { mine.storage->write(given); });
     mine.version = latest_;
   }
   if (writes) {
@@ -39,6 +40,19 @@ void ParameterCopies::refresh(runtime::DeviceContext& device, bool writes) {
     current_ = &mine;
     host_ = Tensor();  // old from now on
   }
+  return mine.version;
+}
+
+void ParameterCopies::widen(DType dtype) {
+  const auto lock = runtime::lock_unless_forked(mutex_);
+  if (size_of(dtype) <= size_of(dtype_)) return;
+  dtype_ = dtype;
+  if (host_version_ == latest_) host_ = host_.to(dtype);
+}
+
+DType ParameterCopies::dtype() {
+  const auto lock = runtime::lock_unless_forked(mutex_);
+  return dtype_;
 }
 
 Tensor ParameterCopies::read() {
@@ -54,17 +68,16 @@ void ParameterCopies::write(const Tensor& value) {
   if (!is_floating(value.dtype()))
     throw DTypeError(std::string("weights are floating, got ") + name_of(value.dtype()));
   runtime::check_not_in_host_call();
-  Tensor fresh = value.dtype() == dtype_ ? value.clone() : value.to(dtype_);
   const auto lock = runtime::lock_unless_forked(mutex_);
-  host_ = std::move(fresh);
+  host_ = value.dtype() == dtype_ ? value.clone() : value.to(dtype_);
   host_version_ = ++latest_;
   current_ = nullptr;
 }
 
-Parameter::Parameter(Tensor canonical, bool buffer)
-    : shape_(canonical.shape()), dtype_(canonical.dtype()), buffer_(buffer) {
-  if (dtype_ != DType::float32 && dtype_ != DType::float64)
-    throw DTypeError(std::string("weights are float32 or float64, got ") + name_of(dtype_));
+Parameter::Parameter(Tensor canonical, bool buffer) : shape_(canonical.shape()), buffer_(buffer) {
+  const DType dtype = canonical.dtype();
+  if (dtype != DType::float32 && dtype != DType::float64)
+    throw DTypeError(std::string("weights are float32 or float64, got ") + name_of(dtype));
   const bool shared = canonical.memory().use_count() > 1;
   copies_ = std::make_unique<ParameterCopies>(shared ? canonical.clone() : std::move(canonical));
 }
@@ -73,6 +86,7 @@ Parameter::~Parameter() {
   if (runtime::forked()) static_cast<void>(copies_.release());  // a device's, as in ~Program
 }
 
+DType Parameter::dtype() const { return copies_->dtype(); }
 Tensor Parameter::read() const { return copies_->read(); }
 void Parameter::write(const Tensor& value) { copies_->write(value); }
 

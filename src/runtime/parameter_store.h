@@ -1,4 +1,5 @@
-// Where a model's arrays live: a canonical copy on the host and one per device that uses them.
+// Where a model's arrays live: a canonical copy on the host and one per device and dtype of those
+// that use them (float64 graphs have float64 copies).
 //
 // The copy written last is current. A graph refreshes its device's copy when it encodes; a read
 // from Python refreshes the host's. Order comes from the queues: a refresh is queued behind the
@@ -21,10 +22,13 @@ class ParameterCopies {
       : shape_(host.shape()), dtype_(host.dtype()), host_(std::move(host)) {}
 
   // This device's storage, made at first use; its contents may be old until refresh().
-  runtime::Storage& storage(runtime::DeviceContext& device);
+  runtime::Storage& storage(runtime::DeviceContext& device, DType dtype);
   // Brings the device's copy up to date, and makes it the current one if a step is going to write
-  // it.
-  void refresh(runtime::DeviceContext& device, bool writes);
+  // it. Returns its version: the contents are others only if the number is another.
+  int64_t refresh(runtime::DeviceContext& device, DType dtype, bool writes);
+  // The canonical array is at least as wide as what any graph that trains it writes.
+  void widen(DType dtype);
+  DType dtype();
 
   Tensor read();
   void write(const Tensor& value);
@@ -32,10 +36,11 @@ class ParameterCopies {
  private:
   struct Copy {
     runtime::DeviceContext* device;
+    DType dtype;
     std::unique_ptr<runtime::Storage> storage;
     int64_t version;
   };
-  Copy& copy(runtime::DeviceContext& device);
+  Copy& copy(runtime::DeviceContext& device, DType dtype);
   void refresh_host();
 
   std::mutex mutex_;

@@ -49,7 +49,10 @@ class ProgramState {
     full_ = &variant(graph_.batch());
     for (const Value& value : graph_.values())
       if (value.parameter) parameters_.emplace_back(value.parameter, false);
-    for (auto& [parameter, written] : parameters_) written = is_written(parameter);
+    for (auto& [parameter, written] : parameters_) {
+      written = is_written(parameter);
+      if (written) parameter->copies().widen(master_);
+    }
     for (std::size_t i = 0; i < slots_.size(); ++i) {
       slots_[i].program = this;
       slots_[i].index = static_cast<int>(i);
@@ -80,7 +83,9 @@ class ProgramState {
       raise_pending();
       for (std::size_t i = 0; i < inputs.size(); ++i)
         v.executable->stage(slot.index, static_cast<int>(i), inputs[i]);
-      for (auto& [parameter, written] : parameters_) parameter->copies().refresh(device_, written);
+      slot.weights = 0;
+      for (auto& [parameter, written] : parameters_)
+        slot.weights += parameter->copies().refresh(device_, master_, written);
       slot.variant = &v;
       slot.rates = rates;
       slot.step = new_step(v);
@@ -139,13 +144,14 @@ class ProgramState {
     std::exception_ptr device_error;
     Variant* variant = nullptr;
     std::vector<double> rates;
+    int64_t weights = 0;
     std::shared_ptr<StepState> step;
 
     void run() noexcept override {
       const bool on_host = !variant->host.empty();  // once done, the slot may be another step's
       try {
         if (on_queue) threads::set_team(variant->executable->small() ? 1 : variant->threads);
-        const runtime::StepScalars scalars{step->index, rates.data()};
+        const runtime::StepScalars scalars{step->index, rates.data(), weights};
         device_done = false;
         variant->executable->encode(index, scalars, *this);
       } catch (...) {
@@ -188,8 +194,9 @@ class ProgramState {
     for (const ValueId id : v.plan->persistents) {
       const Value& value = v.plan->values[static_cast<std::size_t>(id)];
       const bool of_model = static_cast<std::size_t>(id) < graph_.values().size();
-      persistents.push_back(of_model ? &graph_.value(id).parameter->copies().storage(device_)
-                                     : &training_->storage(value, options_.loss_scale.initial));
+      persistents.push_back(of_model
+                                ? &graph_.value(id).parameter->copies().storage(device_, master_)
+                                : &training_->storage(value, options_.loss_scale.initial));
       places[id] = persistents.back();
     }
     if (v.plan->update)
@@ -401,6 +408,7 @@ class ProgramState {
   Graph graph_;
   ProgramOptions options_;
   runtime::DeviceContext& device_;
+  DType master_ = master_dtype(graph_.dtype());  // of weights
   std::shared_ptr<train::TrainingState> training_;
   std::map<int64_t, Variant> variants_;
   Variant* full_ = nullptr;

@@ -187,7 +187,8 @@ NEURONS: list[tuple[str, tuple[float, ...], bool, bool]] = [
     ("elu", (1.6732632423543772, 1.0507009873554805, 1.0), False, True),  # SELU
     ("elu", (0.5, 1.0, 2.0), False, True),  # CELU
     ("elu", (-0.5, 1.0, 1.0), False, False),
-    ("relun", (0.0, 1.0), False, False),
+    ("relun", (0.0, 1.0), False, True),
+    ("relun", (0.5, 2.0), False, True),
     ("relun", (0.5, 0.7), False, False),
     ("relun", (-1.5, 0.7), False, False),
     ("power", (1.0, 0.0, 2.0), False, False),
@@ -592,3 +593,5 @@ for op in ("add", "subtract", "multiply", "divide"):
             long_sum=name.startswith("large"),
             positive=(1,) if op == "divide" else (),
         )
+case("add-n", "add_n", [("x", (2, 3, 5))] * 3, lambda a, b, c: a + b + c)
+case("add-n-one", "add_n", [("x", (40, 9))], lambda a: a)

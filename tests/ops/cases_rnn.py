@@ -1,4 +1,4 @@
-"""Rows of the case table for recurrent layers: cells, lengths, initial states, peepholes.
+"""Rows of the case table for sequences: cells, lengths, initial states, peepholes, masked norms.
 
 PyTorch's own layers are the oracle where it has the cell; loops of its tensors where it has not.
 Both see one bias: PyTorch's second one is zero, but for a GRU's, whose last part is bias_hn.
@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from cases import T, case
+from cases import T, bn_oracle, case
 
 GATES = {"lstm": 4, "gru": 3, "gru_reset_before": 3, "mgu": 2, "rnn": 1}
 NAMES = ("x", "w", "u", "bias", "bias_hn", "peephole", "h0", "c0", "lengths")
@@ -153,3 +153,30 @@ for shape in ((7,), (3, 5)):  # a padding row's gradient is zero by definition: 
 
 case("stack", "stack", [("x", (3, 4))] * 3, lambda *parts: torch.stack(parts))
 case("unstack", "unstack", [("x", (3, 4, 5))], lambda x: x.unbind(0), several=True)
+
+
+def masked_bn_oracle(training: bool) -> Callable[..., T]:
+    """Only rows before the lengths are there; the others give zero."""
+
+    def compute(x: T, w: T, b: T, mean: T, var: T, lengths: T) -> T:
+        counts = torch.arange(x.shape[-2]) < lengths.reshape(-1, *[1] * (x.ndim - 2))
+        counts = counts.expand(x.shape[:-1])
+        y = torch.zeros_like(x)
+        y[counts] = bn_oracle(training)(x[counts], w, b, mean, var)
+        return y
+
+    return compute
+
+
+for shape in ((4, 6, 3), (5, 1, 9, 20), (3, 4, 5, 8), (40, 30, 16)):
+    for training in (True, False):
+        c = shape[-1]
+        case(
+            f"batch_norm-lengths-{len(shape)}d-{c}-{'training' if training else 'inference'}",
+            "batch_norm",
+            [("x", shape), *[("p", (c,))] * 4, ("i", shape[:1])],
+            masked_bn_oracle(training),
+            attrs={"epsilon": 1e-5, "momentum": 0.1, "frozen": not training},
+            positive=(4,),
+            classes=shape[-2] + 1,
+        )

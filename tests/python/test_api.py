@@ -156,6 +156,7 @@ def test_gradcheck() -> None:
     assert mpsnn.gradcheck(fn, [floats(2, 3), floats(4, 3)])
     with pytest.raises(AssertionError, match="input 0"):
         mpsnn.gradcheck(ops.relu, [np.zeros((2, 2))])  # a kink
+    assert mpsnn.gradcheck(nn.Sequential(nn.Linear(3, 4), nn.Tanh()), floats(2, 3))
 
 
 def test_inference_takes_any_n(device: str) -> None:

@@ -55,14 +55,20 @@ def random_network(
                         parameter(f"m{depth}", (c,), True, 0.0),
                         parameter(f"v{depth}", (c,), True, 1.0)]  # fmt: skip
             y = graph.add("batch_norm", operands, {}, layer)[0]
+            if rng.random() < 0.6:
+                act = str(rng.choice(["relu", "leaky_relu", "sigmoid", "tanh"]))
+                y = graph.add("neuron", [y], {"kind": act, "a": 0.2}, layer + " act")[0]
         elif kind == "drop":
             y = graph.add("dropout", [x], {"rate": rate}, layer)[0]
         else:
             same = [v for v in values if graph.shape(v) == graph.shape(x)]
             if kind == "add":
                 y = graph.add("add", [x, same[int(rng.integers(len(same)))]], {}, layer)[0]
+                if rng.random() < 0.5:
+                    act = str(rng.choice(["relu", "sigmoid", "tanh"]))
+                    y = graph.add("neuron", [y], {"kind": act, "a": 0.0}, layer + " act")[0]
             else:
-                y = graph.add("concat", [x, values[0]], {}, layer)[0]
+                y = graph.add("concat", [x, values[int(rng.integers(len(values)))]], {}, layer)[0]
         values.append(y)
     flat = graph.add("flatten", [values[-1]], {}, "flatten")[0]
     features = graph.shape(flat)[1]
@@ -108,6 +114,104 @@ SEEDS = range(60)
 @pytest.mark.parametrize("seed", SEEDS)
 def test_optimised_equals_plain(seed: int, device: str) -> None:
     close(step(seed, device), step(seed, device, optimize=False), 1e-4)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_optimised_inference_equals_plain(seed: int, device: str) -> None:
+    """Also after the weights have changed: what was folded and packed is made anew."""
+    graph, _, logits, parameters = random_network(seed)
+    rng = np.random.default_rng(seed + 1)
+    shape = graph.shape(graph.inputs()[0])
+    x, t = rng.standard_normal(shape).astype(np.float32), np.zeros(shape[0], np.int64)
+    programs = [
+        _core.Program.compile(graph, device=device, results=[("y", logits, False)], optimize=o)
+        for o in (True, False)
+    ]
+    for _ in range(2):
+        made = []
+        for program in programs:
+            for _ in range(2):
+                done = program.encode((x, t), ())
+                done.wait()
+            made.append(np.array(done.result(0).numpy(), np.float64))
+        close(made[:1], made[1:], 1e-4)
+        for _, parameter in parameters:
+            parameter.write(parameter.read() * np.float32(1.5) + np.float32(0.1))
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_recomputed_equals_kept(seed: int, device: str) -> None:
+    close(step(seed, device, recompute=True), step(seed, device), 1e-6)
+
+
+def branches(device: str, optimize: bool, recompute: bool = False) -> tuple[list[np.ndarray], Any]:
+    """One step of an Inception block: a shared input, three branches of convolution, batch-norm and
+    ReLU, joined; then a residual sum with a ReLU. Results, and the program."""
+    rng = np.random.default_rng(3)
+    graph = _core.Graph()
+    parameters: list[tuple[str, Any]] = []
+
+    def parameter(name: str, value: np.ndarray, buffer: bool = False) -> int:
+        made = _core.Parameter(value.astype(np.float32), buffer)
+        if not buffer:
+            parameters.append((name, made))
+        return graph.parameter(name, made)
+
+    def block(x: int, out: int, name: str, act: bool = True) -> int:
+        w = parameter(f"{name}.w", rng.standard_normal((out, 3, 3, graph.shape(x)[3])) * 0.2)
+        y = graph.add("conv2d", [x, w], {"padding": "same"}, f"Conv2d {name}")[0]
+        operands = [y, parameter(f"{name}.g", rng.random(out) + 0.5),
+                    parameter(f"{name}.b", rng.standard_normal(out)),
+                    parameter(f"{name}.m", np.zeros(out), True),
+                    parameter(f"{name}.v", np.ones(out), True)]  # fmt: skip
+        y = graph.add("batch_norm", operands, {}, f"BatchNorm2d {name}")[0]
+        return graph.add("neuron", [y], {"kind": "relu"}, f"ReLU {name}")[0] if act else y
+
+    x = block(graph.input("x", (3, 9, 7, 4)), 8, "stem")
+    y = graph.add("concat", [block(x, n, f"branch{n}") for n in (5, 6, 7)], {}, "concat")[0]
+    z = graph.add("add", [block(y, 18, "last", act=False), y], {}, "add")[0]
+    z = graph.add("neuron", [z], {"kind": "relu"}, "ReLU sum")[0]
+    target = graph.input("t", graph.shape(z))
+    loss = graph.add("element_loss", [z, target], {"kind": "mse"}, "loss")[0]
+    program = _core.Program.compile(
+        graph, device=device, training=True, seeds=[(loss, -1)], optimize=optimize,
+        recompute=recompute, results=[("loss", loss, False), ("x", x, True)],
+        optimizer={"kind": "sgd", "groups": [{}],
+                   "parameters": [(p, 0, name) for name, p in parameters]},
+    )  # fmt: skip
+    fed = rng.standard_normal((3, 9, 7, 4)), rng.standard_normal(graph.shape(z))
+    for _ in range(2):
+        done = program.encode(tuple(a.astype(np.float32) for a in fed), (0.1,))
+        done.wait()
+    made = [np.array(done.result(i).numpy(), np.float64) for i in range(2)]
+    return made + [np.array(p.read(), np.float64) for _, p in parameters], program
+
+
+def test_a_block_of_branches(device: str) -> None:
+    fused, program = branches(device, True)
+    plain, unfused = branches(device, False)
+    close(fused, plain, 1e-5)
+    if device.startswith("mps"):
+        return
+    notes = "\n".join(program.notes())
+    for text in ("[ReLU branch5] into [BatchNorm2d branch5]", "[ReLU sum] into [add]"):
+        assert text in notes, notes
+    ops = [row["op"] for row in program.summary()]
+    assert "neuron" not in ops
+    assert ops.count("add_n") == 1  # the sum of the branches' gradients, in one pass
+    if device in ("cpu", "reference"):
+        assert "[concat]: written in place" in notes
+        assert "concat gradient" not in ops
+    assert program.planned_bytes() < unfused.planned_bytes()
+
+    again, recomputing = branches(device, True, recompute=True)
+    close(
+        again, fused, 0.0 if device == "cpu" else 1e-6
+    )  # `reference` rounds the statistics it keeps
+    assert recomputing.planned_bytes() < program.planned_bytes()
+    notes = "\n".join(recomputing.notes())
+    for text in ("[BatchNorm2d branch5]", "[concat]"):
+        assert f"computed again for gradients: {text}" in notes, notes
 
 
 @pytest.mark.parametrize("seed", SEEDS)

@@ -34,37 +34,57 @@ KINDS = ("LSTM", "GRU", "RNN")
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("layers", [1, 3])
+@pytest.mark.parametrize("layers", [1, 2])
 @pytest.mark.parametrize("both", [False, True])
 @pytest.mark.parametrize("bias", [False, True])
-def test_like_torch(kind: str, layers: int, both: bool, bias: bool) -> None:
-    """Outputs, final states and every gradient, initial states included."""
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("started", [False, True])
+@pytest.mark.parametrize("t", [1, 2, 20, 100])
+def test_like_torch(
+    kind: str, layers: int, both: bool, bias: bool, masked: bool, started: bool, t: int
+) -> None:
+    """Outputs, final states and every gradient, initial states included, in float64 there."""
     theirs = torch_layer(kind, layers, both, bias)
     layer = getattr(nn, kind).from_torch(theirs)
     layer.return_state = True
+    theirs = theirs.double()
     slots = layers * (2 if both else 1)
-    x = sequences()
+    x, lengths = sequences(t=t), None
     fields = 2 if kind == "LSTM" else 1
     initial = [rng.standard_normal((slots, N, H)).astype(np.float32) for _ in range(fields)]
-    tx = torch.from_numpy(x).requires_grad_(True)
-    ti = [torch.from_numpy(s).requires_grad_(True) for s in initial]
-    ty, ts = theirs(tx, tuple(ti) if fields == 2 else ti[0])
+    initial = initial if started else []
+    tx = torch.from_numpy(x).double().requires_grad_(True)
+    ti = [torch.from_numpy(s).double().requires_grad_(True) for s in initial]
+    fed: Any = tx
+    if masked:
+        lengths = np.clip(np.array([t, 1, t // 2, t - 1, 2]), 1, t)
+        fed = torch.nn.utils.rnn.pack_padded_sequence(
+            tx, torch.from_numpy(lengths), batch_first=True, enforce_sorted=False
+        )
+    ty, ts = theirs(fed, *([tuple(ti) if fields == 2 else ti[0]] if ti else []))
+    if masked:
+        ty, _ = torch.nn.utils.rnn.pad_packed_sequence(ty, batch_first=True, total_length=t)
     expected = [ty, *(ts if fields == 2 else [ts])]
     cotangents = [rng.standard_normal(e.shape).astype(np.float32) for e in expected]
-    torch.autograd.backward(expected, [torch.from_numpy(c) for c in cotangents])
+    torch.autograd.backward(expected, [torch.from_numpy(c).double() for c in cotangents])
 
-    def run(x: Any, *state: Any) -> Any:
-        return layer(x, state if fields == 2 else state[0])
+    def run(x: Any, *rest: Any) -> Any:
+        state = rest[: len(initial)] or None
+        if state is not None and fields == 1:
+            state = state[0]
+        return layer(x, state, rest[-1] if masked else None)
 
     parameters = dict(layer.named_parameters())
+    extra = [lengths] if masked else []
     (y, state), by_inputs, by_parameters = mpsnn.vjp(
-        run, [x, *initial], cotangents, list(parameters.values())
+        run, [x, *initial, *extra], cotangents, list(parameters.values())
     )
+    limit = 1e-5 if t < 20 else 1e-4
     got = [y, *(state if fields == 2 else [state])]
     for a, b in zip(got, expected, strict=True):
-        close(a, b.detach())
-    for a, b in zip(by_inputs, [tx, *ti], strict=True):
-        close(a, b.grad, 3e-5)
+        close(a, b.detach(), limit)
+    for a, b in zip(by_inputs[: 1 + len(initial)], [tx, *ti], strict=True):
+        close(a, b.grad, limit)
     for name, gradient in zip(parameters, by_parameters, strict=True):
         head, suffix = name.rsplit("_l", 1)
         if head == "bias_hn":
@@ -73,9 +93,10 @@ def test_like_torch(kind: str, layers: int, both: bool, bias: bool) -> None:
             expected_gradient = getattr(theirs, f"bias_ih_l{suffix}").grad
         else:
             expected_gradient = getattr(theirs, name).grad
-        close(gradient, expected_gradient, 3e-5)
-    eager_y, _ = layer(x, tuple(initial) if fields == 2 else initial[0])
-    close(eager_y, ty.detach())
+        close(gradient, expected_gradient, limit)
+    state = (tuple(initial) if fields == 2 else initial[0]) if started else None
+    eager_y, _ = layer(x, state, lengths)
+    close(eager_y, ty.detach(), limit)
 
 
 def test_directions_sum_and_last_outputs() -> None:
@@ -200,9 +221,17 @@ def test_wrong_lengths_and_states() -> None:
         graph.encode(x, labels, states=3)
     with pytest.raises(ValueError, match="without states"):
         _ = graph.encode(x, labels).states
-    regression = mpsnn.TrainingGraph(model(), nn.MSE(), None, (T, C), N)
-    with pytest.raises(mpsnn.UnsupportedError, match="class indices"):
-        regression.encode(x, np.zeros((N, T, 3), np.float32), lengths=[1, 2, 3, 4, 5])
+
+    def own(y: Any, t: Any) -> Any:
+        return mpsnn.ops.mean(y - t, (1, 2))
+
+    function = mpsnn.TrainingGraph(model(), own, None, (T, C), N)
+    with pytest.raises(mpsnn.UnsupportedError, match=r"\[own\] lengths do not mask"):
+        function.encode(x, np.zeros((N, T, 3), np.float32), lengths=[1, 2, 3, 4, 5])
+    normalized = nn.Sequential(nn.LSTM(C, H), nn.BatchNorm1d(H))
+    normal = mpsnn.TrainingGraph(normalized, nn.MSE(), None, (T, C), N)
+    with pytest.raises(mpsnn.ShapeError, match="more than one value"):
+        normal.encode(x, np.zeros((N, T, H), np.float32), lengths=[1, 0, 0, 0, 0])
     with pytest.raises(mpsnn.ShapeError, match=r"\[LSTM 0\] expected \(N, T, 4\)"):
         mpsnn.InferenceGraph(model(), (T, 5), N)
     with pytest.raises(mpsnn.ShapeError, match="state h"):
@@ -407,14 +436,132 @@ def test_activity_classifier() -> None:
     after = model.state_dict()
     assert all((before[k] == after[k]).all() for k in before if k.startswith("standard"))
     assert mpsnn.InferenceGraph(model, (1, 2000, 6), 3)(x).shape == (3, 20, 5)
-    with pytest.raises(mpsnn.UnsupportedError, match=r"\[BatchNorm1d head.1\] lengths"):
-        graph.encode(x, labels, lengths=[2000, 1001, 100])
-    model = mpsnn.models.activity_classifier(100, 6, 5, batch_norm=False, dropout=(0.0, 0.0))
-    graph = mpsnn.TrainingGraph(model, nn.SoftmaxCrossEntropy(), None, (1, 2000, 6), 3, seed=0)
-    loss = graph.encode(x, labels, lengths=[2000, 1001, 100]).loss
-    valid = np.arange(20) < np.array([20, 11, 1])[:, None]
-    ignored = np.where(valid, labels, -100)
-    assert loss == pytest.approx(graph.encode(x, ignored).loss, rel=1e-6)
+
+
+def test_padding_changes_nothing() -> None:
+    """A chunk that is filled up trains as the same chunk in a graph of its own length."""
+    mpsnn.manual_seed(1)
+    model = mpsnn.models.activity_classifier(10, 6, 5, dropout=(0.0, 0.0))
+    other = mpsnn.models.activity_classifier(10, 6, 5, dropout=(0.0, 0.0))
+    other.load_state_dict(model.state_dict())
+    rng = np.random.default_rng(0)
+    recordings = [rng.standard_normal((70, 6)).astype(np.float32) for _ in range(3)]
+    x, labels, lengths = model.chunks(recordings, [1, 4, 2], steps=20)
+    assert x.shape == (3, 1, 200, 6)
+    assert (lengths == 70).all()
+    assert labels is not None
+    padded = mpsnn.TrainingGraph(
+        model, nn.SoftmaxCrossEntropy(), optim.SGD(0.1), (1, 200, 6), 3, "cpu", seed=0
+    )
+    short = mpsnn.TrainingGraph(
+        other, nn.SoftmaxCrossEntropy(), optim.SGD(0.1), (1, 70, 6), 3, "cpu", seed=0
+    )
+    poisoned = x.copy()
+    poisoned[:, :, 70:] = np.nan
+    for _ in range(5):
+        loss = padded.encode(poisoned, labels, lengths=lengths).loss
+        assert loss == pytest.approx(short.encode(x[:, :, :70], labels[:, :7]).loss, rel=1e-5)
+    after = other.state_dict()
+    for name, value in model.state_dict().items():
+        close(value, after[name], 1e-4)
+    predict = mpsnn.InferenceGraph(model, (1, 200, 6), 3, "cpu")
+    expected = mpsnn.InferenceGraph(other, (1, 70, 6), 3, "cpu")(x[:, :, :70])
+    close(predict(poisoned, lengths=lengths)[:, :7], expected, 1e-4)
+
+
+def test_masked_norm_like_torch() -> None:
+    """Statistics, running ones and gradients are those of the steps that are there."""
+    x, lengths = sequences(), np.array([7, 1, 3, 0, 2])
+    valid = np.arange(T) < lengths[:, None]
+    net = nn.Sequential(nn.Linear(C, 3), nn.BatchNorm1d(3))
+    theirs, norm = torch.nn.Linear(C, 3), torch.nn.BatchNorm1d(3)
+    theirs.load_state_dict({k: torch.from_numpy(net.state_dict()[f"0.{k}"])
+                            for k in ("weight", "bias")})  # fmt: skip
+    step = torch.optim.SGD([*theirs.parameters(), *norm.parameters()], 0.5)
+    graph = mpsnn.TrainingGraph(net, nn.MSE(), optim.SGD(0.5), (T, C), N, "cpu")
+    target = rng.standard_normal((N, T, 3)).astype(np.float32)
+    rows, aims = torch.from_numpy(x[valid]), torch.from_numpy(target[valid])
+    for _ in range(4):
+        step.zero_grad()
+        loss = torch.nn.functional.mse_loss(norm(theirs(rows)), aims)
+        loss.backward()
+        step.step()
+        got = graph.encode(x, target, lengths=lengths)
+        assert got.loss == pytest.approx(float(loss.detach()), rel=1e-5)
+        assert got.losses[3] == 0
+    state = net.state_dict()
+    for name, value in norm.state_dict().items():
+        if name != "num_batches_tracked":
+            close(state[f"1.{name}"], value, 1e-5)
+    close(state["0.weight"], theirs.weight.detach(), 1e-4)
+
+
+def test_lengths_mask_every_loss_of_a_sequence() -> None:
+    """Soft labels, values, weights of elements: the same as weights of 0 past the lengths."""
+    x, lengths = sequences(), np.array([7, 1, 3, 0, 2])
+    valid = (np.arange(T) < lengths[:, None]).astype(np.float32)
+    soft = rng.random((N, T, 3)).astype(np.float32)
+    soft /= soft.sum(-1, keepdims=True)
+    indices = rng.integers(0, 3, (N, T))
+    elements = rng.random((N, T, 3)).astype(np.float32)
+    net = nn.Sequential(nn.Linear(C, 3))
+    y = np.asarray(net(x))
+    for loss, targets, own in (
+        (nn.SoftmaxCrossEntropy(), soft, None), (nn.SoftmaxCrossEntropy(), indices, None),
+        (nn.SoftmaxCrossEntropy("sum"), soft, elements[..., 0]),
+        (nn.SigmoidCrossEntropy(), indices, None), (nn.SigmoidCrossEntropy(), soft, elements),
+        (nn.MSE(), soft, None), (nn.MSE(), soft, elements), (nn.Huber(), soft, elements[..., 1]),
+        (nn.CosineDistance(), soft, None),
+    ):  # fmt: skip
+        weights = valid if own is None else own * (valid if own.ndim == 2 else valid[..., None])
+        expected, each = loss(y, targets, weights)
+        graph = mpsnn.TrainingGraph(net, loss, None, (T, C), N, "cpu")
+        step = graph.encode(x, targets, weights=own, lengths=lengths)
+        assert step.loss == pytest.approx(float(expected), rel=1e-5), loss
+        close(step.losses, each)
+    predict = mpsnn.InferenceGraph(net, (T, C), 2, "cpu")
+    for targets in (soft, indices):
+        found = predict.evaluate(x, targets, loss=nn.SoftmaxCrossEntropy(), lengths=lengths)
+        truth = targets.argmax(-1) if targets.ndim == 3 else targets
+        right = (y.argmax(-1) == truth)[valid > 0].mean()
+        assert found["accuracy"] == pytest.approx(right)
+        expected, _ = nn.SoftmaxCrossEntropy()(y, targets, valid)
+        assert found["loss"] == pytest.approx(float(expected), rel=1e-5)
+    # One target a sequence has nothing to mask.
+    last = nn.LSTM(C, 3, return_sequences=False)
+    graph = mpsnn.TrainingGraph(last, nn.MSE(), None, (T, C), N, "cpu")
+    aims = np.zeros((N, 3), np.float32)
+    expected, _ = nn.MSE()(last(x, None, lengths), aims)
+    assert graph.encode(x, aims, lengths=lengths).loss == pytest.approx(float(expected), rel=1e-5)
+
+
+def test_chunks_of_recordings() -> None:
+    model = mpsnn.models.activity_classifier(4, 2, 3)
+    samples = np.arange(26, dtype=np.float32).reshape(13, 2)
+    labels = np.array([0, 0, 1, 2, 2, 2, 2, 2, 1, 1, 1, 2, 2])
+    x, y, lengths = model.chunks([samples, samples[:5]], [labels, 1], steps=2)
+    assert x.shape == (3, 1, 8, 2)
+    assert lengths.tolist() == [8, 5, 5]
+    assert y is not None
+    assert y.tolist() == [[0, 2], [1, 2], [1, 1]]
+    np.testing.assert_array_equal(x[1, 0, :5], samples[8:])
+    assert not x[1, 0, 5:].any()
+    assert model.chunks([], steps=2)[0].shape == (0, 1, 8, 2)
+    for wrong in ([samples[:, :1]], [samples[0]]):
+        with pytest.raises(mpsnn.ShapeError, match=r"\[chunks\]"):
+            model.chunks(wrong)
+    with pytest.raises(mpsnn.ShapeError, match=r"\[chunks\]"):
+        model.chunks([samples], [labels[:3]])
+    with pytest.raises(mpsnn.ShapeError, match="1 recordings and 2"):
+        model.chunks([samples], [1, 2])
+    seen = [
+        (batch, int(length))
+        for a, _, lens in mpsnn.data.batches(x, y, 2, True, lengths=lengths)
+        for batch, length in zip(a, lens, strict=True)
+    ]
+    assert len(seen) == 3
+    for batch, length in seen:
+        assert any((batch == x[i]).all() and length == lengths[i] for i in range(3))
 
 
 def test_basic_motions() -> None:

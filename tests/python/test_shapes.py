@@ -324,7 +324,7 @@ def test_ties_and_nan_are_torch_s(device: str) -> None:
         torch_op(t, 1).sum().backward()
         _, (gx,) = mpsnn.vjp(lambda v, op=op: op(v, 1), [x], np.ones(2, np.float32), device=device)
         np.testing.assert_allclose(gx, t.grad.numpy(), rtol=1e-6)
-        for size in (5, 40, 700, 40000):
+        for size in (5, 40, 700, 8000):
             for at in (0, size // 2, size - 1):
                 long = floats(1, size)
                 long[0, at] = np.nan

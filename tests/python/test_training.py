@@ -203,6 +203,39 @@ def test_resume_equals_unbroken_run(device: str, digits_model: Any, tmp_path: Pa
         assert np.array_equal(np.asarray(value), np.asarray(resumed.state_dict()[name])), name
 
 
+def test_a_float64_graph_trains_in_float64(digits_model: Any, tmp_path: Path) -> None:
+    """As PyTorch's double network does; weights stay float64 then, and float32 graphs take them."""
+    model = digits_model()
+    other = twin(model).double().train()
+    optimizer = torch.optim.Adam(other.parameters(), 1e-2)
+    rng = np.random.default_rng(0)
+    x, y = rng.random((16, 8, 8, 1)), rng.integers(0, 10, 16)
+
+    def graph(model: Any, dtype: str) -> Any:
+        return mpsnn.TrainingGraph(
+            model, nn.SoftmaxCrossEntropy(), optim.Adam(1e-2), (8, 8, 1), 16, "reference", dtype,
+            seed=0,
+        )  # fmt: skip
+
+    trains = graph(model, "float64")
+    for _ in range(6):
+        loss = trains.encode(x, y).loss
+        optimizer.zero_grad()
+        expected = torch.nn.functional.cross_entropy(other(nchw(x)), torch.from_numpy(y))
+        expected.backward()
+        optimizer.step()
+        assert loss == pytest.approx(expected.item(), rel=1e-12)
+    assert {v.dtype for v in model.state_dict().values()} == {np.dtype(np.float64)}
+
+    trains.save_state(tmp_path / "state.safetensors")
+    resumed = graph(digits_model(), "float64")
+    resumed.load_state(tmp_path / "state.safetensors")
+    assert resumed.encode(x, y).loss == trains.encode(x, y).loss
+    narrow = graph(model, "float32").encode(x, y).loss
+    wide = trains.encode(x, y).loss  # with the weights of the float32 step
+    assert narrow != wide == pytest.approx(narrow, rel=0.5)
+
+
 def test_smaller_last_batch_trains_as_pytorch(device: str, digits_model: Any) -> None:
     mpsnn.manual_seed(7)
     model = digits_model()

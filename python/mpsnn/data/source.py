@@ -28,6 +28,8 @@ class DataSource:
     A subclass may define `update(gradients, source)`, both `WeightsAndBias`: it is called on the
     host in each update of a training graph that has an optimizer, in place of that optimizer, and
     returns the new `WeightsAndBias`, or None to leave them.
+
+    The weights of a recurrent layer, and their gradients, are a dict of all its arrays by name.
     """
 
     def load(self) -> None:

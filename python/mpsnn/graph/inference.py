@@ -13,6 +13,7 @@ from mpsnn import _check, _core
 from mpsnn._core import Program, ShapeError, UnsupportedError
 from mpsnn._device import on_device
 from mpsnn._trace import Symbol, Tracer, flatten, rebuild
+from mpsnn.graph.objective import is_soft
 from mpsnn.graph.program import ProgramGraph
 from mpsnn.graph.sequence import Sequences
 from mpsnn.graph.step import as_tensor, fresh
@@ -70,7 +71,7 @@ class InferenceGraph(ProgramGraph):
         self._program, self.device, self._reason = on_device(device, build)
 
     def _build(self, where: str, lengths: bool, states: bool) -> _Variant:
-        tracer = Tracer(self.dtype, self.model)
+        tracer = Tracer(self.dtype, self.model, training=False)
         sequence = Sequences(tracer, self._shapes[0][1], lengths, states, False)
         tracer.sequence = sequence
         symbols = [tracer.symbol(name, (self.batch_size, *shape)) for name, shape in self._shapes]
@@ -189,23 +190,25 @@ class InferenceGraph(ProgramGraph):
             raise ValueError("[evaluate] there is nothing to evaluate")
         logits, truth = np.concatenate(outputs), np.concatenate(targets)
         ignore = getattr(loss, "attrs", {}).get("ignore_index", -100)
-        if lengths is not None and truth.ndim > 1:
-            if truth.dtype.kind == "f":
-                raise UnsupportedError("[evaluate] lengths mask class indices")
-            sequence = self._variants[True, states is not None].sequence
-            valid = sequence.scaled(sequence.check_lengths(lengths, len(truth)), truth.shape[1])
-            truth = np.where(np.arange(truth.shape[1]) < valid[:, None], truth, ignore)
         found: dict[str, Any] = {}
+        counts = None
+        if lengths is not None and logits.ndim > 2:
+            sequence = self._variants[True, states is not None].sequence
+            counts = sequence.valid(lengths, len(logits), logits.shape)
         if loss is not None:
-            found["loss"] = loss(logits, truth)[0]
+            values, weights = truth, None
+            if counts is not None:
+                values, weights = loss.masked(truth, None, counts, is_soft(truth))
+            found["loss"] = loss(logits, values, weights)[0]
         if metrics:
-            found.update(classify(logits, truth, metrics, ignore))
+            found.update(classify(logits, truth, metrics, ignore, counts))
         return found
 
 
 def classify(
-    logits: np.ndarray, truth: np.ndarray, metrics: Sequence[str], ignore: int
-) -> dict[str, Any]:
+    logits: np.ndarray, truth: np.ndarray, metrics: Sequence[str], ignore: int,
+    counts: np.ndarray | None = None,
+) -> dict[str, Any]:  # fmt: skip
     """Classification metrics of outputs `(N, ..., C)` against indices or one-hot labels."""
     classes = logits.shape[-1]
     scores = logits.reshape(-1, classes)
@@ -217,6 +220,8 @@ def classify(
         raise ShapeError(f"[evaluate] class indices must be {logits.shape[:-1]}, got {truth.shape}")
     indices = truth.reshape(-1).astype(np.int64)
     valid = indices != ignore
+    if counts is not None:
+        valid &= counts.reshape(-1)
     wrong = indices[valid & ((indices < 0) | (indices >= classes))]
     if wrong.size:
         raise ValueError(f"[evaluate] class index {wrong[0]} is outside 0..{classes - 1}")

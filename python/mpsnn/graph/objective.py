@@ -51,6 +51,7 @@ class Objective:
             self.losses[key] = one
         if not self.losses:
             raise ValueError(f"[{owner}] there is no loss")
+        self._shapes: dict[str, tuple[int, ...]] = {}  # of the output of each, once built
         self.weights = dict.fromkeys(self.losses, 1.0)
         if weights is not None:
             for key, weight in zip(self.losses, self.of_each(weights, "loss_weights"), strict=True):
@@ -115,6 +116,7 @@ class Objective:
                 for i, y in enumerate(leaves)
             ]
             targets[key] = made[0] if len(leaves) == 1 else tuple(made)
+            self._shapes[key] = leaves[0].shape
         first = flatten(outputs[next(iter(self.losses))])[0]
         weight = next(iter(self.losses.values())).weight_symbol(tracer, first, "weights")
         totals, losses = [], []
@@ -136,8 +138,16 @@ class Objective:
         tracer.layer = None
         return total, losses
 
-    def arrays(self, targets: Any, weights: Any) -> tuple[list[Any], tuple[Form, ...], list[Any]]:
-        """Targets in the order of their inputs, the labels' forms, and the inputs of weights."""
+    def arrays(
+        self, targets: Any, weights: Any,
+        valid: Callable[[tuple[int, ...]], np.ndarray] | None = None,
+    ) -> tuple[list[Any], tuple[Form, ...], list[Any]]:  # fmt: skip
+        """Targets in the order of their inputs, the labels' forms, and the inputs of weights.
+
+        Args:
+            targets, weights: of `encode`.
+            valid: which positions count in outputs of a shape; all where it is None.
+        """
         found: list[Any] = []
         forms: list[Form] = []
         of_elements: list[Any] = []
@@ -155,12 +165,15 @@ class Objective:
                 raise ValueError(f"[{self.owner}] {self.name(key)} must be arrays")
             if own is None and self.single and rank(weights) > 1:
                 own, weights = weights, None
-            found += list(value) if isinstance(value, tuple) else [value]
             soft = loss.has_classes and is_soft(value)
             if soft and np.ndim(value) < 2:
                 raise _core.DTypeError(
                     f"[input {self.name(key)}] class indices are integers, got floats"
                 )
+            shape = self._shapes[key]
+            if valid is not None and len(shape) > 2:  # else one target a sequence
+                value, own = loss.masked(value, own, valid(shape), soft)
+            found += list(value) if isinstance(value, tuple) else [value]
             forms.append((soft, None if own is None else np.shape(own)[1:]))
             if own is not None:
                 of_elements.append(own)
@@ -169,30 +182,6 @@ class Objective:
                 f"[{self.owner}] with several losses, weights of elements are given by LossLabels"
             )
         return found, tuple(forms), [weights, *of_elements]
-
-    def masked(
-        self, labels: list[Any], forms: tuple[Form, ...], lengths: Callable[[int], np.ndarray]
-    ) -> list[Any]:
-        """Labels whose steps past the lengths do not count; `lengths` gives them for so many steps.
-
-        Raises:
-            UnsupportedError: a loss of a sequence that is not of class indices.
-        """
-        found = list(labels)
-        for i, (loss, (is_soft_one, _)) in enumerate(zip(self.losses.values(), forms, strict=True)):
-            target = np.asarray(found[i])
-            indices = loss.has_classes and not is_soft_one
-            if target.ndim < (2 if indices else 3):
-                continue  # one label a sequence
-            if not indices or len(found) != len(self.losses):
-                raise _core.UnsupportedError(
-                    f"[{type(loss).__name__}] lengths mask class indices; give weights=, or a "
-                    "function that masks"
-                )
-            valid = np.arange(target.shape[1]) < lengths(target.shape[1])[:, None]
-            valid = valid.reshape(*valid.shape, *(1,) * (target.ndim - 2))
-            found[i] = np.where(valid, target, loss.attrs.get("ignore_index", -100))
-        return found
 
 
 def rank(weights: Any) -> int:

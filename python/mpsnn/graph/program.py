@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from mpsnn._core import Program
+from mpsnn.graph.profile import Profile
 from mpsnn.graph.summary import Summary
 
 
@@ -29,6 +30,17 @@ class ProgramGraph:
     def summary(self) -> Summary:
         """The nodes, kernels and memory of a step; prints as a table."""
         return Summary(self._program, self.device, self._reason, self.dtype)
+
+    def profile(self) -> Profile:
+        """Record what is encoded in a `with` block, node by node: a table, and a Chrome trace.
+
+        Raises:
+            UnsupportedError: on entering the block, where the device does not tell times.
+        """
+        return Profile(self._recorded(), self.device)
+
+    def _recorded(self) -> list[Program]:
+        return [self._program]
 
     def to_dot(self) -> str:
         """The compiled step in Graphviz's language."""

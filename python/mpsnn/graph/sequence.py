@@ -7,6 +7,7 @@ at least one of the input's steps under it does.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -30,18 +31,26 @@ class Sequences:
     ) -> None:
         self._tracer = tracer
         self.steps = shape[-2] if len(shape) > 1 else 1
-        self.padded = lengths and training  # statistics of a batch would include padding
+        self._training = training
+        self._normalized: dict[int, int] = {}  # steps -> sequences an item, where statistics are
         self._has_lengths, self._has_states = lengths, states
         self._lengths: dict[int, Symbol] = {}
         self._inputs: list[tuple[int, tuple[str, int, int]]] = []  # steps, or 0 and a state's place
         self.finals: dict[str, tuple[tuple[str, ...], list[list[Symbol]]]] = {}
         self._shapes: dict[str, tuple[int, int]] = {}  # path -> (slots, hidden)
 
-    def lengths(self, x: Symbol) -> Symbol | None:
-        """The lengths of a layer's input, None where the graph has none."""
+    def lengths(self, x: Symbol, statistics: bool = False) -> Symbol | None:
+        """The lengths of a layer's input, None where the graph has none.
+
+        Args:
+            x: the input.
+            statistics: whether the layer takes them of the steps that count.
+        """
         if not self._has_lengths:
             return None
         steps = x.shape[-2]
+        if statistics and self._training:
+            self._normalized[steps] = math.prod(x.shape[1:-2])
         if steps not in self._lengths:
             self._lengths[steps] = self._tracer.symbol(
                 f"lengths {steps}", x.shape[:1], "int32", classes=steps + 1
@@ -88,6 +97,10 @@ class Sequences:
     def arrays(self, count: int, lengths: Any, states: Any) -> list[np.ndarray]:
         """The inputs of a step of `count` sequences, in the order they were made."""
         whole = self.check_lengths(lengths, count) if self._has_lengths else None
+        for steps, lines in self._normalized.items():
+            if whole is not None and self.scaled(whole, steps).sum() * lines < 2:
+                raise ShapeError("[input lengths] normalisation in training needs more than one "
+                                 "value a channel")  # fmt: skip
         carried = self.check_states(states, count) if self._has_states else {}
         made: list[np.ndarray] = []
         for steps, (path, field, slot) in self._inputs:
@@ -99,6 +112,12 @@ class Sequences:
             else:
                 made.append(np.zeros((count, self._shapes[path][1]), np.float32))
         return made
+
+    def valid(self, lengths: Any, count: int, shape: tuple[int, ...]) -> np.ndarray:
+        """Which positions of outputs `(count, ..., steps, C)` count: `(count, ..., steps)`."""
+        steps = self.scaled(self.check_lengths(lengths, count), shape[-2])
+        counts = np.arange(shape[-2]) < steps.reshape(-1, *(1,) * (len(shape) - 2))
+        return np.broadcast_to(counts, (count, *shape[1:-1]))
 
     def scaled(self, lengths: np.ndarray, steps: int) -> np.ndarray:
         """Lengths of the input as those of a sequence of `steps` steps."""

@@ -6,6 +6,7 @@ import copy
 import operator
 import os
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -89,6 +90,8 @@ class TrainingGraph(ProgramGraph):
         loss_scale: a number or "dynamic" (the default for float16).
         ema: decay in 0..1 of a moving average of the weights, see `averaged_model`.
         accumulator: "float16" permits half accumulation in a float16 graph.
+        recompute: give time for memory: outputs of batch-norms are computed again for gradients
+            instead of kept, on `cpu` and `reference`; on `cpu` every bit stays the same.
         check_finite: raise NonFiniteError for a loss or gradient that is not finite.
 
     Raises:
@@ -114,6 +117,7 @@ class TrainingGraph(ProgramGraph):
         loss_scale: float | str | None = None,
         ema: Any = None,
         accumulator: str = "float32",
+        recompute: bool = False,
         check_finite: bool = True,
     ) -> None:
         me = "TrainingGraph"
@@ -141,7 +145,12 @@ class TrainingGraph(ProgramGraph):
             me, self.dtype, accumulate=accumulate, clip_value=clip_value, clip_norm=clip_norm,
             loss_scale=loss_scale, ema=ema, accumulator=accumulator, check_finite=check_finite,
         )  # fmt: skip
-        self._options: dict[str, Any] = {"training": True, "seed": self.seed, **settings}
+        self._options: dict[str, Any] = {
+            "training": True,
+            "seed": self.seed,
+            "recompute": _check.flag(me, "recompute", recompute),
+            **settings,
+        }
         self.accumulate: int = settings["accumulate"]
         if ema is not None and optimizer is None:
             raise ValueError(f"[{me}] without an optimizer there is nothing to average (ema)")
@@ -161,7 +170,7 @@ class TrainingGraph(ProgramGraph):
 
     def _compile(self, device: str, form: Form) -> Program:
         forms, lengths, states = form
-        tracer = Tracer(self.dtype, self.model)
+        tracer = Tracer(self.dtype, self.model, training=True)
         sequence = Sequences(tracer, self._shapes[0][1], lengths, states, True)
         tracer.sequence = self._sequences[form] = sequence
         symbols = [tracer.symbol(name, (self.batch_size, *shape)) for name, shape in self._shapes]
@@ -238,8 +247,9 @@ class TrainingGraph(ProgramGraph):
                 `loss` for several. `LossLabels` carry weights with them.
             weights: one weight an image, `(N,)`, or one an element or position of the one loss;
                 `LossLabels` carry those of several.
-            lengths: valid steps of each sequence, `(N,)` integers. Recurrent layers stop there, and
-                class indices past them do not count.
+            lengths: valid steps of each sequence, `(N,)` integers. Recurrent layers stop there,
+                and what is past them counts neither in losses of each step nor in the statistics
+                of a normalisation.
             states: initial states of the recurrent layers: an earlier step's `states`, or {} for
                 zeros. Gradients do not flow into them (truncated back-propagation).
 
@@ -255,7 +265,10 @@ class TrainingGraph(ProgramGraph):
             core = self._program.encode((inputs, targets, weights), rates)
             return Step(core, self.output_names, False, self._loss_weights)
         arrays = [as_tensor(a) for a in in_order(inputs, self._input_names, "inputs")]
-        labels, forms, weighted = self._objective.arrays(targets, weights)
+        valid = None
+        if lengths is not None:
+            valid = partial(self._sequences[self._plain].valid, lengths, len(arrays[0]))
+        labels, forms, weighted = self._objective.arrays(targets, weights, valid)
         form = (forms, lengths is not None, states is not None)
         if form not in self._programs:
             self._programs[form] = self._compile(self.device, form)
@@ -263,11 +276,6 @@ class TrainingGraph(ProgramGraph):
         if sequences:
             sequence = self._sequences[form]
             extra = sequence.arrays(len(arrays[0]), lengths, states)
-            if lengths is not None:
-                valid = sequence.check_lengths(lengths, len(arrays[0]))
-                labels = self._objective.masked(
-                    labels, forms, lambda steps: sequence.scaled(valid, steps)
-                )
         core = self._programs[form].encode((*arrays, *extra, *labels, *weighted), rates)
         tensors = isinstance(arrays[0], _core.Tensor)
         return Step(core, self.output_names, tensors, self._loss_weights,
@@ -300,6 +308,9 @@ class TrainingGraph(ProgramGraph):
     def encoded(self) -> int:
         """Steps encoded so far, those before a resume included."""
         return self._program.encoded()
+
+    def _recorded(self) -> list[Program]:
+        return list(self._programs.values())
 
     def save_state(self, path: str | os.PathLike[str]) -> None:
         """Write weights, statistics, moments, counters, loss scale and seed: one atomic file."""

@@ -57,6 +57,5 @@ class Embedding(Module):
 
     def forward(self, x: Any) -> Any:
         """`(N, ...)` integers to `(N, ..., embedding_dim)`."""
-        x.tracer.indices(x, self.num_embeddings)
         attrs = {"padding": -1 if self.padding_idx is None else self.padding_idx}
-        return ops.apply("embedding", [x, self.weight], attrs)[0]
+        return ops.apply("embedding", [x, self.weight], attrs, indices={0: self.num_embeddings})[0]

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
 
 from mpsnn import _check, ops
-from mpsnn._core import ShapeError
+from mpsnn._core import ShapeError, UnsupportedError
 from mpsnn._trace import Symbol, Tracer
 
 REDUCTIONS = ("mean", "sum", "none")
@@ -60,6 +61,39 @@ class Loss:
             raise ShapeError(f"[{type(self).__name__}] outputs need a class axis, got {shape}")
         return shape[0], *[s for s in shape[1:-1] if s != 1]
 
+    def masked(self, targets: Any, weights: Any, counts: np.ndarray, soft: bool) -> tuple[Any, Any]:
+        """Targets and element weights by which no other positions count.
+
+        Args:
+            targets: class indices or, where `soft` or of a loss without classes, values.
+            weights: of elements or positions, or None.
+            counts: which positions count, `(N, ..., steps)`; the others are past the lengths.
+            soft: whether targets are labels of the outputs' shape.
+
+        Raises:
+            UnsupportedError: the loss is no sum over positions.
+        """
+        if self.op in ("given_loss", "yolo_loss"):
+            raise UnsupportedError(f"[{self._name()}] lengths do not mask a loss of whole items; "
+                                   "give it targets that do")  # fmt: skip
+        if self.has_classes and not soft:
+            given = np.asarray(targets)
+            if given.size == counts.size:  # else it is refused where shapes are checked
+                ignore = self.attrs.get("ignore_index", -100)
+                targets = np.where(counts.reshape(given.shape), given, ignore)
+            return targets, weights
+        if weights is None:
+            positions = [s for s in counts.shape[1:] if s != 1]
+            return targets, counts.reshape(len(counts), *positions).astype(np.float32)
+        given = np.asarray(weights)
+        shape = given.shape if given.size == counts.size else (*given.shape[:-1], 1)
+        if math.prod(shape) == counts.size:
+            given = np.where(counts.reshape(shape), given, 0)
+        return targets, given
+
+    def _name(self) -> str:
+        return type(self).__name__
+
     def apply(
         self, output: Any, target: Any, weight: Any = None, element_weight: Any = None
     ) -> list[Any]:
@@ -96,12 +130,15 @@ class FunctionLoss(Loss):
         super().__init__("mean")
         self.function = function
 
+    def _name(self) -> str:
+        return getattr(self.function, "__name__", "loss")
+
     def apply(
         self, output: Any, target: Any, weight: Any = None, element_weight: Any = None
     ) -> list[Any]:
         """[loss (1,), losses (N,)] as graph values."""
         values = self.function(output, target)
-        name = getattr(self.function, "__name__", "loss")
+        name = self._name()
         if element_weight is not None:
             raise ShapeError(f"[{name}] weights of a function's values are one an image, (N,)")
         if not isinstance(values, Symbol):

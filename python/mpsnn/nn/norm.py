@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from mpsnn import _check, ops
-from mpsnn._core import ShapeError, UnsupportedError
+from mpsnn._core import ShapeError
 from mpsnn.nn.module import Module, Parameter
 
 
@@ -28,20 +28,24 @@ class _BatchNorm(Module):
         self.running_mean = Parameter(np.zeros(shape), buffer=True)
         self.running_var = Parameter(np.ones(shape), buffer=True)
 
-    def forward(self, x: Any) -> Any:
-        """Normalise over all axes but the last."""
+    def forward(self, x: Any, lengths: Any = None) -> Any:
+        """Normalise over all axes but the last.
+
+        Args:
+            x: rows, sequences or images.
+            lengths: `(N,)` integers: steps past them, along the last axis but the channels', give
+                zero and are not in the statistics; those of the graph's step if None.
+        """
         if len(x.shape) not in self.ranks:
             expected = "(N, H, W, C)" if self.ranks == (4,) else "(N, C) or (N, T, C)"
             layer = f"{type(self).__name__} {x.tracer.path(self)}".rstrip()
             raise ShapeError(f"[{layer}] expected {expected}, got {x.shape}")
         frozen = not self.trainable or x.tracer.training(self) is False
-        if not frozen and x.tracer.sequence is not None and x.tracer.sequence.padded:
-            raise UnsupportedError(
-                f"[{type(self).__name__} {x.tracer.path(self)}] lengths: padding would enter the "
-                "statistics of the batch"
-            )
-        arrays = [x, self.weight, self.bias, self.running_mean, self.running_var]
-        return ops.apply("batch_norm", arrays, {**self.attrs, "frozen": frozen})[0]
+        if lengths is None and x.tracer.sequence is not None and len(x.shape) > 2:
+            lengths = x.tracer.sequence.lengths(x, statistics=not frozen)
+        arrays = [x, self.weight, self.bias, self.running_mean, self.running_var, lengths]
+        attrs = {**self.attrs, "frozen": frozen}
+        return ops.apply("batch_norm", arrays, attrs, indices={5: x.shape[-2] + 1})[0]
 
 
 class BatchNorm2d(_BatchNorm):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -10,8 +11,24 @@ import numpy as np
 from mpsnn import _check, ops
 from mpsnn._core import ShapeError
 from mpsnn._random import uniform
-from mpsnn.nn.module import Module, Parameter
+from mpsnn.data.source import DataSource
+from mpsnn.nn.module import Module, Parameter, initial
 from mpsnn.ops.recurrent import NEURONS, recurrent
+
+
+def _checked(me: str, shapes: dict[str, tuple[int, ...]], given: Any) -> dict[str, np.ndarray]:
+    """Given arrays by name, as float32; biases that are missing are zeros."""
+    if not isinstance(given, Mapping):
+        raise TypeError(f"[{me}] weights must be a dict of arrays by name, got {given!r}")
+    if unknown := [name for name in given if name not in shapes]:
+        raise ValueError(f"[{me}] there are no arrays {unknown}; there are {list(shapes)}")
+    made = {}
+    for name, shape in shapes.items():
+        if name not in given and not name.startswith("bias"):
+            raise ValueError(f"[{me}] weights have no array {name!r}")
+        value = given.get(name, np.zeros(shape, np.float32))
+        made[name] = initial(me, name, shape, _check.numbers(me, name, value), 0)
+    return made
 
 
 class Recurrent(Module):
@@ -20,6 +37,9 @@ class Recurrent(Module):
     Arrays of layer k: `weight_ih_l{k}` `(G H, in)`, `weight_hh_l{k}` `(G H, H)`, `bias_l{k}`
     `(G H)` and what the cell has besides; those of the second direction end in `_reverse`. Drawn as
     in PyTorch, whose two biases are one here: their sum.
+
+    `weights=` gives them instead: a dict of arrays by name, `f(shape, generator)` for the weights
+    alone, or a `DataSource` whose `weights()` is such a dict, in which biases may be left out.
     """
 
     is_layer = True
@@ -30,7 +50,7 @@ class Recurrent(Module):
     def __init__(
         self, input_size: int, hidden_size: int, num_layers: int = 1, bias: bool = True, *,
         dropout: float = 0.0, bidirectional: bool = False, merge: str = "concat",
-        return_sequences: bool = True, return_state: bool = False,
+        return_sequences: bool = True, return_state: bool = False, weights: Any = None,
     ) -> None:  # fmt: skip
         super().__init__()
         me = type(self).__name__
@@ -44,11 +64,13 @@ class Recurrent(Module):
         self.return_sequences = _check.flag(me, "return_sequences", return_sequences)
         self.return_state = _check.flag(me, "return_state", return_state)
         size = self.input_size
+        shapes: dict[str, tuple[int, ...]] = {}
         for layer in range(self.num_layers):
             for suffix in self._suffixes(layer):
-                for name, shape in self._shapes(size).items():
-                    setattr(self, f"{name}_{suffix}", Parameter(self._draw(name, shape)))
+                shapes |= {f"{name}_{suffix}": shape for name, shape in self._shapes(size).items()}
             size = self.output_size
+        for name, parameter in self._make(me, shapes, weights).items():
+            setattr(self, name, parameter)
 
     @property
     def output_size(self) -> int:
@@ -76,6 +98,38 @@ class Recurrent(Module):
         drawn = uniform(bound, shape)
         return drawn + uniform(bound, shape) if name == "bias" else drawn
 
+    def _make(
+        self, me: str, shapes: dict[str, tuple[int, ...]], weights: Any
+    ) -> dict[str, Parameter]:
+        """The arrays: drawn, given, or of a data source that is loaded when they are needed."""
+        if isinstance(weights, DataSource):
+            self.__dict__["source"] = weights
+            lazy: dict[str, Parameter] = {}
+
+            def fill() -> None:
+                weights.load()
+                try:
+                    for name, value in _checked(me, shapes, weights.weights()).items():
+                        if lazy[name]._core is None:
+                            lazy[name].assign(value)
+                finally:
+                    weights.purge()
+
+            lazy |= {name: Parameter.lazy(shape, fill) for name, shape in shapes.items()}
+            return lazy
+        given = _checked(me, shapes, weights) if isinstance(weights, Mapping) else {}
+        if weights is not None and not given and not callable(weights):
+            raise TypeError(f"[{me}] weights must be a dict of arrays by name, a function or a "
+                            f"DataSource, got {weights!r}")  # fmt: skip
+        made = {}
+        for name, shape in shapes.items():
+            kind = name[: name.rindex("_l")]
+            if callable(weights) and kind.startswith("weight"):
+                made[name] = Parameter(initial(me, name, shape, weights, 0))
+            else:
+                made[name] = Parameter(given[name] if given else self._draw(kind, shape))
+        return made
+
     def _array(self, name: str, suffix: str) -> Parameter | None:
         return getattr(self, f"{name}_{suffix}", None)
 
@@ -101,9 +155,7 @@ class Recurrent(Module):
             raise ShapeError(
                 f"[{type(self).__name__} {path}] expected (N, T, {self.input_size}), got {x.shape}"
             )
-        if lengths is not None:
-            tracer.indices(lengths, x.shape[-2] + 1)
-        elif sequence is not None:
+        if lengths is None and sequence is not None:
             lengths = sequence.lengths(x)
         suffixes = self._all_suffixes()
         initial = self._initial(x, state, path, len(suffixes))

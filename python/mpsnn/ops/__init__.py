@@ -174,22 +174,27 @@ def _norm(eps: Any, training: Any) -> dict[str, Any]:
 
 def batch_norm(
     x: Any, weight: Any, bias: Any, running_mean: Any, running_var: Any, *, training: bool = False,
-    eps: float = 1e-5, device: str | None = None,
+    eps: float = 1e-5, lengths: Any = None, device: str | None = None,
 ) -> Any:  # fmt: skip
-    """Normalise over all axes but the last; running statistics are read, never written."""
+    """Normalise over all axes but the last; running statistics are read, never written.
+
+    `lengths` `(N,)`: positions past them along the last axis but one give zero and do not count.
+    """
     attrs = _norm(eps, training)
-    operands = [x, weight, bias, running_mean, running_var]
-    return apply("batch_norm", operands, attrs, device, training=training)[0]
+    operands = [x, weight, bias, running_mean, running_var, lengths]
+    indices = {5: x.shape[-2] + 1} if lengths is not None else {}
+    return apply("batch_norm", operands, attrs, device, training=training, indices=indices)[0]
 
 
 def batch_norm_gradient(
     gy: Any, x: Any, weight: Any, bias: Any, running_mean: Any, running_var: Any, *,
-    training: bool = True, eps: float = 1e-5, device: str | None = None,
+    training: bool = True, eps: float = 1e-5, lengths: Any = None, device: str | None = None,
 ) -> tuple[Any, ...]:  # fmt: skip
     """Gradients by x, weight and bias."""
     attrs = _norm(eps, training)
-    operands = [x, weight, bias, running_mean, running_var]
-    return _gradient("batch_norm", gy, operands, attrs, device, wanted=3)
+    operands = [x, weight, bias, running_mean, running_var, lengths]
+    indices = {5: x.shape[-2] + 1} if lengths is not None else {}
+    return _gradient("batch_norm", gy, operands, attrs, device, wanted=3, indices=indices)
 
 
 def _groups(groups: int, eps: float) -> dict[str, Any]:

@@ -13,7 +13,7 @@ import numpy as np
 from mpsnn import _check, _core
 from mpsnn._core import Program, Tensor
 from mpsnn._device import Device
-from mpsnn._trace import Tracer, find_symbol
+from mpsnn._trace import Symbol, Tracer, find_symbol
 
 CAPACITY = 64
 
@@ -139,6 +139,9 @@ def apply(
     """
     symbol = find_symbol(operands)
     if symbol is not None:
+        for place, classes in (indices or {}).items():
+            if place < len(operands) and isinstance(operands[place], Symbol):
+                symbol.tracer.indices(operands[place], classes)
         return list(symbol.tracer.add(op, operands, attrs))
     arrays, dtype = as_arrays(operands)
     where = device_of(device, arrays)

@@ -15,6 +15,13 @@ if TYPE_CHECKING:
 Item = tuple[str, np.ndarray, np.ndarray, float]  # name, weights, gradient, rate
 
 
+def _together(arrays: dict[str, np.ndarray]) -> WeightsAndBias:
+    """A layer's weight and bias, or a recurrent layer's arrays by name."""
+    if set(arrays) <= {"weight", "bias"}:
+        return WeightsAndBias(arrays.get("weight"), arrays.get("bias"))
+    return WeightsAndBias(arrays)
+
+
 class HostUpdate:
     """What a graph calls between two steps. Holds the state of the optimizer, not the graph.
 
@@ -33,9 +40,8 @@ class HostUpdate:
             if not callable(getattr(source, "update", None)):
                 continue
             self.sources[path] = source
-            for role in ("weight", "bias"):
-                if getattr(module, role) is not None:
-                    self.sourced[f"{path}.{role}" if path else role] = (path, role)
+            for role, _ in module._own():
+                self.sourced[f"{path}.{role}" if path else role] = (path, role)
 
     @property
     def needed(self) -> bool:
@@ -58,13 +64,14 @@ class HostUpdate:
             made[name] = self.optimizer.update_parameter(name, weights, gradient, state, rate)
             changed[name] = state
         for path, roles in by_layer.items():
-            pair = [WeightsAndBias(*(roles[r][i] if r in roles else None
-                                     for r in ("weight", "bias"))) for i in (2, 1)]  # fmt: skip
-            new = self.sources[path].update(*pair)
+            gradients = _together({role: item[2] for role, item in roles.items()})
+            source = _together({role: item[1] for role, item in roles.items()})
+            new = self.sources[path].update(gradients, source)
             if new is None:
                 continue
-            values = (new.weights, new.bias) if isinstance(new, WeightsAndBias) else tuple(new)
-            for role, value in zip(("weight", "bias"), values, strict=True):
+            weights, bias = (new.weights, new.bias) if isinstance(new, WeightsAndBias) else new
+            values = weights if isinstance(weights, dict) else {"weight": weights, "bias": bias}
+            for role, value in values.items():
                 if role in roles:
                     made[roles[role][0]] = value
         arrays = [made.get(item[0]) for item in items]

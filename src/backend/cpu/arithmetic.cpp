@@ -1,5 +1,8 @@
 // Sums, differences, products and quotients of broadcast operands. A gradient by a repeated operand
 // is a reduction: Reducer sums it without an array of the terms.
+#include <algorithm>
+#include <cstring>
+
 #include "backend/cpu/lambda.h"
 #include "backend/cpu/loops.h"
 #include "backend/cpu/reducer.h"
@@ -17,6 +20,23 @@ KernelPtr forward(Builder& b, const Node& node, Binary op) {
     loops.run([&](const auto& at, const Tile<3>& tile) {
       select().binary(op, tile, x0.get<float>() + at[0], x1.get<float>() + at[1],
                       y.get<float>() + at[2]);
+    });
+  });
+}
+
+// Of one shape: the neuron is applied while the sum is in cache.
+KernelPtr sum_and_neuron(Builder& b, const Node& node) {
+  const auto x0 = b.in(node.x(0)), x1 = b.in(node.x(1)), y = b.out(node.y(0));
+  const int64_t n = count(b.shape(node.y(0)));
+  const Epilogue epilogue(node.attrs);
+  return kernel([=](const runtime::StepContext&) {
+    pointwise(n, [&](int64_t begin, int64_t end) {
+      constexpr int64_t kTile = 4096;
+      for (int64_t i = begin; i < end; i += kTile) {
+        const int64_t size = std::min(kTile, end - i);
+        select().add(x0.get<float>() + i, x1.get<float>() + i, y.get<float>() + i, size);
+        epilogue.apply_here(y.get<float>() + i, size);
+      }
     });
   });
 }
@@ -95,9 +115,32 @@ KernelPtr gradient(Builder& b, const Node& node, const Term& first, const Term& 
 }  // namespace
 
 KernelPtr make_add(Builder& b, const Node& node) {
-  if (!node.gradient) return forward(b, node, Binary::add);
+  if (!node.gradient)
+    return node.attrs.has("neuron") ? sum_and_neuron(b, node) : forward(b, node, Binary::add);
   const Term sum{Binary::multiply, kNone, kNone, 1};
   return gradient(b, node, sum, sum);
+}
+
+KernelPtr make_add_n(Builder& b, const Node& node) {
+  std::vector<runtime::Ref> x;
+  for (const ValueId v : node.inputs) x.push_back(b.in(v));
+  const auto y = b.out(node.y(0));
+  const int64_t n = count(b.shape(node.y(0)));
+  return kernel([=](const runtime::StepContext&) {
+    pointwise(n, [&](int64_t begin, int64_t end) {
+      constexpr int64_t kTile = 2048;
+      for (int64_t i = begin; i < end; i += kTile) {
+        const auto size = std::min(kTile, end - i);
+        auto* to = y.get<float>() + i;
+        const auto* from = x[0].get<float>() + i;
+        for (std::size_t k = 1; k < x.size(); ++k) {
+          select().add(from, x[k].get<float>() + i, to, size);
+          from = to;
+        }
+        if (x.size() == 1) std::memcpy(to, from, static_cast<std::size_t>(size) * sizeof(float));
+      }
+    });
+  });
 }
 
 KernelPtr make_subtract(Builder& b, const Node& node) {

@@ -1,7 +1,10 @@
-// conv2d and conv_transpose2d by oneDNN, conv2d by Winograd's algorithm where it applies. Weights
-// keep their canonical layout between steps and are packed into the primitive's own each step: they
-// are small beside the images. Images that are bfloat16 are multiplied as such, and summed in
-// float32; weights and their gradients are float32, but for the packed copy.
+// conv2d and conv_transpose2d by oneDNN, conv2d by Winograd's algorithm where it applies, or as the
+// dense layer that it is where its windows neither overlap nor leave anything out. Weights keep
+// their canonical layout between steps. A training step packs them into the primitive's own: they
+// are small beside the images. Where they do not change, in inference, packed ones are kept, with a
+// batch-norm folded in. Images that are bfloat16 are multiplied as such, and summed in float32;
+// weights and their gradients are float32, but for the packed copy.
+#include <cmath>
 #include <optional>
 #include <utility>
 
@@ -80,6 +83,45 @@ struct Convolution {
   memory::desc source, target, bias, canonical, packed, packed_gradient;
 };
 
+// A batch-norm with running statistics, multiplied into weights and bias.
+class Folded {
+ public:
+  Folded(Builder& b, const Node& node, runtime::Ref weight, runtime::Ref bias, bool constant)
+      : outputs_(b.shape(node.x(1))[conv_weight::out]),
+        terms_(count(b.shape(node.x(1))) / outputs_),
+        epsilon_(node.attrs.number("epsilon")),
+        from_(weight),
+        from_bias_(bias) {
+    for (int i = 0; i < 4; ++i) norm_[i] = b.in(node.x(3 + i));
+    const auto bytes = static_cast<std::size_t>(outputs_) * sizeof(float);
+    weight_ = b.scratch(static_cast<std::size_t>(terms_) * bytes);
+    bias_ = constant ? b.keep(bytes) : b.scratch(bytes);
+  }
+  runtime::Ref weight() const { return weight_; }
+  runtime::Ref bias() const { return bias_; }
+  void prepare() const {
+    const auto *w = from_.get<float>(), *old = from_bias_.get<float>();
+    const float *gamma = norm_[0].get<float>(), *beta = norm_[1].get<float>(),
+                *mean = norm_[2].get<float>(), *variance = norm_[3].get<float>();
+    threads::parallel_for(outputs_, 1 + 16384 / terms_, [&](int64_t begin, int64_t end) {
+      for (int64_t o = begin; o < end; ++o) {
+        const double scale = gamma[o] / std::sqrt(static_cast<double>(variance[o]) + epsilon_);
+        const double before = old != nullptr ? static_cast<double>(old[o]) : 0;
+        bias_.get<float>()[o] = static_cast<float>(beta[o] + (before - mean[o]) * scale);
+        const auto factor = static_cast<float>(scale);
+        const float* row = w + o * terms_;
+        float* to = weight_.get<float>() + o * terms_;
+        for (int64_t k = 0; k < terms_; ++k) to[k] = row[k] * factor;
+      }
+    });
+  }
+
+ private:
+  int64_t outputs_, terms_;
+  double epsilon_;
+  runtime::Ref from_, from_bias_, norm_[4], weight_, bias_;
+};
+
 template <class Family>
 class Forward final : public runtime::Kernel {
  public:
@@ -87,33 +129,44 @@ class Forward final : public runtime::Kernel {
       : epilogue_(node.attrs),
         bfloat_(b.bfloat(node)),
         y_(bfloat_ ? b.raw(node.y(0)) : b.out(node.y(0))),
-        elements_(count(b.shape(node.y(0)))) {
+        elements_(count(b.shape(node.y(0)))),
+        constant_(b.constant({node.inputs.begin() + 1, node.inputs.end()})) {
     const Shape x = ir::as_image(b.shape(node.x(0))), w = ir::as_image(b.shape(node.x(1))),
                 y = ir::as_image(b.shape(node.y(0)));
-    const bool with_bias = node.nx > 2 && node.x(2) != kNone;
-    const runtime::Ref source = bfloat_ ? b.raw(node.x(0)) : b.in(node.x(0)),
-                       bias = with_bias ? b.in(node.x(2)) : runtime::Ref();
-    runtime::Ref weight = bfloat_ ? b.raw(node.x(1)) : b.weight(node.x(1));
+    const runtime::Ref source = bfloat_ ? b.raw(node.x(0)) : b.in(node.x(0));
+    runtime::Ref weight = bfloat_ ? b.raw(node.x(1)) : b.weight(node.x(1)),
+                 bias = node.nx > 2 ? b.in(node.x(2)) : runtime::Ref();
+    if (node.nx > 3) {
+      folded_.emplace(b, node, weight, bias, constant_);
+      weight = folded_->weight();
+      bias = folded_->bias();
+    }
     if (!bfloat_ && winograd_applies(node, x, w, y)) {
-      winograd_.emplace(b, node, x, w, y, /*gradient=*/false, source, weight, bias, y_);
+      winograd_.emplace(b, node, x, w, y, /*gradient=*/false, constant_, source, weight, bias, y_);
       return;
     }
     const Convolution<Family> c(node, x, w, y, bfloat_);
-    const auto descriptor = c.forward(with_bias);
-    if (descriptor.weights_desc() != c.canonical) {
-      const runtime::Ref packed = b.scratch(descriptor.weights_desc().get_size());
-      pack_ = reorder(b, c.canonical, weight, descriptor.weights_desc(), packed);
+    const auto descriptor = c.forward(static_cast<bool>(bias));
+    const auto layout = descriptor.weights_desc();
+    if (layout != c.canonical || folded_) {
+      const runtime::Ref packed =
+          constant_ ? b.keep(layout.get_size()) : b.scratch(layout.get_size());
+      pack_ = reorder(b, c.canonical, weight, layout, packed);
       weight = packed;
     }
     main_ = Primitive::make(b, descriptor, typename Family::forward(descriptor));
     main_.bind(DNNL_ARG_SRC, c.source, source);
-    main_.bind(DNNL_ARG_WEIGHTS, descriptor.weights_desc(), weight);
-    if (with_bias) main_.bind(DNNL_ARG_BIAS, c.bias, bias);
+    main_.bind(DNNL_ARG_WEIGHTS, layout, weight);
+    if (bias) main_.bind(DNNL_ARG_BIAS, c.bias, bias);
     main_.bind(DNNL_ARG_DST, c.target, y_);
   }
-  void run(const runtime::StepContext&) override {
+  void run(const runtime::StepContext& context) override {
+    if (!constant_ || context.weights_changed) {
+      if (folded_) folded_->prepare();
+      if (winograd_) winograd_->prepare();
+      if (pack_) pack_.run();
+    }
     if (winograd_) winograd_->run();
-    if (pack_) pack_.run();
     if (main_) main_.run();
     if (bfloat_)
       epilogue_.apply(y_.get<uint16_t>(), elements_);
@@ -129,6 +182,8 @@ class Forward final : public runtime::Kernel {
   bool bfloat_;
   runtime::Ref y_;
   int64_t elements_;
+  bool constant_;
+  std::optional<Folded> folded_;
   std::optional<Winograd> winograd_;
   Primitive pack_, main_;
 };
@@ -149,8 +204,8 @@ class Gradient final : public runtime::Kernel {
     bool bias_left = node.nx > 2 && node.gx(2) != kNone;
     if (!bfloat_ && winograd_applies(node, x, w, y)) {
       if (node.gx(0) != kNone)
-        winograd_data_.emplace(b, node, x, w, y, /*gradient=*/true, gz_, b.weight(node.x(1)),
-                               runtime::Ref(), b.out(node.gx(0)));
+        winograd_data_.emplace(b, node, x, w, y, /*gradient=*/true, /*constant=*/false, gz_,
+                               b.weight(node.x(1)), runtime::Ref(), b.out(node.gx(0)));
       if (node.gx(1) != kNone)
         winograd_weights_.emplace(b, node, x, w, y, b.in(node.x(0)), gz_, b.out(node.gx(1)));
     } else {
@@ -179,7 +234,10 @@ class Gradient final : public runtime::Kernel {
     if (gb_)
       bias_gradient((floats_ ? floats_ : gz_).get<float>(), elements_ / channels_, channels_,
                     partial_.get<float>(), gb_.get<float>());
-    if (winograd_data_) winograd_data_->run();
+    if (winograd_data_) {
+      winograd_data_->prepare();
+      winograd_data_->run();
+    }
     if (pack_) pack_.run();
     if (data_) data_.run();
   }
@@ -238,9 +296,27 @@ KernelPtr make(Builder& b, const Node& node) {
   return std::make_unique<Forward<Family>>(b, node);
 }
 
+// Whether the windows lie one behind the other in memory and cover the image: a dense layer.
+bool is_dense(const Node& node, const Shape& x, const Shape& w, const Shape& y) {
+  for (const char* name : {"pads", "dilation"})
+    for (const int64_t v : node.attrs.integers(name))
+      if (v != (name[0] == 'd' ? 1 : 0)) return false;
+  const int64_t kh = w[conv_weight::kh], kw = w[conv_weight::kw];
+  const auto& strides = node.attrs.integers("stride");
+  if (strides[0] != kh || strides[1] != kw) return false;
+  return node.nx <= 3 && node.attrs.integer("groups") == 1 && kh * kw > 1 &&
+         (kh == 1 || kw == x[2]) && y[1] * kh == x[1] && y[2] * kw == x[2];
+}
+
 }  // namespace
 
-KernelPtr make_conv2d(Builder& b, const Node& node) { return make<Plain>(b, node); }
+KernelPtr make_conv2d(Builder& b, const Node& node) {
+  const Shape &x = b.shape(node.x(0)), &w = b.shape(node.x(1)),
+              &y = b.shape(node.gradient ? node.gy(0) : node.y(0));
+  if (is_dense(node, ir::as_image(x), ir::as_image(w), ir::as_image(y)))
+    return make_linear(b, node);
+  return make<Plain>(b, node);
+}
 KernelPtr make_conv_transpose2d(Builder& b, const Node& node) { return make<Transposed>(b, node); }
 
 }  // namespace mpsnn::backend::cpu

@@ -83,11 +83,10 @@ class CpuBackend final : public runtime::Backend {
         reads = {0, node.attrs.has("neuron") ? 1u : 0u, 1};
         break;
       case Op::batch_norm:
-        reads.y = 0;
-        if (node.attrs.flag("training"))
-          reads.x = 0b11;
-        else
-          reads.state = 0;
+        reads.y = 0;  // what a fused neuron returned is computed again, which needs the bias
+        reads.x = node.attrs.flag("training") ? 0b100011 : 0b111011;
+        if (node.attrs.has("neuron")) reads.x |= 0b100;
+        if (!node.attrs.flag("training")) reads.state = 0;
         break;
       case Op::rnn:
         reads.x &= ~(1u << ir::rnn_operand::bias | 1u << ir::rnn_operand::bias_hn);
@@ -100,6 +99,9 @@ class CpuBackend final : public runtime::Backend {
 
   bool fuses(runtime::Pattern, const Node&, const Node&, bool) const override { return true; }
   bool can_alias(const ir::Plan&, const Node&) const override { return true; }
+  bool takes_slice(const ir::Plan& plan, const Node& node) const override {
+    return node.op == Op::batch_norm && plan.dtype == DType::float32;
+  }
   std::size_t state_bytes(const ir::Plan& plan, const Node& node, int) const override {
     if (node.op == Op::rnn) return rnn_state_bytes(plan, node);
     const Shape& y = plan.values[static_cast<std::size_t>(node.outputs[0])].shape;

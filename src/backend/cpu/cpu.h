@@ -31,9 +31,21 @@ class Builder {
 
   const ir::Plan& plan() const { return base_.plan(); }
   const Shape& shape(ValueId id) const { return base_.value(id).shape; }
+  // Elements from a pixel to the next.
+  int64_t pitch(ValueId id) const {
+    const int64_t pitch = plan().slices[static_cast<std::size_t>(id)].pitch;
+    return pitch != 0 ? pitch : shape(id).back();
+  }
+  bool in_place(ValueId part, ValueId whole) const {
+    const auto& slice = plan().slices[static_cast<std::size_t>(part)];
+    return slice.pitch != 0 && plan().alias[static_cast<std::size_t>(part)] == whole;
+  }
   bool small() const { return small_; }  // one thread, no oneDNN
   runtime::Ref workspace(std::size_t floats) { return base_.workspace(floats * sizeof(float)); }
   runtime::Ref scratch(std::size_t bytes) { return base_.workspace(bytes); }
+  // What is made of these values alone may be kept while StepContext::weights_changed is false.
+  bool constant(const std::vector<ValueId>& values) const;
+  runtime::Ref keep(std::size_t bytes) { return base_.constant(bytes); }
 
   // float32 operands, whatever they are stored as; empty for kNone.
   runtime::Ref in(ValueId id);
@@ -78,6 +90,7 @@ KernelPtr make_permute(Builder&, const Node&);
 KernelPtr make_slice(Builder&, const Node&);
 KernelPtr make_concat(Builder&, const Node&);
 KernelPtr make_add(Builder&, const Node&);
+KernelPtr make_add_n(Builder&, const Node&);
 KernelPtr make_subtract(Builder&, const Node&);
 KernelPtr make_multiply(Builder&, const Node&);
 KernelPtr make_divide(Builder&, const Node&);
@@ -109,7 +122,7 @@ inline NeuronParams params_of(const ir::NeuronSpec& s) {
           static_cast<float>(s.c)};
 }
 
-// The neuron fused into a convolution, dense or max-pooling node, from the node's attributes.
+// The neuron fused into a node, from the node's attributes.
 struct Epilogue {
   explicit Epilogue(const Attrs& attrs) : params(params_of(ir::epilogue_of(attrs))) {}
   explicit operator bool() const { return params.kind != 0; }
@@ -125,6 +138,13 @@ struct Epilogue {
   // The same of bfloat16, of which a block at a time is float32.
   void apply(uint16_t* y, int64_t n) const;
   void gradient(const uint16_t* gy, const uint16_t* y, uint16_t* gz, int64_t n) const;
+  // The same on one thread.
+  void apply_here(float* y, int64_t n) const {
+    if (*this) select().neuron(params, y, y, n);
+  }
+  void gradient_here(const float* gy, const float* y, float* gz, int64_t n) const {
+    select().neuron_gradient(params, gy, y, gz, n);
+  }
   NeuronParams params;
 };
 

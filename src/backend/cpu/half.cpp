@@ -109,6 +109,13 @@ runtime::Ref Builder::convert(ValueId id, DType through, std::vector<Conversion>
   return c.single;
 }
 
+bool Builder::constant(const std::vector<ValueId>& values) const {
+  if (plan().update) return false;
+  for (const ValueId v : values)
+    if (v != kNone && base_.value(v).kind != ValueKind::persistent) return false;
+  return true;
+}
+
 runtime::Ref Builder::in(ValueId id) {
   if (id == kNone || !is_half(base_.value(id).dtype)) return base_.ref(id);
   return convert(id, base_.value(id).dtype, before_);

@@ -2,7 +2,7 @@
 // our own gemm in small plans, where a call into oneDNN costs more than the product. Few rows by
 // many outputs are computed as the transposed product, so that oneDNN packs the rows and not the
 // weights. Rows that are bfloat16 are multiplied as such with packed copies of the weights, and
-// summed in float32.
+// summed in float32. A convolution whose windows lie one behind the other is the same thing.
 #include <algorithm>
 
 #include "backend/cpu/onednn.h"
@@ -62,7 +62,7 @@ struct Packed {
 };
 
 struct Sizes {
-  Sizes(const Shape& y, const Shape& w) : out(w[0]), in(w[1]), rows(count(y) / out) {}
+  Sizes(const Shape& y, const Shape& w) : out(w[0]), in(count(w) / out), rows(count(y) / out) {}
   int64_t out, in, rows;
 };
 

@@ -1,4 +1,8 @@
-// batch_norm by our own kernels: rows are split over the threads, partial sums added in order.
+// batch_norm by our own kernels: rows are split over the threads, partial sums added in order. A
+// fused neuron works on tiles of rows that stay in cache; the gradient computes its output again,
+// which is cheaper than reading it. Both sides may lie in a concatenation (Slice). With lengths the
+// kernels see runs of rows that count, and padding becomes zero.
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 
@@ -7,92 +11,210 @@
 namespace mpsnn::backend::cpu {
 namespace {
 
-// sums[c] by `f(first row, rows, sums)` on each thread's rows; `parts`: team x c doubles.
-template <class F>
-void reduce_rows(int64_t rows, int64_t c, double* parts, double* sums, F f) {
-  const int64_t team = threads::team();
-  threads::parallel_for(team, 1, [&](int64_t begin, int64_t end) {
-    for (int64_t t = begin; t < end; ++t) {
-      const int64_t r0 = rows * t / team, r1 = rows * (t + 1) / team;
-      std::memset(parts + t * c, 0, static_cast<std::size_t>(c) * sizeof(double));
-      f(r0, r1 - r0, parts + t * c);
+// Rows x channels, in parts of which a thread takes one, in tiles of some 32 KiB.
+struct Geometry {
+  explicit Geometry(const Shape& x)
+      : c(x.back()),
+        rows(count(x) / c),
+        parts(std::clamp<int64_t>(rows * c / 16384, 1, threads::team())),
+        tile(std::max<int64_t>(1, 8192 / c)),
+        width(x[x.size() - 2]),
+        image(rows / x[0]) {}
+  int64_t first(int64_t part) const { return rows * part / parts; }
+  template <class F>
+  void each_part(F f) const {
+    threads::parallel_for(parts, 1, [&](int64_t begin, int64_t end) {
+      for (int64_t part = begin; part < end; ++part) f(part);
+    });
+  }
+  // f(part, first row, rows)
+  template <class F>
+  void each_tile(F f) const {
+    each_part([&](int64_t part) {
+      const int64_t end = first(part + 1);
+      for (int64_t r = first(part); r < end; r += tile) f(part, r, std::min(tile, end - r));
+    });
+  }
+  // Of the rows begin..end: f(first, count) of each run that counts, g of each that does not.
+  template <class F, class G>
+  void split(const int32_t* lengths, int64_t begin, int64_t end, F f, G g) const {
+    if (lengths == nullptr) return f(begin, end - begin);
+    for (int64_t next; begin < end; begin = next) {
+      const int64_t start = begin / width * width;
+      next = std::min(end, start + width);
+      const int64_t padding = std::clamp(start + lengths[begin / image], begin, next);
+      if (padding > begin) f(begin, padding - begin);
+      if (next > padding) g(padding, next - padding);
     }
-  });
-  for (int64_t k = 0; k < c; ++k) {
-    sums[k] = 0;
-    for (int64_t t = 0; t < team; ++t) sums[k] += parts[t * c + k];
+  }
+  double counting(const int32_t* lengths) const {
+    int64_t n = 0;
+    split(lengths, 0, rows, [&](int64_t, int64_t size) { n += size; }, skip);
+    return static_cast<double>(n);
+  }
+  std::size_t channels(int64_t n) const { return static_cast<std::size_t>(n * c); }
+  static void skip(int64_t, int64_t) {}
+  int64_t c, rows, parts, tile, width, image;
+};
+
+// Means and biased variances of the n rows that count; `sums`: parts x c doubles.
+void masked_statistics(const Geometry& g, const float* x, const int32_t* lengths, double n,
+                       double* sums, float* mean, float* variance) {
+  for (float* result : {mean, variance}) {
+    const float* centre = result == mean ? nullptr : mean;
+    std::memset(sums, 0, g.channels(g.parts) * sizeof(double));
+    g.each_part([&](int64_t part) {
+      const auto run = [&](int64_t r, int64_t size) {
+        select().norm_sums(x + r * g.c, centre, size, g.c, sums + part * g.c);
+      };
+      g.split(lengths, g.first(part), g.first(part + 1), run, g.skip);
+    });
+    for (int64_t k = 0; k < g.c; ++k) {
+      double sum = 0;
+      for (int64_t part = 0; part < g.parts; ++part) sum += sums[part * g.c + k];
+      result[k] = static_cast<float>(sum / n);
+    }
   }
 }
 
-struct Geometry {
-  explicit Geometry(const Shape& x) : c(x.back()), rows(count(x) / c), grain(1 + 16384 / c) {}
-  int64_t c, rows, grain;
-};
+// The same of all rows, in one pass; `sums`: parts x 2 x c doubles.
+void statistics(const Geometry& g, const float* x, double* sums, float* mean, float* variance) {
+  g.each_part([&](int64_t part) {
+    double* m = sums + 2 * part * g.c;
+    const int64_t r = g.first(part);
+    select().norm_moments(x + r * g.c, g.first(part + 1) - r, g.c, m, m + g.c);
+  });
+  for (int64_t part = 1; part < g.parts; ++part) {  // Chan, Golub, LeVeque 1983
+    const auto before = static_cast<double>(g.first(part)),
+               more = static_cast<double>(g.first(part + 1)) - before, all = before + more;
+    const double *m = sums + 2 * part * g.c, *s = m + g.c;
+    for (int64_t k = 0; k < g.c; ++k) {
+      const double step = m[k] - sums[k];
+      sums[k] += step * more / all;
+      sums[g.c + k] += s[k] + step * step * before * more / all;
+    }
+  }
+  for (int64_t k = 0; k < g.c; ++k) {
+    mean[k] = static_cast<float>(sums[k]);
+    variance[k] = static_cast<float>(sums[g.c + k] / static_cast<double>(g.rows));
+  }
+}
+
+// y = x a + shift, before the neuron.
+void make_affine(const Geometry& g, const float* mean, const float* variance, double epsilon,
+                 const float* weight, const float* bias, float* a, float* shift) {
+  for (int64_t k = 0; k < g.c; ++k) {
+    const double s = weight[k] / std::sqrt(static_cast<double>(variance[k]) + epsilon);
+    a[k] = static_cast<float>(s);
+    shift[k] = static_cast<float>(bias[k] - static_cast<double>(mean[k]) * s);
+  }
+}
+
+void copy_rows(const float* from, int64_t from_pitch, float* to, int64_t to_pitch, int64_t rows,
+               int64_t c) {
+  for (int64_t r = 0; r < rows; ++r)
+    std::memcpy(to + r * to_pitch, from + r * from_pitch,
+                static_cast<std::size_t>(c) * sizeof(float));
+}
 
 KernelPtr forward(Builder& b, const Node& node) {
   const Geometry g(b.shape(node.x(0)));
+  const Epilogue epilogue(node.attrs);
   const bool training = node.attrs.flag("training");
   const auto epsilon = node.attrs.number("epsilon");
   const auto x = b.in(node.x(0)), weight = b.in(node.x(1)), bias = b.in(node.x(2)),
              y = b.out(node.y(0)), mean = b.raw(node.state(0)), variance = b.raw(node.state(1));
   const auto running_mean = node.nx > 3 ? b.in(node.x(3)) : runtime::Ref(),
              running_variance = node.nx > 4 ? b.in(node.x(4)) : runtime::Ref();
-  const auto channels = static_cast<std::size_t>(g.c);
-  const auto scale = b.workspace(2 * channels);
-  const auto parts = b.scratch((static_cast<std::size_t>(threads::team()) + 1) * channels * 8);
+  const auto sizes = node.nx > 5 ? b.raw(node.x(5)) : runtime::Ref(),
+             number = node.nx > 5 ? b.raw(node.state(2)) : runtime::Ref();
+  const int64_t pitch = b.pitch(node.y(0));
+  const auto scale = b.workspace(g.channels(2));
+  const auto sums = b.scratch(g.channels(2 * g.parts) * sizeof(double));
+  const bool dense = pitch == g.c;
+  const auto tiles = dense ? runtime::Ref() : b.workspace(g.channels(g.parts * g.tile));
   return kernel([=](const runtime::StepContext&) {
     const auto* in = x.get<float>();
     float *m = mean.get<float>(), *v = variance.get<float>();
-    double *sums = parts.get<double>(), *rest = sums + g.c;
-    if (training) {
-      const auto n = static_cast<double>(g.rows);
-      reduce_rows(g.rows, g.c, rest, sums, [&](int64_t r, int64_t rows, double* s) {
-        select().norm_sums(in + r * g.c, nullptr, rows, g.c, s);
-      });
-      for (int64_t k = 0; k < g.c; ++k) m[k] = static_cast<float>(sums[k] / n);
-      reduce_rows(g.rows, g.c, rest, sums, [&](int64_t r, int64_t rows, double* s) {
-        select().norm_sums(in + r * g.c, m, rows, g.c, s);
-      });
-      for (int64_t k = 0; k < g.c; ++k) v[k] = static_cast<float>(sums[k] / n);
+    const auto* lengths = sizes.get<int32_t>();
+    const double counting = g.counting(lengths);
+    if (number) *number.get<float>() = static_cast<float>(counting);
+    if (training && lengths != nullptr) {
+      masked_statistics(g, in, lengths, std::max(counting, 1.0), sums.get<double>(), m, v);
+    } else if (training) {
+      statistics(g, in, sums.get<double>(), m, v);
     } else {
-      std::memcpy(m, running_mean.get<float>(), static_cast<std::size_t>(g.c) * sizeof(float));
-      std::memcpy(v, running_variance.get<float>(), static_cast<std::size_t>(g.c) * sizeof(float));
+      std::memcpy(m, running_mean.get<float>(), g.channels(1) * sizeof(float));
+      std::memcpy(v, running_variance.get<float>(), g.channels(1) * sizeof(float));
     }
     float *a = scale.get<float>(), *shift = a + g.c;
-    for (int64_t k = 0; k < g.c; ++k) {
-      const double s = weight.get<float>()[k] / std::sqrt(static_cast<double>(v[k]) + epsilon);
-      a[k] = static_cast<float>(s);
-      shift[k] = static_cast<float>(bias.get<float>()[k] - static_cast<double>(m[k]) * s);
-    }
-    threads::parallel_for(g.rows, g.grain, [&](int64_t begin, int64_t end) {
-      select().norm_apply(in + begin * g.c, a, shift, end - begin, g.c,
-                          y.get<float>() + begin * g.c);
+    make_affine(g, m, v, epsilon, weight.get<float>(), bias.get<float>(), a, shift);
+    g.each_tile([&](int64_t part, int64_t first, int64_t rows) {
+      float* out = y.get<float>() + first * pitch;
+      float* to = dense ? out : tiles.get<float>() + part * g.tile * g.c;
+      g.split(
+          lengths, first, first + rows,
+          [&](int64_t r, int64_t size) {
+            select().norm_apply(in + r * g.c, a, shift, size, g.c, to + (r - first) * g.c);
+          },
+          [&](int64_t r, int64_t size) { std::fill_n(to + (r - first) * g.c, size * g.c, 0.0f); });
+      epilogue.apply_here(to, rows * g.c);
+      if (!dense) copy_rows(to, g.c, out, pitch, rows, g.c);
     });
   });
 }
 
 KernelPtr gradient(Builder& b, const Node& node) {
   const Geometry g(b.shape(node.gy(0)));
+  const Epilogue epilogue(node.attrs);
   const bool training = node.attrs.flag("training");
   const auto epsilon = node.attrs.number("epsilon");
   const auto gy = b.in(node.gy(0)), x = b.in(node.x(0)), weight = b.in(node.x(1)),
-             mean = training ? b.raw(node.state(0)) : b.in(node.x(3)),
+             bias = b.in(node.x(2)), mean = training ? b.raw(node.state(0)) : b.in(node.x(3)),
              variance = training ? b.raw(node.state(1)) : b.in(node.x(4)), gx = b.out(node.gx(0)),
              gw = b.out(node.gx(1)), gb = b.out(node.gx(2));
-  const auto channels = static_cast<std::size_t>(g.c);
-  const auto factors = b.workspace(4 * channels);
-  const auto parts = b.scratch((static_cast<std::size_t>(threads::team()) * 2 + 2) * channels * 8);
+  const auto sizes = node.nx > 5 ? b.raw(node.x(5)) : runtime::Ref();
+  const int64_t pitch = b.pitch(node.gy(0));
+  const bool dense = pitch == g.c;
+  const auto factors = b.workspace(g.channels(6));
+  const auto sums = b.scratch(g.channels(2 * g.parts) * sizeof(double));
+  const auto tiles = b.workspace(g.channels(2 * g.parts * g.tile));
   return kernel([=](const runtime::StepContext&) {
-    const float *in = x.get<float>(), *dy = gy.get<float>(), *m = mean.get<float>();
-    float *inverse = factors.get<float>(), *fa = inverse + g.c, *fb = fa + g.c, *fd = fb + g.c;
+    const float *in = x.get<float>(), *m = mean.get<float>(), *v = variance.get<float>();
+    float *inverse = factors.get<float>(), *fa = inverse + g.c, *fb = fa + g.c, *fd = fb + g.c,
+          *scale = fd + g.c, *shift = scale + g.c;
     for (int64_t k = 0; k < g.c; ++k)
-      inverse[k] = static_cast<float>(
-          1 / std::sqrt(static_cast<double>(variance.get<float>()[k]) + epsilon));
-    double *both = parts.get<double>(), *rest = both + 2 * g.c;
-    reduce_rows(g.rows, 2 * g.c, rest, both, [&](int64_t r, int64_t rows, double* s) {
-      select().norm_dots(dy + r * g.c, in + r * g.c, m, inverse, rows, g.c, s, s + g.c);
+      inverse[k] = static_cast<float>(1 / std::sqrt(static_cast<double>(v[k]) + epsilon));
+    if (epilogue)
+      make_affine(g, m, v, epsilon, weight.get<float>(), bias.get<float>(), scale, shift);
+    // The gradient behind the neuron, of one tile.
+    const auto inside = [&](int64_t part, int64_t first, int64_t rows) {
+      const float* dy = gy.get<float>() + first * pitch;
+      float *dz = tiles.get<float>() + 2 * part * g.tile * g.c, *z = dz + g.tile * g.c;
+      if (!dense) {
+        copy_rows(dy, pitch, dz, g.c, rows, g.c);
+        dy = dz;
+      }
+      if (!epilogue) return dy;
+      select().norm_apply(in + first * g.c, scale, shift, rows, g.c, z);
+      epilogue.apply_here(z, rows * g.c);
+      epilogue.gradient_here(dy, z, dz, rows * g.c);
+      return static_cast<const float*>(dz);
+    };
+    const auto* lengths = sizes.get<int32_t>();
+    auto* both = sums.get<double>();
+    std::memset(both, 0, g.channels(2 * g.parts) * sizeof(double));
+    g.each_tile([&](int64_t part, int64_t first, int64_t rows) {
+      double* s = both + 2 * part * g.c;
+      const float* dz = inside(part, first, rows);
+      const auto run = [&](int64_t r, int64_t size) {
+        select().norm_dots(dz + (r - first) * g.c, in + r * g.c, m, inverse, size, g.c, s, s + g.c);
+      };
+      g.split(lengths, first, first + rows, run, g.skip);
     });
-    const auto n = static_cast<double>(g.rows);
+    for (int64_t part = 1; part < g.parts; ++part)
+      for (int64_t k = 0; k < 2 * g.c; ++k) both[k] += both[2 * part * g.c + k];
+    const double n = std::max(g.counting(lengths), 1.0);
     for (int64_t k = 0; k < g.c; ++k) {
       const double sum = both[k], dot = both[g.c + k];
       if (gb) gb.get<float>()[k] = static_cast<float>(sum);
@@ -104,9 +226,16 @@ KernelPtr gradient(Builder& b, const Node& node) {
       fd[k] = static_cast<float>(training ? -a * sum / n - slope * m[k] : 0);
     }
     if (!gx) return;
-    threads::parallel_for(g.rows, g.grain, [&](int64_t begin, int64_t end) {
-      select().norm_gradient(dy + begin * g.c, in + begin * g.c, fa, fb, fd, end - begin, g.c,
-                             gx.get<float>() + begin * g.c);
+    g.each_tile([&](int64_t part, int64_t first, int64_t rows) {
+      const float* dz = inside(part, first, rows);
+      auto* to = gx.get<float>();
+      g.split(
+          lengths, first, first + rows,
+          [&](int64_t r, int64_t size) {
+            select().norm_gradient(dz + (r - first) * g.c, in + r * g.c, fa, fb, fd, size, g.c,
+                                   to + r * g.c);
+          },
+          [&](int64_t r, int64_t size) { std::fill_n(to + r * g.c, size * g.c, 0.0f); });
     });
   });
 }

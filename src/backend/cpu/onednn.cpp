@@ -85,7 +85,6 @@ void Primitive::run() {
 
 Primitive reorder(Builder& b, const dnnl::memory::desc& from, runtime::Ref source,
                   const dnnl::memory::desc& to, runtime::Ref target) {
-  if (from == to) return {};
   const dnnl::reorder::primitive_desc descriptor(engine(), from, engine(), to, user_scratchpad());
   Primitive p = Primitive::make(b, descriptor, dnnl::reorder(descriptor));
   p.bind(DNNL_ARG_FROM, from, source);

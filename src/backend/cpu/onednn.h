@@ -41,7 +41,6 @@ class Primitive {
   std::vector<std::pair<runtime::Ref, dnnl::memory>> places_;
 };
 
-// A reorder, or nothing where both layouts are one.
 Primitive reorder(Builder& b, const dnnl::memory::desc& from, runtime::Ref source,
                   const dnnl::memory::desc& to, runtime::Ref target);
 

@@ -1,5 +1,5 @@
 // Ops that only move elements: flatten and reshape (where they are no views), permute, slice,
-// concat.
+// concat (but for the parts that are in place).
 #include <algorithm>
 #include <cstring>
 
@@ -92,7 +92,8 @@ KernelPtr make_concat(Builder& b, const Node& node) {
     int64_t offset, size;
   };
   const bool gradient = node.gradient;
-  const Shape& shape = b.shape(gradient ? node.gy(0) : node.y(0));
+  const ValueId together = gradient ? node.gy(0) : node.y(0);
+  const Shape& shape = b.shape(together);
   const auto axis = static_cast<std::size_t>(node.attrs.integer("dim"));
   int64_t rows = 1, inner = 1;  // a row is what lies behind the axes before the joined one
   for (std::size_t i = 0; i < axis; ++i) rows *= shape[i];
@@ -102,11 +103,12 @@ KernelPtr make_concat(Builder& b, const Node& node) {
   int64_t offset = 0;
   for (int i = 0; i < node.nx; ++i) {
     const int64_t size = sizes[static_cast<std::size_t>(i)] * inner;
-    const auto ref = node.gradient ? b.out(node.gx(i)) : b.in(node.x(i));
-    if (ref) parts.push_back({ref, offset, size});
+    const ValueId part = gradient ? node.gx(i) : node.x(i);
+    if (part != kNone && !b.in_place(part, together))
+      parts.push_back({gradient ? b.out(part) : b.in(part), offset, size});
     offset += size;
   }
-  const auto whole = gradient ? b.in(node.gy(0)) : b.out(node.y(0));
+  const auto whole = gradient ? b.in(together) : b.out(together);
   const int64_t row = shape[axis] * inner;
   return kernel([=](const runtime::StepContext&) {
     threads::parallel_for(rows, 1 + 16384 / row, [&](int64_t begin, int64_t end) {

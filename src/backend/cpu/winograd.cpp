@@ -54,8 +54,8 @@ bool winograd_applies(const Node& node, const Shape& x, const Shape& weight, con
 }
 
 Winograd::Winograd(Builder& b, const Node& node, const Shape& x, const Shape& weight,
-                   const Shape& y, bool gradient, runtime::Ref from, runtime::Ref taps,
-                   runtime::Ref bias, runtime::Ref to)
+                   const Shape& y, bool gradient, bool constant, runtime::Ref from,
+                   runtime::Ref taps, runtime::Ref bias, runtime::Ref to)
     : gradient_(gradient), from_(from), taps_(taps), bias_(bias), to_(to) {
   const int64_t r = weight[conv_weight::kh];
   const auto& pads = node.attrs.integers("pads");
@@ -67,11 +67,12 @@ Winograd::Winograd(Builder& b, const Node& node, const Shape& x, const Shape& we
   total_ = tiles(shape_);
   block_ = block_of(shape_);
   if (!gradient) turned_ = b.workspace(static_cast<std::size_t>(count(weight)));
-  transformed_ = b.workspace(static_cast<std::size_t>(kPlaces * shape_.c * shape_.k));
+  const auto size = static_cast<std::size_t>(kPlaces * shape_.c * shape_.k);
+  transformed_ = constant ? b.keep(size * sizeof(float)) : b.workspace(size);
   scratch_ = b.workspace(scratch_floats(shape_));
 }
 
-void Winograd::run() {
+void Winograd::prepare() {
   const WinogradShape& s = shape_;
   const auto* w = taps_.get<float>();
   auto* u = transformed_.get<float>();
@@ -87,6 +88,11 @@ void Winograd::run() {
   threads::parallel_for(s.c, kLanes, [&](int64_t begin, int64_t end) {
     select().winograd_taps(static_cast<int>(s.r), taps, begin, end, s.c, s.k, u);
   });
+}
+
+void Winograd::run() {
+  const WinogradShape& s = shape_;
+  const auto* u = transformed_.get<float>();
   const int64_t stride = kPlaces * block_ * (s.c + s.k);
   over_blocks(total_, block_, [&](int64_t part, int64_t first, int64_t n) {
     select().winograd(s, from_.get<float>(), u, bias_.get<float>(), to_.get<float>(), first, n,

@@ -13,8 +13,11 @@ bool winograd_applies(const Node& node, const Shape& x, const Shape& weight, con
 // y from x; as the gradient by the source, x from y with the taps turned around.
 class Winograd {
  public:
+  // `constant`: transformed taps are kept between steps.
   Winograd(Builder& b, const Node& node, const Shape& x, const Shape& weight, const Shape& y,
-           bool gradient, runtime::Ref from, runtime::Ref taps, runtime::Ref bias, runtime::Ref to);
+           bool gradient, bool constant, runtime::Ref from, runtime::Ref taps, runtime::Ref bias,
+           runtime::Ref to);
+  void prepare();  // the taps
   void run();
 
  private:

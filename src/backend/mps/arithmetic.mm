@@ -1,14 +1,16 @@
-// add, subtract and multiply by MPSCNNArithmetic on images, with our own kernel where gradients of
-// one parameter are summed; reduce_mean, of whole images, by MPS's means over one axis after the
-// other, which no gradient kernel belongs to: its gradient is our own.
+// add, subtract, multiply and divide by MPSCNNArithmetic on images, which repeats pixels, rows and
+// channels; by our own kernel where an operand has no batch (a parameter) or lives in a buffer. MPS
+// has no gradient of a quotient and sums none over the batch, so gradients are MPS's where nothing
+// is repeated, and our own kernels' elsewhere.
 #import <Foundation/Foundation.h>
 #import <Metal/Metal.h>
 #import <MetalPerformanceShaders/MetalPerformanceShaders.h>
 
+#include <optional>
 #include <vector>
 
-#include "backend/mps/executable.h"
-#include "backend/mps/kernels.h"
+#include "backend/mps/own.h"
+#include "ir/broadcast.h"
 
 namespace mpsnn::backend::mps {
 namespace {
@@ -16,17 +18,31 @@ namespace {
 // One or two results, each of two operands by the same kernel.
 class Binary final : public Operation {
  public:
+  struct Operand {
+    ValueId value;
+    Geometry images;
+  };
   struct Term {
-    ValueId a, b, to;
+    Operand a, b;
+    ValueId to;
   };
   Binary(Builder& b, MPSCNNArithmetic* kernel, const char* name, std::vector<Term> terms)
       : terms_(std::move(terms)), images_(geometry_of(b.y_shape())), kernel_(kernel), name_(name) {
     label(kernel_, b.layer());
+    const Geometry &first = terms_[0].a.images, &second = terms_[0].b.images;
+    const auto stride = [](int64_t size, int64_t whole) { return NSUInteger(size == whole); };
+    kernel_.primaryStrideInPixelsX = stride(first.w, images_.w);
+    kernel_.primaryStrideInPixelsY = stride(first.h, images_.h);
+    kernel_.primaryStrideInFeatureChannels = stride(first.c, images_.c);
+    kernel_.secondaryStrideInPixelsX = stride(second.w, images_.w);
+    kernel_.secondaryStrideInPixelsY = stride(second.h, images_.h);
+    kernel_.secondaryStrideInFeatureChannels = stride(second.c, images_.c);
   }
   void encode(Encoding& e) override {
     for (const Term& term : terms_) {
       if (term.to == kNone) continue;
-      MPSImageBatch *first = e.read(term.a, images_), *second = e.read(term.b, images_);
+      MPSImageBatch* first = e.read(term.a.value, term.a.images);
+      MPSImageBatch* second = e.read(term.b.value, term.b.images);
       [kernel_ encodeBatchToCommandBuffer:e.commands()
                             primaryImages:first
                           secondaryImages:second
@@ -42,28 +58,91 @@ class Binary final : public Operation {
   const char* name_;
 };
 
-Binary::Term operands(Builder& b) { return {b.node().x(0), b.node().x(1), b.node().y(0)}; }
+// A value as images that MPS can repeat to those of y.
+std::optional<Binary::Operand> as_images(Builder& b, ValueId id) {
+  const Value& value = b.value(id);
+  const Shape& y = b.y_shape();
+  const bool plain = value.kind != ValueKind::persistent && value.dtype == b.plan().dtype &&
+                     value.shape.size() == y.size() && !y.empty() && value.shape[0] == y[0];
+  if (!plain) return std::nullopt;
+  const Geometry x = geometry_of(value.shape), to = geometry_of(y);
+  const auto fits = [](int64_t size, int64_t whole) { return size == whole || size == 1; };
+  if (!fits(x.h, to.h) || !fits(x.w, to.w) || !fits(x.c, to.c)) return std::nullopt;
+  return Binary::Operand{id, x};
+}
 
-class AddArrays final : public Operation {
- public:
-  explicit AddArrays(Builder& b)
-      : a_(b.dense(b.node().x(0))),
-        b_(b.dense(b.node().x(1))),
-        y_(b.dense(b.node().y(0))),
-        kernel_(b.gpu().pipeline("add_arrays")),
-        count_{static_cast<int>(count(b.y_shape()))} {}
-  void encode(Encoding& e) override {
-    const Buffer first = e.load(a_), second = e.load(b_);
-    e.run(kernel_, {first, second, e.target(y_)}, count_, count_.count);
-    e.store(y_);
+MPSCNNArithmetic* make_kernel(Op op, DeviceRef device) {
+  if (op == Op::add) return [[MPSCNNAdd alloc] initWithDevice:device];
+  if (op == Op::subtract) return [[MPSCNNSubtract alloc] initWithDevice:device];
+  if (op == Op::multiply) return [[MPSCNNMultiply alloc] initWithDevice:device];
+  return [[MPSCNNDivide alloc] initWithDevice:device];
+}
+
+const char* name_of_kernel(Op op) {
+  return op == Op::add        ? "MPSCNNAdd"
+         : op == Op::subtract ? "MPSCNNSubtract"
+         : op == Op::multiply ? "MPSCNNMultiply"
+                              : "MPSCNNDivide";
+}
+
+StridedParams operands(Builder& b) {
+  const Shape& y = b.y_shape();
+  StridedParams p =
+      strided(y, ir::broadcast_strides(b.x_shape(0), y), ir::broadcast_strides(b.x_shape(1), y));
+  const Op op = b.node().op;
+  p.kind = op == Op::add        ? kBinaryAdd
+           : op == Op::subtract ? kBinarySubtract
+           : op == Op::multiply ? kBinaryMultiply
+                                : kBinaryDivide;
+  return p;
+}
+
+std::unique_ptr<Operation> own_binary(Builder& b) {
+  const Dense x = b.dense(b.node().x(0)), z = b.dense(b.node().x(1)), y = b.dense(b.node().y(0));
+  const StridedParams p = operands(b);
+  return own_kernels([=](Encoding& e) {
+    const Buffer first = e.load(x), second = e.load(z);
+    e.run(e.gpu().pipeline("combine"), {first, second, e.target(y)}, p, p.count);
+    e.store(y);
+  });
+}
+
+// Each operand's gradient: an element's part, summed where the operand was repeated.
+std::unique_ptr<Operation> own_binary_gradient(Builder& b) {
+  const Node& n = b.node();
+  const Dense gy = b.dense(n.gy(0));
+  const Dense x[2] = {dense_or_none(b, n.x(0)), dense_or_none(b, n.x(1))};
+  const Dense gx[2] = {dense_or_none(b, n.gx(0)), dense_or_none(b, n.gx(1))};
+  const Shape& y = b.y_shape();
+  const std::size_t parts = b.scratch(static_cast<std::size_t>(count(y)) * 4);
+  const StridedParams p = operands(b);
+  std::optional<Reduction> sums[2];
+  for (int k = 0; k < 2; ++k) {
+    if (n.gx(k) == kNone || count(b.x_shape(k)) == count(y)) continue;
+    const auto strides = ir::broadcast_strides(b.x_shape(k), y);
+    std::vector<int64_t> repeated;
+    for (std::size_t axis = 0; axis < y.size(); ++axis)
+      if (strides[axis] == 0 && y[axis] != 1) repeated.push_back(static_cast<int64_t>(axis));
+    sums[k].emplace(b, y, repeated);
   }
-  std::string detail() const override { return "own kernel"; }
-
- private:
-  Dense a_, b_, y_;
-  PipelineRef kernel_;
-  CountParams count_;
-};
+  return own_kernels([=, first_sum = sums[0], second_sum = sums[1]](Encoding& e) {
+    const Buffer gradient = e.load(gy);
+    Buffer operand[2] = {gradient, gradient};  // something for arguments that are not read
+    for (int k = 0; k < 2; ++k)
+      if (x[k].value != kNone) operand[k] = e.load(x[k]);
+    for (int k = 0; k < 2; ++k) {
+      if (gx[k].value == kNone) continue;
+      const std::optional<Reduction>& sum = k == 0 ? first_sum : second_sum;
+      const Buffer to = sum ? e.scratch(parts) : e.target(gx[k]);
+      StridedParams own = p;
+      own.second = k;
+      e.run(e.gpu().pipeline("combine_gradient"), {operand[0], operand[1], gradient, to}, own,
+            own.count);
+      if (sum) sum->run(e, to, e.target(gx[k]));
+      e.store(gx[k]);
+    }
+  });
+}
 
 class SubtractGradient final : public Operation {
  public:
@@ -97,92 +176,35 @@ class SubtractGradient final : public Operation {
   std::vector<MPSCNNNeuron*> kernels_;
 };
 
-// Between two of the means images are float32, in half graphs too.
-class ImageMean final : public Operation {
- public:
-  explicit ImageMean(Builder& b) : x_(b.node().x(0)), y_(b.node().y(0)), images_(b.home(x_)) {
-    DeviceRef device = b.gpu().device();
-    Geometry to = images_;
-    to.c = 1;
-    stages_.push_back({[[MPSNNReduceFeatureChannelsMean alloc] initWithDevice:device], to});
-    to.w = 1;
-    if (images_.w != 1) stages_.push_back({[[MPSNNReduceRowMean alloc] initWithDevice:device], to});
-    to.h = 1;
-    if (images_.h != 1)
-      stages_.push_back({[[MPSNNReduceColumnMean alloc] initWithDevice:device], to});
-    for (const Stage& stage : stages_) label(stage.kernel, b.layer());
+// Whether all that a gradient node sees is images of one size.
+bool all_as_images(Builder& b) {
+  const Node& n = b.node();
+  if (b.x_shape(0) != b.x_shape(1)) return false;
+  for (int k = 0; k < 2; ++k) {
+    if (n.x(k) != kNone && !as_images(b, n.x(k))) return false;
+    if (n.gx(k) != kNone && (!as_images(b, n.gx(k)) || !b.in_images(n.gx(k)))) return false;
   }
-  void encode(Encoding& e) override {
-    MPSImageBatch* from = e.read(x_, images_);
-    for (std::size_t i = 0; i < stages_.size(); ++i) {
-      const Geometry& g = stages_[i].to;
-      MPSImageBatch* to =
-          i + 1 == stages_.size() ? e.write(y_, g) : e.temporary(g, DType::float32, 1);
-      [stages_[i].kernel encodeBatchToCommandBuffer:e.commands()
-                                       sourceImages:from
-                                  destinationImages:to];
-      from = to;
-    }
-  }
-  std::string detail() const override { return "MPSNNReduce*Mean"; }
-
- private:
-  struct Stage {
-    MPSNNReduceUnary* kernel;
-    Geometry to;
-  };
-  ValueId x_, y_;
-  Geometry images_;
-  std::vector<Stage> stages_;
-};
-
-class ImageMeanGradient final : public Operation {
- public:
-  explicit ImageMeanGradient(Builder& b)
-      : gy_(b.dense(b.node().gy(0))),
-        gx_(b.dense(b.node().gx(0))),
-        kernel_(b.gpu().pipeline("mean_gradient")) {
-    const Shape& x = b.x_shape(0);
-    mean_ = {static_cast<int>(count(x)), static_cast<int>(count(x) / x[0])};
-  }
-  void encode(Encoding& e) override {
-    const Buffer gy = e.load(gy_);
-    e.run(kernel_, {gy, e.target(gx_)}, mean_, mean_.count);
-    e.store(gx_);
-  }
-  std::string detail() const override { return "own kernel"; }
-
- private:
-  Dense gy_, gx_;
-  PipelineRef kernel_;
-  MeanParams mean_{};
-};
+  return as_images(b, n.gy(0)).has_value();
+}
 
 }  // namespace
 
-std::unique_ptr<Operation> make_add(Builder& b) {
-  if (!b.in_images(b.node().y(0))) return std::make_unique<AddArrays>(b);
-  MPSCNNAdd* kernel = [[MPSCNNAdd alloc] initWithDevice:b.gpu().device()];
-  return std::make_unique<Binary>(b, kernel, "MPSCNNAdd", std::vector{operands(b)});
-}
-
-std::unique_ptr<Operation> make_subtract(Builder& b) {
-  if (b.node().gradient) return std::make_unique<SubtractGradient>(b);
-  MPSCNNSubtract* kernel = [[MPSCNNSubtract alloc] initWithDevice:b.gpu().device()];
-  return std::make_unique<Binary>(b, kernel, "MPSCNNSubtract", std::vector{operands(b)});
-}
-
-std::unique_ptr<Operation> make_multiply(Builder& b) {
+std::unique_ptr<Operation> make_arithmetic(Builder& b) {
   const Node& n = b.node();
-  std::vector<Binary::Term> terms{operands(b)};
-  if (n.gradient) terms = {{n.gy(0), n.x(1), n.gx(0)}, {n.gy(0), n.x(0), n.gx(1)}};
-  MPSCNNMultiply* kernel = [[MPSCNNMultiply alloc] initWithDevice:b.gpu().device()];
-  return std::make_unique<Binary>(b, kernel, "MPSCNNMultiply", std::move(terms));
-}
-
-std::unique_ptr<Operation> make_reduce_mean(Builder& b) {
-  if (b.node().gradient) return std::make_unique<ImageMeanGradient>(b);
-  return std::make_unique<ImageMean>(b);
+  if (n.gradient) {
+    const bool plain = all_as_images(b);
+    if (plain && n.op == Op::subtract) return std::make_unique<SubtractGradient>(b);
+    if (!plain || n.op != Op::multiply) return own_binary_gradient(b);
+    const Geometry g = geometry_of(b.y_shape());
+    std::vector<Binary::Term> terms{{{n.gy(0), g}, {n.x(1), g}, n.gx(0)},
+                                    {{n.gy(0), g}, {n.x(0), g}, n.gx(1)}};
+    return std::make_unique<Binary>(b, make_kernel(n.op, b.gpu().device()), name_of_kernel(n.op),
+                                    std::move(terms));
+  }
+  const auto first = as_images(b, n.x(0)), second = as_images(b, n.x(1));
+  if (!first || !second || !b.in_images(n.y(0))) return own_binary(b);
+  return std::make_unique<Binary>(b, make_kernel(n.op, b.gpu().device()), name_of_kernel(n.op),
+                                  std::vector<Binary::Term>{{*first, *second, n.y(0)}});
 }
 
 }  // namespace mpsnn::backend::mps

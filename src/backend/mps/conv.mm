@@ -12,7 +12,7 @@
 #include <algorithm>
 #include <vector>
 
-#include "backend/mps/kernels.h"
+#include "backend/mps/own.h"
 #include "ir/images.h"
 #include "mpsnn/layouts.h"
 
@@ -119,6 +119,13 @@ class Weights {
                                                   bias:biased_ ? static_cast<NSUInteger>(out_) : 0
                                                   half:b.half()
                                                  label:@(b.layer().c_str())];
+    if (s.turned && s.kh * s.kw > 1) {
+      const int64_t taps = s.kh * s.kw;
+      turn_ = strided({out_, taps, part_in}, {taps * part_in, -part_in, 1},
+                      {taps * part_in, part_in, 1});
+      turn_.a_offset = static_cast<int>((taps - 1) * part_in);
+      turned_ = b.gpu().buffer(static_cast<std::size_t>(own_count()) * 4, Use::gpu);
+    }
     if (wide_) spread_ = b.gpu().buffer(static_cast<std::size_t>(count_) * 4, Use::gpu);
   }
 
@@ -132,13 +139,23 @@ class Weights {
     return {static_cast<int>(out_), static_cast<int>(spec_.kh * spec_.kw), static_cast<int>(in_),
             static_cast<int>(spec_.groups)};
   }
-  bool wide() const { return wide_; }
-  int64_t wide_count() const { return count_; }
   int64_t own_count() const { return out_ * spec_.kh * spec_.kw * in_ / spec_.groups; }
   std::string detail() const {
     std::string text = depthwise_ ? "MPSCNNConvolution depthwise" : "MPSCNNConvolution";
     if (wide_) text += ", groups spread";
+    if (spec_.stretched()) text += ", image stretched";
     return text + (half_accumulator_ ? ", half accumulator" : "");
+  }
+
+  // The gradient by MPS's weights as that by the parameter.
+  void give_gradient(Encoding& e, Buffer from, Buffer to) const {
+    const Buffer own = turned_ != nil ? Buffer{turned_, 0} : to;
+    if (wide_)
+      e.run(e.gpu().pipeline("gather_groups"), {from, own}, groups(), own_count());
+    else if (turned_ == nil)
+      e.copy(from, to, static_cast<std::size_t>(own_count()) * 4);
+    if (turned_ != nil)
+      e.run(e.gpu().pipeline("move_elements"), {wide_ ? own : from, to}, turn_, turn_.count);
   }
 
   // The weights as MPS reloads them, if they have changed since; nil otherwise. While the command
@@ -162,6 +179,10 @@ class Weights {
                                          loads_.status == MTLCommandBufferStatusScheduled);
     if (!same || !flies) loads_ = e.command_buffer();
     Buffer from = e.buffer(weight_);
+    if (turned_ != nil) {
+      e.run(e.gpu().pipeline("move_elements"), {from, {turned_, 0}}, turn_, turn_.count);
+      from = {turned_, 0};
+    }
     if (wide_) {
       e.run(e.gpu().pipeline("spread_groups"), {from, {spread_, 0}}, groups(), count_);
       from = {spread_, 0};
@@ -183,10 +204,71 @@ class Weights {
   bool depthwise_ = false, wide_ = false, biased_ = false, half_accumulator_ = false;
   MPSCNNConvolutionDescriptor* descriptor_;
   MpsnnWeights* source_;
-  BufferRef spread_ = nil;
+  BufferRef spread_ = nil, turned_ = nil;
+  StridedParams turn_{};  // its own inverse
   bool loaded_ = false;
   CommandsRef loads_ = nil;
   int64_t stamps_[2] = {-1, -1};
+};
+
+// The images that the kernels read, or write the gradient of: the operand's, or stretched ones.
+class Source {
+ public:
+  Source(Builder& b, const ConvSpec& s, ValueId value)
+      : value_(value), images_(s.x), dtype_(b.plan().dtype), stretched_(s.stretched()) {
+    if (!stretched_ || value == kNone) return;
+    const Geometry x = geometry_of(b.value(value).shape);
+    move_ = strided({x.n, x.h, x.w, x.c}, {x.h * x.w * x.c, x.w * x.c, x.c, 1},
+                    {s.x.h * s.x.w * s.x.c, s.stretch_h * s.x.w * s.x.c, s.stretch_w * s.x.c, 1});
+    dense_ = b.dense(value);
+    wide_ = b.scratch(static_cast<std::size_t>(s.x.count()) * 4);
+    if (b.half()) wide_half_ = b.scratch(static_cast<std::size_t>(s.x.count()) * 2);
+  }
+  ImagesRef read(Encoding& e) const {
+    if (!stretched_) return e.read(value_, images_);
+    const Buffer from = e.load(dense_);
+    Buffer to = e.scratch(wide_);
+    const ScaleParams zero{static_cast<int>(images_.count()), 0, 0};
+    e.run(e.gpu().pipeline("fill_array"), {to}, zero, zero.count);
+    e.run(e.gpu().pipeline("move_elements"), {from, to}, move_, move_.count);
+    if (dtype_ == DType::float16) {
+      const Buffer half = e.scratch(wide_half_);
+      e.run(e.gpu().pipeline("float_to_half"), {to, half}, CountParams{zero.count}, zero.count);
+      to = half;
+    }
+    ImagesRef images = e.temporary(images_, dtype_, 1);
+    e.to_images(to, images_, dtype_, images);
+    return images;
+  }
+  ImagesRef target(Encoding& e) const {
+    if (value_ == kNone) return e.temporary(images_, dtype_, 0);
+    return stretched_ ? e.temporary(images_, dtype_, 1) : e.write(value_, images_);
+  }
+  void store(Encoding& e, ImagesRef written) const {
+    if (value_ == kNone) return e.give_back(written);
+    if (!stretched_) return;
+    Buffer from = e.scratch(dtype_ == DType::float16 ? wide_half_ : wide_);
+    e.to_buffer(written, images_, dtype_, from);
+    e.give_back(written);
+    if (dtype_ == DType::float16) {
+      const CountParams p{static_cast<int>(images_.count())};
+      e.run(e.gpu().pipeline("half_to_float"), {from, e.scratch(wide_)}, p, p.count);
+      from = e.scratch(wide_);
+    }
+    StridedParams back = move_;
+    std::swap(back.a, back.b);
+    e.run(e.gpu().pipeline("move_elements"), {from, e.target(dense_)}, back, back.count);
+    e.store(dense_);
+  }
+
+ private:
+  ValueId value_;
+  Geometry images_;
+  DType dtype_;
+  bool stretched_;
+  StridedParams move_{};
+  Dense dense_;
+  std::size_t wide_ = 0, wide_half_ = 0;
 };
 
 NSInteger centre(int64_t kernel, int64_t dilation, int64_t pad) {
@@ -202,21 +284,16 @@ class Convolution final : public Operation {
   Convolution(Builder& b, const ConvSpec& spec)
       : spec_(spec),
         weights_(b, spec),
-        x_(b.node().x(0)),
+        source_(b, spec, b.node().x(0)),
         y_(b.node().y(0)),
-        dtype_(b.plan().dtype),
         keeper_(b.keeper()) {
-    const ir::NeuronSpec epilogue = ir::epilogue_of(b.attrs());
-    if (epilogue.kind != ir::Neuron::none) {
-      MPSNNNeuronDescriptor* neuron = describe(epilogue.kind, epilogue.a);
-      if (keeper_ < 0) {
-        weights_.descriptor().fusedNeuronDescriptor = neuron;
-        fused_ = true;
-      } else {  // MPS does not differentiate a fused neuron
-        neuron_ = [[MPSCNNNeuron alloc] initWithDevice:b.gpu().device() neuronDescriptor:neuron];
-        label(neuron_, b.layer());
-      }
-    }
+    // MPS does not differentiate a neuron that it has fused.
+    const ir::NeuronSpec neuron = ir::epilogue_of(b.attrs());
+    fused_ = neuron.kind != ir::Neuron::none && keeper_ < 0 && mps_has(neuron);
+    if (fused_)
+      weights_.descriptor().fusedNeuronDescriptor = describe(neuron);
+    else
+      epilogue_ = Epilogue(b, spec.y);
     kernel_ = [[MPSCNNConvolution alloc] initWithDevice:b.gpu().device() weights:weights_.source()];
     label(kernel_, b.layer());
     kernel_.offset = offset_of(spec);
@@ -227,25 +304,25 @@ class Convolution final : public Operation {
   void encode(Encoding& e) override {
     if (MPSCNNConvolutionWeightsAndBiasesState* state = weights_.fresh(e))
       [kernel_ reloadWeightsAndBiasesWithCommandBuffer:e.commands() state:state];
-    MPSImageBatch* x = e.read(x_, spec_.x);
-    MPSImageBatch* y = neuron_ == nil ? e.write(y_, spec_.y) : e.temporary(spec_.y, dtype_, 1);
+    MPSImageBatch* x = source_.read(e);
+    MPSImageBatch* y = epilogue_.present() ? epilogue_.target(e) : e.write(y_, spec_.y);
     e.forward(kernel_, x, y, keeper_);
-    if (neuron_ != nil) e.forward(neuron_, y, e.write(y_, spec_.y), -1);
+    epilogue_.apply(e, y);
   }
 
   std::string detail() const override {
-    return weights_.detail() + (fused_ ? " + neuron" : neuron_ != nil ? ", MPSCNNNeuron" : "");
+    return weights_.detail() + (fused_ ? " + neuron" : epilogue_.detail());
   }
 
  private:
   ConvSpec spec_;
   Weights weights_;
-  ValueId x_, y_;
-  DType dtype_;
+  Source source_;
+  ValueId y_;
   int keeper_;
   bool fused_ = false;
   MPSCNNConvolution* kernel_;
-  MPSCNNNeuron* neuron_ = nil;
+  Epilogue epilogue_;
 };
 
 class ConvolutionGradient final : public Operation {
@@ -253,12 +330,12 @@ class ConvolutionGradient final : public Operation {
   ConvolutionGradient(Builder& b, const ConvSpec& spec)
       : spec_(spec),
         weights_(b, spec),
-        x_(b.node().x(0)),
+        source_(b, spec, b.node().x(0)),
+        gradient_(b, spec, b.node().gx(0)),
         gx_(b.node().gx(0)),
         gw_(b.node().gx(1)),
         gb_(b.node().nx > 2 ? b.node().gx(2) : kNone),
         forward_(b.forward()),
-        dtype_(b.plan().dtype),
         epilogue_(b, spec.y) {
     kernel_ = [[MPSCNNConvolutionGradient alloc] initWithDevice:b.gpu().device()
                                                         weights:weights_.source()];
@@ -284,8 +361,7 @@ class ConvolutionGradient final : public Operation {
       if (MPSCNNConvolutionWeightsAndBiasesState* state = weights_.fresh(e))
         [kernel_ reloadWeightsAndBiasesWithCommandBuffer:e.commands() state:state];
     MPSImageBatch* gradients = epilogue_.gradients(e);
-    MPSImageBatch* sources = e.read(x_, spec_.x);
-    MPSImageBatch* to = gx_ != kNone ? e.write(gx_, spec_.x) : e.temporary(spec_.x, dtype_, 0);
+    MPSImageBatch *sources = source_.read(e), *to = gradient_.target(e);
     MPSStateBatch* states = e.take_states(forward_);
     MPSCNNConvolutionGradientState* state = static_cast<MPSCNNConvolutionGradientState*>(states[0]);
     if (weighs_) state.readCount += 1;
@@ -294,16 +370,9 @@ class ConvolutionGradient final : public Operation {
                            sourceImages:sources
                          gradientStates:states
                    destinationGradients:to];
-    if (gx_ == kNone) e.give_back(to);
+    gradient_.store(e, to);
     if (!weighs_) return;
-    if (gw_ != kNone) {
-      const Buffer from{state.gradientForWeights, 0};
-      if (weights_.wide())
-        e.run(e.gpu().pipeline("gather_groups"), {from, e.buffer(gw_)}, weights_.groups(),
-              weights_.own_count());
-      else
-        e.copy(from, e.buffer(gw_), static_cast<std::size_t>(weights_.own_count()) * 4);
-    }
+    if (gw_ != kNone) weights_.give_gradient(e, {state.gradientForWeights, 0}, e.buffer(gw_));
     if (gb_ != kNone)
       e.copy({state.gradientForBiases, 0}, e.buffer(gb_), static_cast<std::size_t>(spec_.y.c) * 4);
     state.readCount -= 1;
@@ -314,9 +383,9 @@ class ConvolutionGradient final : public Operation {
  private:
   ConvSpec spec_;
   Weights weights_;
-  ValueId x_, gx_, gw_, gb_;
+  Source source_, gradient_;
+  ValueId gx_, gw_, gb_;
   int forward_;
-  DType dtype_;
   bool weighs_ = false;
   MPSCNNConvolutionGradient* kernel_;
   EpilogueGradient epilogue_;
@@ -329,7 +398,12 @@ std::unique_ptr<Operation> make_convolution(Builder& b, const ConvSpec& spec) {
   return std::make_unique<Convolution>(b, spec);
 }
 
-std::unique_ptr<Operation> make_conv2d(Builder& b) {
+namespace {
+
+// A transposed convolution is the convolution of an image stretched by the stride, with its taps in
+// reverse order: MPSCNNConvolutionTranspose has neither dilation nor a documented place for uneven
+// padding.
+std::unique_ptr<Operation> make(Builder& b, bool transposed) {
   namespace w = conv_weight;
   const Shape weight = ir::as_image(b.x_shape(1));
   ConvSpec s;
@@ -339,14 +413,29 @@ std::unique_ptr<Operation> make_conv2d(Builder& b) {
   s.kw = weight[w::kw];
   const auto &stride = b.attrs().integers("stride"), &dilation = b.attrs().integers("dilation"),
              &pads = b.attrs().integers("pads");
-  s.sh = stride[0];
-  s.sw = stride[1];
   s.dh = dilation[0];
   s.dw = dilation[1];
   s.top = pads[0];
   s.left = pads[1];
   s.groups = b.attrs().integer("groups");
+  if (transposed) {
+    s.turned = true;
+    s.stretch_h = stride[0];
+    s.stretch_w = stride[1];
+    s.x.h = (s.x.h - 1) * stride[0] + 1;
+    s.x.w = (s.x.w - 1) * stride[1] + 1;
+    s.top = (s.kh - 1) * s.dh - pads[0];
+    s.left = (s.kw - 1) * s.dw - pads[1];
+  } else {
+    s.sh = stride[0];
+    s.sw = stride[1];
+  }
   return make_convolution(b, s);
 }
+
+}  // namespace
+
+std::unique_ptr<Operation> make_conv2d(Builder& b) { return make(b, false); }
+std::unique_ptr<Operation> make_conv_transpose2d(Builder& b) { return make(b, true); }
 
 }  // namespace mpsnn::backend::mps

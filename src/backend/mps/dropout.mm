@@ -14,7 +14,10 @@ namespace {
 
 struct Mask {
   explicit Mask(Builder& b)
-      : rate(b.attrs().number("rate")), seed(b.plan().seed), layer(b.layer()) {
+      : rate(b.attrs().number("rate")),
+        spatial(b.attrs().flag("spatial")),
+        seed(b.plan().seed),
+        layer(b.layer()) {
     path = path_hash(std::string_view(layer).substr(layer.find(' ') + 1));
   }
   float keep() const { return static_cast<float>(1 - rate); }
@@ -22,7 +25,13 @@ struct Mask {
     const Philox words = dropout_words(seed, path, step, 0, 0);
     return (static_cast<NSUInteger>(words[1]) << 32) | words[0];
   }
+  // One draw an element, or a channel; a flat view has no channels but its images'.
+  MTLSize stride() const { return spatial ? MTLSizeMake(0, 0, 1) : MTLSizeMake(1, 1, 1); }
+  Geometry images(Builder& b, ValueId value) const {
+    return spatial ? geometry_of(b.value(value).shape) : b.home(value);
+  }
   double rate;
+  bool spatial;
   uint64_t seed;
   std::string layer;
   uint32_t path;
@@ -34,13 +43,12 @@ class Dropout final : public Operation {
       : mask_(b),
         x_(b.node().x(0)),
         y_(b.node().y(0)),
-        images_(b.home(y_)),
+        images_(mask_.images(b, y_)),
         forward_(b.forward()),
         trained_(b.has_gradient()),
         device_(b.gpu().device()) {
     if (mask_.rate != 0) return;  // MPS wants a probability inside of (0, 1)
-    copy_ = [[MPSCNNNeuron alloc] initWithDevice:device_
-                                neuronDescriptor:describe(ir::Neuron::none, 0)];
+    copy_ = [[MPSCNNNeuron alloc] initWithDevice:device_ neuronDescriptor:describe({})];
   }
   void encode(Encoding& e) override {
     MPSImageBatch *x = e.read(x_, images_), *y = e.write(y_, images_);
@@ -51,7 +59,7 @@ class Dropout final : public Operation {
     MPSCNNDropout* kernel = [[MPSCNNDropout alloc] initWithDevice:device_
                                                   keepProbability:mask_.keep()
                                                              seed:mask_.draw(e.scalars().index)
-                                               maskStrideInPixels:MTLSizeMake(1, 1, 1)];
+                                               maskStrideInPixels:mask_.stride()];
     label(kernel, mask_.layer);
     MPSStateBatch* states = e.make_states(kernel, x, y);
     [kernel encodeBatchToCommandBuffer:e.commands()
@@ -82,13 +90,12 @@ class DropoutGradient final : public Operation {
       : mask_(b),
         gy_(b.node().gy(0)),
         gx_(b.node().gx(0)),
-        images_(b.home(gx_)),
+        images_(mask_.images(b, gx_)),
         forward_(b.forward()),
         dtype_(b.plan().dtype),
         device_(b.gpu().device()) {
     if (mask_.rate == 0)
-      copy_ = [[MPSCNNNeuron alloc] initWithDevice:device_
-                                  neuronDescriptor:describe(ir::Neuron::none, 0)];
+      copy_ = [[MPSCNNNeuron alloc] initWithDevice:device_ neuronDescriptor:describe({})];
   }
   void encode(Encoding& e) override {
     MPSImageBatch *gy = e.read(gy_, images_), *gx = e.write(gx_, images_);
@@ -100,7 +107,7 @@ class DropoutGradient final : public Operation {
         [[MPSCNNDropoutGradient alloc] initWithDevice:device_
                                       keepProbability:mask_.keep()
                                                  seed:mask_.draw(e.scalars().index)
-                                   maskStrideInPixels:MTLSizeMake(1, 1, 1)];
+                                   maskStrideInPixels:mask_.stride()];
     label(kernel, mask_.layer);
     ImagesRef sources = e.sizes(images_, dtype_);
     [kernel encodeBatchToCommandBuffer:e.commands()

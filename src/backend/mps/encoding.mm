@@ -59,11 +59,14 @@ const ir::Plan& Builder::plan() const { return *executable_.plan_; }
 const Shape& Builder::x_shape(int i) const {
   ValueId id = node_.x(i);
   if (id == kNone && node_.gradient) id = node_.gx(i);
+  if (id == kNone) id = plan().nodes[static_cast<std::size_t>(forward())].x(i);
   return value(id).shape;
 }
 
 const Shape& Builder::y_shape() const {
-  return value(node_.gradient ? node_.gy(0) : node_.outputs[0]).shape;
+  ValueId id = node_.gradient ? node_.gy(0) : node_.outputs[0];
+  if (id == kNone) id = plan().nodes[static_cast<std::size_t>(forward())].y(0);
+  return value(id).shape;
 }
 
 Geometry Builder::home(ValueId id) const { return executable_.home_[executable_.root(id)]; }
@@ -156,11 +159,12 @@ void Encoding::results() {
     const std::size_t r = executable_.root(id);
     const Buffer to{executable_.results_[slot_], executable_.result_offset_[i]};
     const Value& value = p.values[r];
+    const std::size_t bytes =
+        static_cast<std::size_t>(mpsnn::count(value.shape)) * size_of(value.dtype);
     if (executable_.in_images_[r])
       to_buffer(live_[r], executable_.home_[r], value.dtype, to);
     else
-      copy(buffer(id), to,
-           static_cast<std::size_t>(mpsnn::count(value.shape)) * size_of(value.dtype));
+      copy(buffer(id), to, (bytes + 3) / 4 * 4);  // blits move words; halves lie in wider places
   }
   end();
   close();

@@ -215,8 +215,30 @@ class Executable final : public runtime::Executable {
 
 std::unique_ptr<Operation> make_operation(Builder& builder);  // by the op, in mps.mm
 
-// A neuron in the attributes of another op, of which the compiler makes none in training here: the
-// gradient before it comes from the output, by our own kernel. In neuron.mm.
+// A neuron in the attributes of another op: behind the op's own kernel, by MPS or by ours, where
+// MPS has not fused it. In neuron.mm.
+class Epilogue {
+ public:
+  Epilogue() = default;  // none
+  Epilogue(Builder& builder, const Geometry& y);
+  ImagesRef target(Encoding& e) const;  // for the op's own kernel
+  void apply(Encoding& e, ImagesRef written) const;
+  bool present() const { return present_; }
+  const char* detail() const;
+
+ private:
+  ValueId y_ = kNone;
+  Geometry images_;
+  DType dtype_ = DType::float32;
+  bool present_ = false;
+  KernelRef kernel_ = nullptr;
+  ir::NeuronSpec spec_;
+  std::size_t before_ = 0, before_half_ = 0;
+  Dense to_y_;
+};
+
+// Its gradient, from the output, by our own kernel: the compiler makes no such neuron in training
+// here, but a graph may come with one.
 class EpilogueGradient {
  public:
   EpilogueGradient(Builder& builder, const Geometry& y);
@@ -226,34 +248,42 @@ class EpilogueGradient {
   ValueId gy_;
   Geometry y_;
   DType dtype_;
-  bool present_;
-  int kind_;
-  float a_;
+  ir::NeuronSpec spec_;
   Dense from_y_, from_gy_;
   std::size_t inner_ = 0, inner_half_ = 0;
 };
 
-NeuronRef describe(ir::Neuron kind, double a);
+bool mps_has(const ir::NeuronSpec& neuron);
+NeuronRef describe(const ir::NeuronSpec& neuron);  // {}: a copy
 void label(AnyKernelRef kernel, const std::string& layer);
 std::unique_ptr<UpdateOperation> make_update(Gpu& gpu, const ir::Plan& plan, Buffer gradients,
                                              int64_t count);
 
 std::unique_ptr<Operation> make_conv2d(Builder& builder);
+std::unique_ptr<Operation> make_conv_transpose2d(Builder& builder);
 std::unique_ptr<Operation> make_linear(Builder& builder);
 std::unique_ptr<Operation> make_neuron(Builder& builder);
-std::unique_ptr<Operation> make_max_pool2d(Builder& builder);
-std::unique_ptr<Operation> make_avg_pool2d(Builder& builder);
+std::unique_ptr<Operation> make_prelu(Builder& builder);
+std::unique_ptr<Operation> make_pool(Builder& builder);      // of each kind
+std::unique_ptr<Operation> make_resample(Builder& builder);  // resize2d, pad2d
 std::unique_ptr<Operation> make_batch_norm(Builder& builder);
+std::unique_ptr<Operation> make_set_norm(Builder& builder);    // group_norm, layer_norm
+std::unique_ptr<Operation> make_local_norm(Builder& builder);  // local_response_norm, contrast
 std::unique_ptr<Operation> make_dropout(Builder& builder);
-std::unique_ptr<Operation> make_flatten(Builder& builder);
-std::unique_ptr<Operation> make_softmax(Builder& builder);
+std::unique_ptr<Operation> make_softmax(Builder& builder);  // and log_softmax
+std::unique_ptr<Operation> make_flatten(Builder& builder);  // and reshape
+std::unique_ptr<Operation> make_permute(Builder& builder);
+std::unique_ptr<Operation> make_slice(Builder& builder);
 std::unique_ptr<Operation> make_concat(Builder& builder);
-std::unique_ptr<Operation> make_add(Builder& builder);
-std::unique_ptr<Operation> make_subtract(Builder& builder);
-std::unique_ptr<Operation> make_multiply(Builder& builder);
-std::unique_ptr<Operation> make_reduce_mean(Builder& builder);
-std::unique_ptr<Operation> make_loss(Builder& builder);  // softmax_cross_entropy, element_loss
-std::unique_ptr<Operation> make_given_loss(Builder& builder);
+std::unique_ptr<Operation> make_stack(Builder& builder);
+std::unique_ptr<Operation> make_unstack(Builder& builder);
+std::unique_ptr<Operation> make_arithmetic(Builder& builder);  // add, subtract, multiply, divide
+std::unique_ptr<Operation> make_reduction(Builder& builder);
+std::size_t rnn_state_bytes(const Shape& x, const Shape& weight_hh, const Attrs& attrs);
+std::unique_ptr<Operation> make_rnn(Builder& builder);
+std::unique_ptr<Operation> make_embedding(Builder& builder);
+std::unique_ptr<Operation> make_loss(Builder& builder);       // MPSCNNLoss where it will do
+std::unique_ptr<Operation> make_unit_loss(Builder& builder);  // own kernels
 std::unique_ptr<Operation> make_total_loss(Builder& builder);
 
 }  // namespace mpsnn::backend::mps

@@ -23,6 +23,7 @@ std::size_t aligned(std::size_t bytes) {
 }
 
 std::size_t bytes_of(const Value& value) {
+  if (value.opaque_bytes != 0) return value.opaque_bytes;
   return static_cast<std::size_t>(count(value.shape)) * size_of(value.dtype);
 }
 
@@ -127,11 +128,18 @@ void Executable::place_values() {
       for (const ValueId v : node.outputs) in_buffer(v);
       for (const ValueId v : node.states) in_buffer(v);
     }
-    if (node.op == Op::batch_norm && !node.gradient)
+    const bool keeps = node.op == Op::batch_norm || node.op == Op::group_norm ||
+                       node.op == Op::layer_norm || node.op == Op::rnn;
+    if (keeps && !node.gradient)
       for (const ValueId v : node.states) in_buffer(v);
-    if (node.gradient &&
-        (node.op == Op::conv2d || node.op == Op::linear || node.op == Op::batch_norm))
+    if (node.gradient && (node.op == Op::conv2d || node.op == Op::conv_transpose2d ||
+                          node.op == Op::linear || node.op == Op::batch_norm))
       for (std::size_t i = 1; i < node.outputs.size(); ++i) in_buffer(node.outputs[i]);
+    if (node.gradient && node.forward >= 0) {  // gradients of other parameters
+      const Node& forward = p.nodes[static_cast<std::size_t>(node.forward)];
+      for (std::size_t i = 0; i < node.outputs.size() && forward.op == node.op; ++i)
+        if (value(forward.inputs[i]).kind == ValueKind::persistent) in_buffer(node.outputs[i]);
+    }
     if (node.gradient && node.op == Op::total_loss)
       for (const ValueId v : node.outputs) in_buffer(v);
     if (node.op == Op::add && !node.gradient)  // of gradients of one parameter

@@ -12,8 +12,28 @@ struct ScaleParams {
   int adds;  // to what is there
 };
 
-struct MeanParams {
+struct MeanParams {  // of rows of `size`
   int count, size;
+};
+
+#define MPSNN_MOST_AXES 8
+enum BinaryKind { kBinaryAdd, kBinarySubtract, kBinaryMultiply, kBinaryDivide };
+enum ReduceKind { kReduceSum, kReduceMax, kReduceMin };
+
+struct StridedParams {  // a box, last axis fastest, and where its elements lie in two arrays
+  int count, rank;
+  int size[MPSNN_MOST_AXES], a[MPSNN_MOST_AXES], b[MPSNN_MOST_AXES];
+  int a_offset, b_offset;
+  int kind, second;  // BinaryKind
+  float factor;
+};
+
+struct ReduceParams {
+  int count, inner, parts;  // results, terms of each, threads of each
+  int kind;                 // ReduceKind
+  int outer, rank;
+  int size[MPSNN_MOST_AXES], stride[MPSNN_MOST_AXES];
+  float factor;
 };
 
 struct LossParams {
@@ -26,16 +46,29 @@ struct LossParams {
   int divides;  // reduction "mean"
 };
 
+enum NeuronKind {  // those of ir::Neuron that our own kernels know
+  kNeuronRelu = 1,
+  kNeuronLeakyRelu = 2,
+  kNeuronSigmoid = 3,
+  kNeuronTanh = 4,
+  kNeuronLinear = 5,
+  kNeuronElu = 10,
+  kNeuronRelun = 11,
+  kNeuronExponential = 13,
+  kNeuronGeluTanh = 16,
+  kNeuronHardSwish = 17,
+};
+
 struct NeuronParams {
   int count;
   int kind;  // ir::Neuron
-  float a;
+  float a, b, c;
 };
 
 struct WindowParams {
   int n, h, w, c, oh, ow, kh, kw, sh, sw, dh, dw, top, left;
   int neuron;  // behind the maximum: ir::Neuron
-  float a;
+  float neuron_a, neuron_b, neuron_c;
 };
 
 struct RowParams {  // rows of `size` at `offset` in rows of `row`
@@ -50,6 +83,75 @@ struct GroupParams {
 struct NormParams {
   int rows, channels;
   float epsilon;
+};
+
+struct ResampleTap {
+  int index;
+  float weight;
+};
+
+struct ResampleParams {
+  int count, h, w, c, from_h, from_w;  // of what is made; of what it is made of
+  float fill;                          // where nothing is
+};
+
+struct SetParams {
+  StridedParams place;  // a: the set, b: the channel
+  int weighted, biased;
+};
+
+struct LocalParams {
+  int count, h, w, c;
+  int space;  // or channels
+  int before, after;
+  float divisor, alpha, beta, delta;
+  float p0, pm, ps;
+};
+
+enum CellKind { kCellLstm, kCellGru, kCellGruResetBefore, kCellMgu, kCellRnn };  // ir::Cell
+
+struct RnnParams {
+  int images, steps, hidden, gates;
+  int time;  // of this step
+  int cell, neuron;
+  int biased, biased_hn, peepholes;
+  int limited;  // by lengths
+  int given;    // a gradient of the outputs
+};
+
+struct EmbeddingParams {
+  int count, rows, size, padding;
+};
+
+enum LossKind {  // ir::Loss, then the losses of positions and images
+  kLossMae,
+  kLossMse,
+  kLossSigmoid,
+  kLossCategorical,
+  kLossHinge,
+  kLossHuber,
+  kLossLog,
+  kLossKl,
+  kLossSoftmax,
+  kLossCosine,
+  kLossGiven,
+};
+
+struct UnitParams {
+  int images, each, classes;  // units an image; channels
+  int kind;                   // LossKind
+  int soft;                   // targets are no indices
+  int class_weighted, image_weighted, unit_weighted, units_a_weight;
+  int ignore;
+  float smoothing, a;
+  int divides, none, normalize;  // reduction "mean", "none"
+  int by_loss, by_losses;        // which outputs have a gradient
+};
+
+struct YoloParams {
+  int images, cells, anchors, width;  // cells of each image, values of each anchor
+  int rescore, gradient;
+  float xy, wh, no_object, object, classes, presence, absence;
 };
 
 struct PartialParams {

@@ -21,12 +21,6 @@ kernel void float_to_half(device const float* from [[buffer(0)]], device half* t
   if (id < uint(p.count)) to[id] = half(from[id]);
 }
 
-kernel void add_arrays(device const float* a [[buffer(0)]], device const float* b [[buffer(1)]],
-                       device float* to [[buffer(2)]], constant CountParams& p [[buffer(3)]],
-                       uint id [[thread_position_in_grid]]) {
-  if (id < uint(p.count)) to[id] = a[id] + b[id];
-}
-
 kernel void multiply_arrays(device const float* a [[buffer(0)]],
                             device const float* b [[buffer(1)]], device float* to [[buffer(2)]],
                             constant CountParams& p [[buffer(3)]],
@@ -42,13 +36,6 @@ kernel void scale_array(device const float* from [[buffer(0)]], device float* to
   to[id] = (p.adds != 0 ? to[id] : 0.0f) + p.factor * from[id];
 }
 
-// The gradient of the mean of each `size` elements.
-kernel void mean_gradient(device const float* gradient [[buffer(0)]],
-                          device float* to [[buffer(1)]], constant MeanParams& p [[buffer(2)]],
-                          uint id [[thread_position_in_grid]]) {
-  if (id < uint(p.count)) to[id] = gradient[int(id) / p.size] / float(p.size);
-}
-
 kernel void rows_into(device const float* part [[buffer(0)]], device float* whole [[buffer(1)]],
                       constant RowParams& p [[buffer(2)]], uint id [[thread_position_in_grid]]) {
   if (id >= uint(p.count)) return;
@@ -61,6 +48,121 @@ kernel void rows_from(device const float* whole [[buffer(0)]], device float* par
   if (id >= uint(p.count)) return;
   const int i = int(id);
   part[i] = whole[i / p.size * p.row + p.offset + i % p.size];
+}
+
+// ---- strided arrays: axes that are repeated, permuted or cut
+
+inline int place_in_a(constant StridedParams& p, int i) {
+  int at = p.a_offset;
+  for (int axis = p.rank - 1; axis >= 0; --axis) {
+    at += i % p.size[axis] * p.a[axis];
+    i /= p.size[axis];
+  }
+  return at;
+}
+
+inline int place_in_b(constant StridedParams& p, int i) {
+  int at = p.b_offset;
+  for (int axis = p.rank - 1; axis >= 0; --axis) {
+    at += i % p.size[axis] * p.b[axis];
+    i /= p.size[axis];
+  }
+  return at;
+}
+
+kernel void fill_array(device float* to [[buffer(0)]], constant ScaleParams& p [[buffer(1)]],
+                       uint id [[thread_position_in_grid]]) {
+  if (id < uint(p.count)) to[id] = p.factor;
+}
+
+kernel void move_elements(device const float* from [[buffer(0)]], device float* to [[buffer(1)]],
+                          constant StridedParams& p [[buffer(2)]],
+                          uint id [[thread_position_in_grid]]) {
+  if (id < uint(p.count)) to[place_in_b(p, int(id))] = from[place_in_a(p, int(id))];
+}
+
+// to = factor * from, repeated.
+kernel void expand_array(device const float* from [[buffer(0)]], device float* to [[buffer(1)]],
+                         constant StridedParams& p [[buffer(2)]],
+                         uint id [[thread_position_in_grid]]) {
+  if (id < uint(p.count)) to[id] = p.factor * from[place_in_a(p, int(id))];
+}
+
+kernel void combine(device const float* a [[buffer(0)]], device const float* b [[buffer(1)]],
+                    device float* to [[buffer(2)]], constant StridedParams& p [[buffer(3)]],
+                    uint id [[thread_position_in_grid]]) {
+  if (id >= uint(p.count)) return;
+  const float x = a[place_in_a(p, int(id))], z = b[place_in_b(p, int(id))];
+  float y = x + z;
+  if (p.kind == kBinarySubtract) y = x - z;
+  if (p.kind == kBinaryMultiply) y = x * z;
+  if (p.kind == kBinaryDivide) y = x / z;
+  to[id] = y;
+}
+
+// Every element's part of the gradient by the first operand, or (`second`) by the other.
+kernel void combine_gradient(device const float* a [[buffer(0)]],
+                             device const float* b [[buffer(1)]],
+                             device const float* gradient [[buffer(2)]],
+                             device float* to [[buffer(3)]],
+                             constant StridedParams& p [[buffer(4)]],
+                             uint id [[thread_position_in_grid]]) {
+  if (id >= uint(p.count)) return;
+  const float g = gradient[id];
+  float part = g;
+  if (p.kind == kBinarySubtract) part = p.second != 0 ? -g : g;
+  if (p.kind == kBinaryMultiply)
+    part = g * (p.second != 0 ? a[place_in_a(p, int(id))] : b[place_in_b(p, int(id))]);
+  if (p.kind == kBinaryDivide) {
+    const float divisor = b[place_in_b(p, int(id))];
+    part = g / divisor;
+    if (p.second != 0) part = -a[place_in_a(p, int(id))] * part / divisor;
+  }
+  to[id] = part;
+}
+
+// Sums or extremes over the axes from `outer` on; `parts` threads a result, whose results a second
+// run of the same kernel brings together.
+kernel void reduce_axes(device const float* from [[buffer(0)]], device float* to [[buffer(1)]],
+                        constant ReduceParams& p [[buffer(2)]],
+                        uint id [[thread_position_in_grid]]) {
+  if (id >= uint(p.count * p.parts)) return;
+  int start = 0, rest = int(id) / p.parts;
+  for (int axis = p.outer - 1; axis >= 0; --axis) {
+    start += rest % p.size[axis] * p.stride[axis];
+    rest /= p.size[axis];
+  }
+  float value = 0.0f;
+  for (int i = int(id) % p.parts; i < p.inner; i += p.parts) {
+    int at = start, within = i;
+    for (int axis = p.rank - 1; axis >= p.outer; --axis) {
+      at += within % p.size[axis] * p.stride[axis];
+      within /= p.size[axis];
+    }
+    const float v = from[at];
+    if (p.kind == kReduceSum)
+      value += v;
+    else if (i < p.parts || (p.kind == kReduceMax ? v > value : v < value) || v != v)
+      value = v;
+  }
+  to[id] = p.factor * value;
+}
+
+kernel void find_equal(device const float* x [[buffer(0)]], device const float* y [[buffer(1)]],
+                       device float* to [[buffer(2)]], constant StridedParams& p [[buffer(3)]],
+                       uint id [[thread_position_in_grid]]) {
+  if (id < uint(p.count)) to[id] = x[id] == y[place_in_b(p, int(id))] ? 1.0f : 0.0f;
+}
+
+// The gradient of an extreme: shared by the elements that tie.
+kernel void share_gradient(device const float* wins [[buffer(0)]],
+                           device const float* ties [[buffer(1)]],
+                           device const float* gradient [[buffer(2)]],
+                           device float* to [[buffer(3)]], constant StridedParams& p [[buffer(4)]],
+                           uint id [[thread_position_in_grid]]) {
+  if (id >= uint(p.count)) return;
+  const int result = place_in_b(p, int(id));
+  to[id] = wins[id] * (gradient[result] / ties[result]);
 }
 
 // Weights (out, taps, in / groups) as (out, taps, in), zero outside of an output's group; and the
@@ -85,21 +187,90 @@ kernel void gather_groups(device const float* wide [[buffer(0)]],
   weight[i] = wide[(o * p.taps + tap) * p.in + o / (p.out / p.groups) * part + inside];
 }
 
-// ---- a neuron's gradient from its output (ir::Neuron: none, relu, leaky_relu, sigmoid, tanh)
+// ---- neurons (ir/neuron.h) that MPS lacks, and gradients: from the output where that is enough
+
+// exp(x) - 1 without cancellation near 0.
+inline float exp_minus_one(float x) {
+  if (fabs(x) > 0.25f) return exp(x) - 1.0f;
+  return x * (1.0f + x / 2.0f * (1.0f + x / 3.0f * (1.0f + x / 4.0f * (1.0f + x / 5.0f))));
+}
+
+inline float gelu_inner(float x) { return 0.7978845608f * (x + 0.044715f * x * x * x); }
+
+inline float neuron_value(int kind, float a, float b, float c, float x) {
+  if (kind == kNeuronRelu) return x < 0.0f ? 0.0f : x;
+  if (kind == kNeuronLeakyRelu) return x > 0.0f ? x : a * x;
+  if (kind == kNeuronSigmoid) return 1.0f / (1.0f + exp(-x));
+  if (kind == kNeuronTanh) return a * tanh(b * x);
+  if (kind == kNeuronLinear) return a * x + b;
+  if (kind == kNeuronElu) return b * (x > 0.0f ? x : a * exp_minus_one(c * x));
+  if (kind == kNeuronExponential) return exp((c == -1.0f ? 1.0f : log(c)) * (a * x + b));
+  if (kind == kNeuronGeluTanh) return 0.5f * x * (1.0f + tanh(gelu_inner(x)));
+  if (kind == kNeuronHardSwish) return x <= -3.0f ? 0.0f : x >= 3.0f ? x : x * (x / 6.0f + 0.5f);
+  return x;
+}
+
+inline float slope_from_output(int kind, float a, float b, float c, float y) {
+  if (kind == kNeuronRelu) return y > 0.0f ? 1.0f : 0.0f;
+  if (kind == kNeuronLeakyRelu) return y > 0.0f ? 1.0f : a;
+  if (kind == kNeuronSigmoid) return y * (1.0f - y);
+  if (kind == kNeuronTanh) return b * (a - y * y / a);
+  if (kind == kNeuronLinear) return a;
+  if (kind == kNeuronElu) return y > 0.0f ? b : c * (y + a * b);
+  if (kind == kNeuronExponential) return a * (c == -1.0f ? 1.0f : log(c)) * y;
+  if (kind == kNeuronRelun) return y > 0.0f ? (y < b ? 1.0f : 0.0f) : a;
+  return 1.0f;
+}
+
+inline float slope_from_input(int kind, float a, float b, float c, float x) {
+  if (kind == kNeuronElu) return x > 0.0f ? b : a * b * c * exp(c * x);
+  if (kind == kNeuronRelun) return x > 0.0f ? (x < b ? 1.0f : 0.0f) : (a * x < b ? a : 0.0f);
+  if (kind == kNeuronGeluTanh) {
+    const float t = tanh(gelu_inner(x));
+    return 0.5f * (1.0f + t) +
+           0.5f * x * (1.0f - t * t) * 0.7978845608f * (1.0f + 0.134145f * x * x);
+  }
+  if (kind == kNeuronHardSwish) return x <= -3.0f ? 0.0f : x >= 3.0f ? 1.0f : x / 3.0f + 0.5f;
+  return 1.0f;
+}
+
+kernel void neuron(device const float* x [[buffer(0)]], device float* y [[buffer(1)]],
+                   constant NeuronParams& p [[buffer(2)]], uint id [[thread_position_in_grid]]) {
+  if (id < uint(p.count)) y[id] = neuron_value(p.kind, p.a, p.b, p.c, x[id]);
+}
+
+kernel void neuron_gradient(device const float* x [[buffer(0)]],
+                            device const float* gradient [[buffer(1)]],
+                            device float* to [[buffer(2)]], constant NeuronParams& p [[buffer(3)]],
+                            uint id [[thread_position_in_grid]]) {
+  if (id < uint(p.count)) to[id] = gradient[id] * slope_from_input(p.kind, p.a, p.b, p.c, x[id]);
+}
 
 kernel void neuron_gradient_of_output(device const float* y [[buffer(0)]],
                                       device const float* gradient [[buffer(1)]],
                                       device float* to [[buffer(2)]],
                                       constant NeuronParams& p [[buffer(3)]],
                                       uint id [[thread_position_in_grid]]) {
+  if (id < uint(p.count)) to[id] = gradient[id] * slope_from_output(p.kind, p.a, p.b, p.c, y[id]);
+}
+
+kernel void prelu(device const float* x [[buffer(0)]], device const float* slopes [[buffer(1)]],
+                  device float* y [[buffer(2)]], constant MeanParams& p [[buffer(3)]],
+                  uint id [[thread_position_in_grid]]) {
+  if (id < uint(p.count)) y[id] = x[id] > 0.0f ? x[id] : slopes[int(id) % p.size] * x[id];
+}
+
+// By x, and each element's part of that by its slope.
+kernel void prelu_gradient(device const float* x [[buffer(0)]],
+                           device const float* slopes [[buffer(1)]],
+                           device const float* gradient [[buffer(2)]],
+                           device float* to [[buffer(3)]], device float* parts [[buffer(4)]],
+                           constant MeanParams& p [[buffer(5)]],
+                           uint id [[thread_position_in_grid]]) {
   if (id >= uint(p.count)) return;
-  const float v = y[id];
-  float slope = 1.0f;
-  if (p.kind == 1) slope = v > 0.0f ? 1.0f : 0.0f;
-  if (p.kind == 2) slope = v > 0.0f ? 1.0f : p.a;
-  if (p.kind == 3) slope = v * (1.0f - v);
-  if (p.kind == 4) slope = 1.0f - v * v;
-  to[id] = gradient[id] * slope;
+  const bool passes = x[id] > 0.0f;
+  to[id] = passes ? gradient[id] : slopes[int(id) % p.size] * gradient[id];
+  parts[id] = passes ? 0.0f : x[id] * gradient[id];
 }
 
 // ---- max pooling with dilation and padding together, where clamping would add pixels to a window
@@ -122,11 +293,7 @@ kernel void max_pool(device const float* x [[buffer(0)]], device float* y [[buff
         best = row * p.w + column;
       }
     }
-  if (p.neuron == 1 && most < 0.0f) most = 0.0f;
-  if (p.neuron == 2 && most < 0.0f) most *= p.a;
-  if (p.neuron == 3) most = 1.0f / (1.0f + exp(-most));
-  if (p.neuron == 4) most = tanh(most);
-  y[i] = most;
+  y[i] = neuron_value(p.neuron, p.neuron_a, p.neuron_b, p.neuron_c, most);
   winner[i] = best;
 }
 
@@ -150,6 +317,27 @@ kernel void max_pool_gradient(device const float* gradient [[buffer(0)]],
       if (winner[at] == row * p.w + column) sum += gradient[at];
     }
   to[i] = sum;
+}
+
+kernel void l2_pool_gradient(device const float* x [[buffer(0)]],
+                             device const float* norms [[buffer(1)]],
+                             device const float* gradient [[buffer(2)]],
+                             device float* to [[buffer(3)]], constant WindowParams& p [[buffer(4)]],
+                             uint id [[thread_position_in_grid]]) {
+  if (id >= uint(p.n * p.h * p.w * p.c)) return;
+  const int i = int(id);
+  const int c = i % p.c, column = i / p.c % p.w, row = i / p.c / p.w % p.h, n = i / p.c / p.w / p.h;
+  float sum = 0.0f;
+  for (int ky = 0; ky < p.kh; ++ky)
+    for (int kx = 0; kx < p.kw; ++kx) {
+      const int top = row + p.top - ky, left = column + p.left - kx;
+      if (top < 0 || left < 0 || top % p.sh != 0 || left % p.sw != 0) continue;
+      const int r = top / p.sh, q = left / p.sw;
+      if (r >= p.oh || q >= p.ow) continue;
+      const int at = ((n * p.oh + r) * p.ow + q) * p.c + c;
+      if (norms[at] != 0.0f) sum += gradient[at] / norms[at];
+    }
+  to[i] = x[i] * sum;
 }
 
 // ---- batch-norm with fixed statistics: its gradient. MPS has that of batch statistics only.
@@ -181,356 +369,4 @@ kernel void fixed_norm_gradient(device const float* gradient [[buffer(0)]],
   if (id >= uint(p.rows * p.channels)) return;
   const int c = int(id) % p.channels;
   to[id] = gradient[id] * weight[c] / sqrt(variance[c] + p.epsilon);
-}
-
-// ---- losses. `scale` of a gradient: gy, divided by the sum of weights where the loss was.
-
-// Labels and weights as MPSCNNLoss takes them, one an element; one thread an element.
-kernel void index_labels(device const int* target [[buffer(0)]],
-                         device const float* class_weight [[buffer(1)]],
-                         device const float* image_weight [[buffer(2)]],
-                         device const float* seed [[buffer(3)]],
-                         device const float* total [[buffer(4)]],
-                         device float* labels [[buffer(5)]], device float* weights [[buffer(6)]],
-                         constant LossParams& p [[buffer(7)]],
-                         uint id [[thread_position_in_grid]]) {
-  if (id >= uint(p.images * p.positions * p.classes)) return;
-  const int at = int(id) / p.classes, k = int(id) % p.classes, label = target[at];
-  float scale = p.scale == 0 ? 1.0f : seed[0];
-  if (p.scale == 2) scale = total[0] == 0.0f ? 0.0f : scale / total[0];
-  const bool counts = label != p.ignore;
-  float weight = counts ? scale : 0.0f;
-  if (p.class_weighted != 0 && counts) weight *= class_weight[label];
-  if (p.image_weighted != 0) weight *= image_weight[at / p.positions];
-  labels[id] = p.smoothing / float(p.classes) + (k == label ? 1.0f - p.smoothing : 0.0f);
-  weights[id] = weight;
-}
-
-kernel void value_weights(device const float* image_weight [[buffer(0)]],
-                          device const float* seed [[buffer(1)]],
-                          device const float* total [[buffer(2)]],
-                          device float* weights [[buffer(3)]], constant LossParams& p [[buffer(4)]],
-                          uint id [[thread_position_in_grid]]) {
-  const int size = p.positions * p.classes;
-  if (id >= uint(p.images * size)) return;
-  float scale = p.scale == 0 ? 1.0f : seed[0];
-  if (p.scale == 2) scale = total[0] == 0.0f ? 0.0f : scale / total[0];
-  weights[id] = p.image_weighted != 0 ? scale * image_weight[int(id) / size] : scale;
-}
-
-// The sum of weights of each image. One thread an image.
-kernel void loss_weights(device const int* target [[buffer(0)]],
-                         device const float* class_weight [[buffer(1)]],
-                         device const float* image_weight [[buffer(2)]],
-                         device float* sums [[buffer(3)]], constant LossParams& p [[buffer(4)]],
-                         uint id [[thread_position_in_grid]]) {
-  if (id >= uint(p.images)) return;
-  float sum = 0.0f;
-  for (int i = 0; i < p.positions; ++i) {
-    float weight = 1.0f;
-    if (p.soft == 0) {
-      const int label = target[int(id) * p.positions + i];
-      if (label == p.ignore)
-        weight = 0.0f;
-      else if (p.class_weighted != 0)
-        weight = class_weight[label];
-    }
-    sum += weight;
-  }
-  sums[id] = p.image_weighted != 0 ? sum * image_weight[id] : sum;
-}
-
-// loss, losses and the sum of weights from those of each image. One thread.
-kernel void loss_values(device const float* image_loss [[buffer(0)]],
-                        device const float* image_sum [[buffer(1)]],
-                        device float* loss [[buffer(2)]], device float* losses [[buffer(3)]],
-                        device float* total [[buffer(4)]], constant LossParams& p [[buffer(5)]],
-                        uint id [[thread_position_in_grid]]) {
-  if (id != 0u) return;
-  float sum = 0.0f, weight = 0.0f;
-  for (int n = 0; n < p.images; ++n) {
-    sum += image_loss[n];
-    weight += image_sum[n];
-    float own = image_loss[n];
-    if (p.divides != 0) own = image_sum[n] == 0.0f ? 0.0f : own / image_sum[n];
-    losses[n] = own;
-  }
-  total[0] = weight;
-  if (p.divides != 0) sum = weight == 0.0f ? 0.0f : sum / weight;
-  loss[0] = sum;
-}
-
-// Softmax cross-entropy whose coefficients do not sum to a weight: soft labels, or smoothing with
-// class weights. MPS's gradient is then not the loss's. One thread an image, or a position.
-kernel void cross_entropy(
-    device const float* x [[buffer(0)]], device const float* soft [[buffer(1)]],
-    device const int* target [[buffer(2)]], device const float* class_weight [[buffer(3)]],
-    device const float* image_weight [[buffer(4)]], device float* image_loss [[buffer(5)]],
-    constant LossParams& p [[buffer(6)]], uint id [[thread_position_in_grid]]) {
-  if (id >= uint(p.images)) return;
-  float loss = 0.0f;
-  for (int i = 0; i < p.positions; ++i) {
-    const int at = int(id) * p.positions + i;
-    const int label = p.soft != 0 ? 0 : target[at];
-    if (p.soft == 0 && label == p.ignore) continue;
-    float most = x[at * p.classes];
-    for (int k = 1; k < p.classes; ++k) most = max(most, x[at * p.classes + k]);
-    float sum = 0.0f;
-    for (int k = 0; k < p.classes; ++k) sum += exp(x[at * p.classes + k] - most);
-    const float total = most + log(sum);
-    for (int k = 0; k < p.classes; ++k) {
-      const float t = p.soft != 0 ? soft[at * p.classes + k] : (k == label ? 1.0f : 0.0f);
-      float a = t * (1.0f - p.smoothing) + p.smoothing / float(p.classes);
-      if (p.class_weighted != 0) a *= class_weight[k];
-      if (a != 0.0f) loss += a * (total - x[at * p.classes + k]);
-    }
-  }
-  image_loss[id] = p.image_weighted != 0 ? loss * image_weight[id] : loss;
-}
-
-kernel void cross_entropy_gradient(
-    device const float* x [[buffer(0)]], device const float* soft [[buffer(1)]],
-    device const int* target [[buffer(2)]], device const float* class_weight [[buffer(3)]],
-    device const float* image_weight [[buffer(4)]], device const float* seed [[buffer(5)]],
-    device const float* weights [[buffer(6)]], device float* to [[buffer(7)]],
-    constant LossParams& p [[buffer(8)]], uint id [[thread_position_in_grid]]) {
-  if (id >= uint(p.images * p.positions)) return;
-  const int at = int(id), label = p.soft != 0 ? 0 : target[at];
-  float factor = seed[0];
-  if (p.scale == 2) factor = weights[0] == 0.0f ? 0.0f : factor / weights[0];
-  if (p.image_weighted != 0) factor *= image_weight[at / p.positions];
-  if (p.soft == 0 && label == p.ignore) factor = 0.0f;
-  float most = x[at * p.classes];
-  for (int k = 1; k < p.classes; ++k) most = max(most, x[at * p.classes + k]);
-  float sum = 0.0f, coefficients = 0.0f;
-  for (int k = 0; k < p.classes; ++k) {
-    sum += exp(x[at * p.classes + k] - most);
-    const float t = p.soft != 0 ? soft[at * p.classes + k] : (k == label ? 1.0f : 0.0f);
-    const float a = t * (1.0f - p.smoothing) + p.smoothing / float(p.classes);
-    coefficients += p.class_weighted != 0 ? a * class_weight[k] : a;
-  }
-  for (int k = 0; k < p.classes; ++k) {
-    const float t = p.soft != 0 ? soft[at * p.classes + k] : (k == label ? 1.0f : 0.0f);
-    float a = t * (1.0f - p.smoothing) + p.smoothing / float(p.classes);
-    if (p.class_weighted != 0) a *= class_weight[k];
-    const float softmax = exp(x[at * p.classes + k] - most) / sum;
-    to[at * p.classes + k] = factor == 0.0f ? 0.0f : factor * (coefficients * softmax - a);
-  }
-}
-
-// ---- the end of a training step: see ir::Update, whose decisions runtime::UpdateControl makes on
-// the host. `gradients` is one vector of all gradients.
-
-// Non-finite values by their bits, which no fast arithmetic can lose. One thread a partial result.
-kernel void find_non_finite(device const uint* gradients [[buffer(0)]],
-                            device int* found [[buffer(1)]],
-                            constant PartialParams& p [[buffer(2)]],
-                            uint id [[thread_position_in_grid]]) {
-  if (id >= uint(p.partials)) return;
-  int bad = 0;
-  for (uint i = id; i < uint(p.count); i += uint(p.partials))
-    if ((gradients[i] & 0x7f800000u) == 0x7f800000u) bad = 1;
-  found[id] = bad;
-}
-
-kernel void decide(device const int* found [[buffer(0)]], device const uint* losses [[buffer(1)]],
-                   device const float* weights [[buffer(2)]], device int* counters [[buffer(3)]],
-                   device float* loss_scale [[buffer(4)]], device float* weight_total [[buffer(5)]],
-                   device UpdateControlBlock* control [[buffer(6)]],
-                   constant DecideParams& p [[buffer(7)]], uint id [[thread_position_in_grid]]) {
-  if (id != 0u) return;
-  device UpdateControlBlock& c = control[0];
-  const float scale = loss_scale[0];
-  c.accepted = c.first = c.ready = c.updated = 0;
-  c.scale = scale;
-  c.factor = 0.0f;
-  c.shrink = 1.0f;
-  c.finite = 1;
-  c.step = counters[0] + 1;
-  c.blocked = counters[2] != 0 ? 1 : 0;
-  if (c.blocked != 0) return;
-  bool finite = true;
-  for (int i = 0; i < p.partials; ++i) finite = finite && found[i] == 0;
-  for (int i = 0; i < p.losses; ++i) finite = finite && (losses[i] & 0x7f800000u) != 0x7f800000u;
-  if (!finite && p.check_finite != 0) {
-    if (p.dynamic == 0 || scale <= 1.0f) {
-      c.finite = 0;
-      counters[2] = 1;
-      return;
-    }
-    counters[4] = 1;
-  } else {
-    c.accepted = 1;
-    counters[2] = 1;  // until all is written: a step that breaks off leaves it to those behind
-  }
-  c.first = counters[3] == 0 ? 1 : 0;
-  if (c.accepted != 0 && p.has_weights != 0)
-    weight_total[0] = (c.first != 0 ? 0.0f : weight_total[0]) + weights[0];
-  counters[3] = counters[3] + 1;
-  if (counters[3] >= p.accumulate) {
-    counters[3] = 0;
-    if (counters[4] == 0) {
-      c.ready = 1;
-    } else {
-      counters[4] = counters[1] = 0;
-      loss_scale[0] = max(1.0f, scale / 2.0f);
-    }
-  }
-  c.factor = 1.0f / scale;
-  if (p.accumulate < 2) return;
-  const float total = p.has_weights != 0 ? weight_total[0] : 1.0f;
-  c.factor = total == 0.0f ? 0.0f : 1.0f / total;
-}
-
-// Adds one item's gradient to its sum, and leaves the sum in the vector.
-kernel void accumulate(device float* gradients [[buffer(0)]], device float* sums [[buffer(1)]],
-                       device const UpdateControlBlock* control [[buffer(2)]],
-                       constant CountParams& p [[buffer(3)]], uint id [[thread_position_in_grid]]) {
-  if (id >= uint(p.count) || control[0].accepted == 0) return;
-  sums[id] = (control[0].first != 0 ? 0.0f : sums[id]) + gradients[id] / control[0].scale;
-  gradients[id] = sums[id];
-}
-
-kernel void square_sums(device const float* gradients [[buffer(0)]],
-                        device const UpdateControlBlock* control [[buffer(1)]],
-                        device float* sums [[buffer(2)]], constant PartialParams& p [[buffer(3)]],
-                        uint id [[thread_position_in_grid]]) {
-  if (id >= uint(p.partials)) return;
-  float sum = 0.0f;
-  for (uint i = id; i < uint(p.count); i += uint(p.partials)) {
-    float g = gradients[i] * control[0].factor;
-    if (p.limit >= 0.0f) g = max(-p.limit, min(p.limit, g));
-    sum += g * g;
-  }
-  sums[id] = sum;
-}
-
-kernel void conclude(device const float* sums [[buffer(0)]], device int* counters [[buffer(1)]],
-                     device float* loss_scale [[buffer(2)]],
-                     device UpdateControlBlock* control [[buffer(3)]],
-                     constant DecideParams& p [[buffer(4)]], uint id [[thread_position_in_grid]]) {
-  if (id != 0u) return;
-  device UpdateControlBlock& c = control[0];
-  if (c.accepted == 0 || c.ready == 0) return;
-  if (p.clip_norm >= 0.0f) {
-    float sum = 0.0f;
-    for (int i = 0; i < p.partials; ++i) sum += sums[i];
-    c.shrink = min(1.0f, p.clip_norm / (sqrt(sum) + 1e-6f));
-  }
-  if (p.has_items == 0) return;
-  counters[0] = counters[0] + 1;
-  c.updated = 1;
-  if (p.dynamic == 0) return;
-  counters[1] = counters[1] + 1;
-  if (counters[1] >= p.growth_interval) {
-    counters[1] = 0;
-    loss_scale[0] = min(p.most_scale, loss_scale[0] * 2.0f);
-  }
-}
-
-// 1 - exp(x) without cancellation near 0, for x <= 0.
-inline float one_minus_exp(float x) {
-  if (x < -0.25f) return 1.0f - exp(x);
-  return -x * (1.0f + x / 2.0f * (1.0f + x / 3.0f * (1.0f + x / 4.0f * (1.0f + x / 5.0f))));
-}
-
-inline float prepared(float gradient, float weight, float factor, float shrink, float limit,
-                      float decay) {
-  float g = gradient * factor;
-  if (limit >= 0.0f) g = max(-limit, min(limit, g));
-  return g * shrink + decay * weight;
-}
-
-kernel void apply_sgd(device const float* gradients [[buffer(0)]],
-                      device float* weights [[buffer(1)]], device float* momentum [[buffer(2)]],
-                      device const UpdateControlBlock* control [[buffer(3)]],
-                      constant ApplyParams& p [[buffer(4)]], uint id [[thread_position_in_grid]]) {
-  if (id >= uint(p.count) || control[0].accepted == 0 || control[0].ready == 0) return;
-  const float w = weights[id];
-  float g = prepared(gradients[id], w, control[0].factor, control[0].shrink, p.clip_value,
-                     p.weight_decay);
-  if (p.momentum != 0.0f) {
-    const float b = control[0].step == 1 ? g : p.momentum * momentum[id] + p.undamped * g;
-    momentum[id] = b;
-    g = p.nesterov != 0 ? g + p.momentum * b : b;
-  }
-  weights[id] = w - p.rate * g;
-}
-
-kernel void apply_adam(device const float* gradients [[buffer(0)]],
-                       device float* weights [[buffer(1)]], device float* first [[buffer(2)]],
-                       device float* second [[buffer(3)]],
-                       device const UpdateControlBlock* control [[buffer(4)]],
-                       constant ApplyParams& p [[buffer(5)]], uint id [[thread_position_in_grid]]) {
-  if (id >= uint(p.count) || control[0].accepted == 0 || control[0].ready == 0) return;
-  float w = weights[id];
-  const float g = prepared(gradients[id], w, control[0].factor, control[0].shrink, p.clip_value,
-                           p.decoupled != 0 ? 0.0f : p.weight_decay);
-  if (p.decoupled != 0) w *= 1.0f - p.rate * p.weight_decay;
-  const float t = float(control[0].step);
-  const float m = p.beta1 * first[id] + p.rest1 * g, v = p.beta2 * second[id] + p.rest2 * g * g;
-  first[id] = m;
-  second[id] = v;
-  const float correct1 = one_minus_exp(t * p.log_beta1), correct2 = one_minus_exp(t * p.log_beta2);
-  weights[id] = w - p.rate / correct1 * m / (sqrt(v) / sqrt(correct2) + p.epsilon);
-}
-
-kernel void apply_rmsprop(device const float* gradients [[buffer(0)]],
-                          device float* weights [[buffer(1)]], device float* square [[buffer(2)]],
-                          device float* momentum [[buffer(3)]], device float* mean [[buffer(4)]],
-                          device const UpdateControlBlock* control [[buffer(5)]],
-                          constant ApplyParams& p [[buffer(6)]],
-                          uint id [[thread_position_in_grid]]) {
-  if (id >= uint(p.count) || control[0].accepted == 0 || control[0].ready == 0) return;
-  const float w = weights[id];
-  const float g = prepared(gradients[id], w, control[0].factor, control[0].shrink, p.clip_value,
-                           p.weight_decay);
-  const float v = p.alpha * square[id] + p.rest_alpha * g * g;
-  square[id] = v;
-  float average = v;
-  if (p.centered != 0) {
-    const float m = p.alpha * mean[id] + p.rest_alpha * g;
-    mean[id] = m;
-    average -= m * m;
-  }
-  float change = g / (sqrt(average) + p.epsilon);
-  if (p.momentum != 0.0f) {
-    change += p.momentum * momentum[id];
-    momentum[id] = change;
-  }
-  weights[id] = w - p.rate * change;
-}
-
-// What the host is to update with.
-kernel void leave_gradient(device const float* gradients [[buffer(0)]],
-                           device float* to [[buffer(1)]],
-                           device const UpdateControlBlock* control [[buffer(2)]],
-                           constant ApplyParams& p [[buffer(3)]],
-                           uint id [[thread_position_in_grid]]) {
-  if (id >= uint(p.count) || control[0].accepted == 0 || control[0].ready == 0) return;
-  to[id] = prepared(gradients[id], 0.0f, control[0].factor, control[0].shrink, p.clip_value, 0.0f);
-}
-
-kernel void move_average(device const float* weights [[buffer(0)]],
-                         device float* average [[buffer(1)]],
-                         device const UpdateControlBlock* control [[buffer(2)]],
-                         constant AverageParams& p [[buffer(3)]],
-                         uint id [[thread_position_in_grid]]) {
-  if (id >= uint(p.count) || control[0].accepted == 0 || control[0].ready == 0) return;
-  average[id] = control[0].step == 1 ? weights[id] : p.keep * average[id] + p.rest * weights[id];
-}
-
-kernel void running_statistic(device float* running [[buffer(0)]],
-                              device const float* batch [[buffer(1)]],
-                              device const UpdateControlBlock* control [[buffer(2)]],
-                              constant StatisticParams& p [[buffer(3)]],
-                              uint id [[thread_position_in_grid]]) {
-  if (id >= uint(p.count) || control[0].accepted == 0) return;
-  running[id] += p.momentum * (p.factor * batch[id] - running[id]);
-}
-
-kernel void finish(device int* counters [[buffer(0)]],
-                   device const UpdateControlBlock* control [[buffer(1)]],
-                   constant CountParams& p [[buffer(2)]], uint id [[thread_position_in_grid]]) {
-  if (id < uint(p.count) && control[0].accepted != 0) counters[2] = 0;
 }

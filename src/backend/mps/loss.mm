@@ -1,32 +1,48 @@
-// softmax_cross_entropy and element_loss on MPSCNNLoss; given_loss and total_loss by our own
-// kernels. One encode gives both the loss of each image and its gradient, so the forward node keeps
-// the one and the gradient node the other; every factor (image, class, loss scale, 1 / sum of
+// Losses that MPSCNNLoss computes as we mean them: softmax cross-entropy of indices, squared error,
+// sigmoid cross-entropy and log loss, summed, of elements that count alike; all else is in
+// unit_loss.mm. One encode gives both the loss of each image and its gradient, so the forward node
+// keeps the one and the gradient node the other; every factor (image, class, loss scale, 1 / sum of
 // weights) is in the weights image, never in MPS's reduction, of which it is not documented what it
-// does to gradients. Where the labels of a position do not sum to its weight (soft labels,
-// smoothing with class weights) MPS's gradient is not the loss's: own kernels.
+// does to gradients.
 #import <Foundation/Foundation.h>
 #import <Metal/Metal.h>
 #import <MetalPerformanceShaders/MetalPerformanceShaders.h>
 
 #include <vector>
 
-#include "backend/mps/executable.h"
-#include "backend/mps/kernels.h"
+#include "backend/mps/own.h"
+#include "ir/loss.h"
 #include "mpsnn/error.h"
 
 namespace mpsnn::backend::mps {
 namespace {
 
-// What losses share. Operand `weight` is that of the images.
-LossParams common(Builder& b, const Geometry& images, int weight) {
+LossParams common(Builder& b, const Geometry& images) {
   LossParams p{};
   p.images = static_cast<int>(images.n);
   p.classes = static_cast<int>(images.c);
   p.positions = static_cast<int>(images.h * images.w);
   p.divides = b.attrs().text("reduction") == "mean" ? 1 : 0;
-  p.image_weighted = b.node().nx > weight && b.node().x(weight) != kNone ? 1 : 0;
+  p.image_weighted = b.node().nx > 2 && b.node().x(2) != kNone ? 1 : 0;
   if (b.node().gradient) p.scale = p.divides != 0 && b.attrs().flag("normalize") ? 2 : 1;
   return p;
+}
+
+// Whether MPS's element loss is ours; of the others the header's formulas for loss and gradient
+// disagree, or divide 0 by 0.
+bool mps_computes(Builder& b) {
+  const Node& n = b.node();
+  const bool weighted = b.attrs().has("weight") && !b.attrs().numbers("weight").empty();
+  const bool soft = n.op != Op::element_loss || is_floating(b.value(n.x(1)).dtype);
+  if (b.attrs().text("reduction") == "none" || (n.nx > 3 && n.x(3) != kNone)) return false;
+  if (n.gradient && (n.gy(0) == kNone || n.gy(1) != kNone)) return false;
+  if (n.op == Op::softmax_cross_entropy)  // MPS's gradient takes labels to sum to 1
+    return !is_floating(b.value(n.x(1)).dtype) &&
+           !(weighted && b.attrs().number("label_smoothing") != 0);
+  if (n.op != Op::element_loss || weighted || !soft) return false;
+  if (n.nx > 2 && n.x(2) != kNone) return false;  // 0 times NaN, where a weight of 0 is absence
+  const ir::Loss kind = ir::loss_of(b.attrs()).kind;
+  return kind == ir::Loss::mse || kind == ir::Loss::sigmoid_cross_entropy || kind == ir::Loss::log;
 }
 
 class Loss final : public Operation {
@@ -37,85 +53,78 @@ class Loss final : public Operation {
         cross_entropy_(b.node().op == Op::softmax_cross_entropy),
         images_(geometry_of(b.x_shape(0))),
         gpu_(b.gpu()),
-        p_(common(b, images_, 2)) {
+        p_(common(b, images_)) {
     if (gradient_) seed_ = b.dense(node_.gy(0));
     if (cross_entropy_) read_labels(b);
-    own_ = cross_entropy_ && (p_.soft != 0 || (p_.class_weighted != 0 && p_.smoothing != 0));
     const auto elements = static_cast<std::size_t>(images_.count());
     image_loss_ = b.scratch(static_cast<std::size_t>(images_.n) * 4);
-    image_sum_ = b.scratch(static_cast<std::size_t>(images_.n) * 4);
-    if (own_) {
-      x_ = b.dense(node_.x(0));
-      if (gradient_) gx_ = b.dense(node_.gx(0));
-    } else {
-      labels_place_ = b.scratch(elements * 4);
-      weights_place_ = b.scratch(elements * 4);
-      make_loss_objects(b);
-    }
+    labels_place_ = b.scratch(elements * 4);
+    weights_place_ = b.scratch(elements * 4);
+    make_loss_objects(b);
     // Staged in the graph's own type, not float32, when no loss but this backend's caller says so.
-    if (p_.soft != 0 || !cross_entropy_) target_ = b.dense(node_.x(1));
+    if (!cross_entropy_) target_ = b.dense(node_.x(1));
     if (p_.image_weighted != 0) image_weight_ = b.dense(node_.x(2));
   }
 
   void encode(Encoding& e) override {
-    const Buffer target = p_.soft != 0 || !cross_entropy_ ? e.load(target_) : e.buffer(node_.x(1));
+    const Buffer target = cross_entropy_ ? e.buffer(node_.x(1)) : e.load(target_);
     Buffer weight = target, classes = target;  // something for arguments that are not read
     if (p_.image_weighted != 0) weight = e.load(image_weight_);
     if (p_.class_weighted != 0) classes = {class_weight_, 0};
-    if (!gradient_) {
-      sum_weights(e, target, classes, weight);
-      if (own_)
-        e.run(e.gpu().pipeline("cross_entropy"),
-              {e.load(x_), target, target, classes, weight, e.scratch(image_loss_)}, p_, p_.images);
-      else
-        encode_mps(e, target, classes, weight, target, target);
-      e.run(e.gpu().pipeline("loss_values"),
-            {e.scratch(image_loss_), e.scratch(image_sum_), e.buffer(node_.y(0)),
-             e.buffer(node_.y(1)), e.buffer(node_.state(0))},
-            p_, 1);
+    if (gradient_) {
+      encode_mps(e, target, classes, weight, e.load(seed_), e.buffer(node_.state(0)));
       return;
     }
-    const Buffer seed = e.load(seed_), total = e.buffer(node_.state(0));
-    if (!own_) {
-      encode_mps(e, target, classes, weight, seed, total);
-      return;
-    }
-    const Buffer x = e.load(x_);
-    e.run(e.gpu().pipeline("cross_entropy_gradient"),
-          {x, target, target, classes, weight, seed, total, e.target(gx_)}, p_,
-          static_cast<int64_t>(p_.images) * p_.positions);
-    e.store(gx_);
+    const Buffer sums = e.buffer(node_.state(1));
+    sum_weights(e, target, classes, weight, sums);
+    encode_mps(e, target, classes, weight, target, target);
+    e.run(e.gpu().pipeline("loss_values"),
+          {e.scratch(image_loss_), sums, e.buffer(node_.y(0)), e.buffer(node_.y(1)),
+           e.buffer(node_.state(0))},
+          p_, 1);
   }
 
-  std::string detail() const override {
-    if (own_) return "own kernels";
-    return cross_entropy_ ? "MPSCNNLoss SoftMaxCrossEntropy" : "MPSCNNLoss MeanSquaredError";
-  }
+  std::string detail() const override { return std::string("MPSCNNLoss ") + name_; }
 
  private:
   void read_labels(Builder& b) {
     const Attrs& a = b.attrs();
-    p_.soft = is_floating(b.value(node_.x(1)).dtype) ? 1 : 0;
     p_.ignore = static_cast<int>(a.integer("ignore_index"));
     p_.smoothing = static_cast<float>(a.number("label_smoothing"));
     if (!a.has("weight")) return;
     const std::vector<double> weight = a.numbers("weight");
     if (weight.empty()) return;
     p_.class_weighted = 1;
-    class_weight_ = gpu_.buffer(weight.size() * 4, Use::upload);
-    auto* to = static_cast<float*>(class_weight_.contents);
-    for (std::size_t i = 0; i < weight.size(); ++i) to[i] = static_cast<float>(weight[i]);
-    gpu_.wrote(class_weight_, weight.size() * 4);
+    const std::vector<float> floats(weight.begin(), weight.end());
+    class_weight_ = constant_buffer(gpu_, floats.data(), floats.size() * 4);
+  }
+
+  MPSCNNLossDescriptor* describe_loss(Builder& b) {
+    MPSCNNLossType type = MPSCNNLossTypeSoftMaxCrossEntropy;
+    name_ = "SoftMaxCrossEntropy";
+    const ir::LossSpec spec = cross_entropy_ ? ir::LossSpec{} : ir::loss_of(b.attrs());
+    if (!cross_entropy_ && spec.kind == ir::Loss::mse) {
+      type = MPSCNNLossTypeMeanSquaredError;
+      name_ = "MeanSquaredError";
+    } else if (!cross_entropy_ && spec.kind == ir::Loss::log) {
+      type = MPSCNNLossTypeLog;
+      name_ = "Log";
+    } else if (!cross_entropy_) {
+      type = MPSCNNLossTypeSigmoidCrossEntropy;
+      name_ = "SigmoidCrossEntropy";
+    }
+    MPSCNNLossDescriptor* made =
+        [MPSCNNLossDescriptor cnnLossDescriptorWithType:type reductionType:MPSCNNReductionTypeSum];
+    made.numberOfClasses = static_cast<NSUInteger>(images_.c);
+    if (type == MPSCNNLossTypeLog) made.epsilon = static_cast<float>(spec.a);
+    if (type == MPSCNNLossTypeSigmoidCrossEntropy)
+      made.labelSmoothing = static_cast<float>(b.attrs().number("label_smoothing"));
+    return made;
   }
 
   // Labels, weights and loss images live as long as the executable: steps run one after another.
   void make_loss_objects(Builder& b) {
-    MPSCNNLossDescriptor* descriptor = [MPSCNNLossDescriptor
-        cnnLossDescriptorWithType:cross_entropy_ ? MPSCNNLossTypeSoftMaxCrossEntropy
-                                                 : MPSCNNLossTypeMeanSquaredError
-                    reductionType:MPSCNNReductionTypeSum];
-    descriptor.numberOfClasses = static_cast<NSUInteger>(images_.c);
-    kernel_ = [[MPSCNNLoss alloc] initWithDevice:gpu_.device() lossDescriptor:descriptor];
+    kernel_ = [[MPSCNNLoss alloc] initWithDevice:gpu_.device() lossDescriptor:describe_loss(b)];
     label(kernel_, b.layer());
     MPSImageDescriptor* image =
         [MPSImageDescriptor imageDescriptorWithChannelFormat:MPSImageFeatureChannelFormatFloat32
@@ -146,14 +155,13 @@ class Loss final : public Operation {
     objects_ = objects;
   }
 
-  void sum_weights(Encoding& e, Buffer target, Buffer classes, Buffer weight) {
+  void sum_weights(Encoding& e, Buffer target, Buffer classes, Buffer weight, Buffer sums) {
     LossParams p = p_;
     if (!cross_entropy_) {  // every element counts
       p.positions *= p.classes;
       p.soft = 1;
     }
-    e.run(e.gpu().pipeline("loss_weights"), {target, classes, weight, e.scratch(image_sum_)}, p,
-          p.images);
+    e.run(e.gpu().pipeline("loss_weights"), {target, classes, weight, sums}, p, p.images);
   }
 
   void encode_mps(Encoding& e, Buffer target, Buffer classes, Buffer weight, Buffer seed,
@@ -184,63 +192,17 @@ class Loss final : public Operation {
   }
 
   const Node& node_;
-  bool gradient_, cross_entropy_, own_ = false;
+  bool gradient_, cross_entropy_;
+  const char* name_ = "";
   Geometry images_;
   Gpu& gpu_;
   LossParams p_;
   BufferRef class_weight_ = nil;
-  Dense x_, gx_, target_, image_weight_, seed_;
-  std::size_t image_loss_ = 0, image_sum_ = 0, labels_place_ = 0, weights_place_ = 0;
+  Dense target_, image_weight_, seed_;
+  std::size_t image_loss_ = 0, labels_place_ = 0, weights_place_ = 0;
   MPSCNNLoss* kernel_ = nil;
   NSArray<MPSImage*>*labels_ = nil, *weights_ = nil, *losses_ = nil;
   NSArray<MPSCNNLossLabels*>* objects_ = nil;
-};
-
-// Losses of the images that other ops have computed; one element an image.
-class GivenLoss final : public Operation {
- public:
-  explicit GivenLoss(Builder& b) : node_(b.node()), p_(common(b, geometry_of(b.x_shape(0)), 1)) {
-    p_.soft = 1;  // every element counts
-    if (p_.image_weighted != 0) weight_ = b.dense(node_.x(1));
-    if (node_.gradient) {
-      seed_ = b.dense(node_.gy(0));
-      gx_ = b.dense(node_.gx(0));
-      return;
-    }
-    x_ = b.dense(node_.x(0));
-    weighted_ = b.scratch(static_cast<std::size_t>(p_.images) * 4);
-    sums_ = b.scratch(static_cast<std::size_t>(p_.images) * 4);
-  }
-
-  void encode(Encoding& e) override {
-    if (node_.gradient) {
-      const Buffer seed = e.load(seed_), weight = p_.image_weighted != 0 ? e.load(weight_) : seed;
-      e.run(e.gpu().pipeline("value_weights"),
-            {weight, seed, e.buffer(node_.state(0)), e.target(gx_)}, p_, p_.images);
-      e.store(gx_);
-      return;
-    }
-    const Buffer x = e.load(x_);
-    Buffer weight = x, losses = x;
-    if (p_.image_weighted != 0) {
-      weight = e.load(weight_);
-      losses = e.scratch(weighted_);
-      e.run(e.gpu().pipeline("multiply_arrays"), {x, weight, losses}, CountParams{p_.images},
-            p_.images);
-    }
-    e.run(e.gpu().pipeline("loss_weights"), {x, x, weight, e.scratch(sums_)}, p_, p_.images);
-    e.run(e.gpu().pipeline("loss_values"),
-          {losses, e.scratch(sums_), e.buffer(node_.y(0)), e.buffer(node_.y(1)),
-           e.buffer(node_.state(0))},
-          p_, 1);
-  }
-  std::string detail() const override { return "own kernels"; }
-
- private:
-  const Node& node_;
-  LossParams p_;
-  Dense x_, weight_, seed_, gx_;
-  std::size_t weighted_ = 0, sums_ = 0;
 };
 
 class TotalLoss final : public Operation {
@@ -280,8 +242,10 @@ class TotalLoss final : public Operation {
 
 }  // namespace
 
-std::unique_ptr<Operation> make_loss(Builder& b) { return std::make_unique<Loss>(b); }
-std::unique_ptr<Operation> make_given_loss(Builder& b) { return std::make_unique<GivenLoss>(b); }
+std::unique_ptr<Operation> make_loss(Builder& b) {
+  if (mps_computes(b)) return std::make_unique<Loss>(b);
+  return make_unit_loss(b);
+}
 std::unique_ptr<Operation> make_total_loss(Builder& b) { return std::make_unique<TotalLoss>(b); }
 
 }  // namespace mpsnn::backend::mps

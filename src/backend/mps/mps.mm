@@ -6,8 +6,10 @@
 #include <algorithm>
 
 #include "backend/mps/executable.h"
+#include "backend/mps/kernels.h"
 #include "backend/register.h"
 #include "ir/neuron.h"
+#include "ir/rnn.h"
 #include "mpsnn/error.h"
 
 namespace mpsnn::backend {
@@ -24,12 +26,19 @@ int preference(id<MTLDevice> device) {
   return device.headless ? 1 : 2;
 }
 
-// The value a flatten makes is a view: its readers see the images it came from.
+// The value a flatten or reshape makes is a view: its readers see the images it came from.
 const Shape& images_behind(const ir::Plan& plan, ValueId id) {
   for (const Node& node : plan.nodes)
-    if (node.op == Op::flatten && !node.gradient && node.outputs[0] == id)
+    if ((node.op == Op::flatten || node.op == Op::reshape) && !node.gradient &&
+        node.outputs[0] == id)
       return images_behind(plan, node.inputs[0]);
   return plan.values[static_cast<std::size_t>(id)].shape;
+}
+
+// Whether all operands are images, not only the first.
+bool several_images(Op op) {
+  return op == Op::add || op == Op::subtract || op == Op::multiply || op == Op::divide ||
+         op == Op::concat || op == Op::stack;
 }
 
 std::string too_large(const Shape& shape) {
@@ -42,75 +51,25 @@ std::string too_large(const Shape& shape) {
   return "";
 }
 
-// Whether a node repeats an operand; values that its gradient does not see do not count.
-bool broadcasts(const ir::Plan& plan, const Node& node) {
-  const Shape* first = nullptr;
-  for (const auto* ids : {&node.inputs, &node.outputs})
-    for (const ValueId id : *ids) {
-      if (id == kNone) continue;
-      const Shape& shape = plan.values[static_cast<std::size_t>(id)].shape;
-      if (first != nullptr && shape != *first) return true;
-      first = &shape;
-    }
-  return false;
-}
-
-// Of a concat or a reduction, the shape it takes apart or brings together.
-const Shape& whole(const ir::Plan& plan, const Node& node) {
-  ValueId id = node.gradient ? node.gx(0) : node.x(0);
-  if (node.op == Op::concat) id = node.gradient ? node.gy(0) : node.y(0);
-  return plan.values[static_cast<std::size_t>(id)].shape;
-}
-
 // What a node needs and this backend has not got yet, by name; empty where it has all.
-std::string lacking(const ir::Plan& plan, const Node& node) {
+std::string lacking(const Node& node) {
+  if (node.attrs.has("neuron") && (node.op == Op::batch_norm || node.op == Op::add))
+    return std::string("neuron fused into ") + name_of(node.op);
   switch (node.op) {
-    case Op::conv2d:
-    case Op::linear:
-    case Op::neuron:
-    case Op::max_pool2d:
+    case Op::avg_pool2d: {
+      const auto& pads = node.attrs.integers("pads");
+      const bool uneven = pads[0] != pads[2] || pads[1] != pads[3];
+      return uneven && node.attrs.flag("ceil_mode", false) && node.attrs.flag("count_include_pad")
+                 ? "ceil_mode with count_include_pad and uneven padding"
+                 : "";
+    }
     case Op::batch_norm:
-    case Op::flatten:
-    case Op::softmax:
-    case Op::total_loss:
-      break;
-    case Op::dropout:
-      return node.attrs.flag("spatial") ? "spatial dropout" : "";
-    case Op::concat: {
-      const auto axis = static_cast<std::size_t>(node.attrs.integer("dim"));
-      return axis + 1 != whole(plan, node).size() ? "concat of other axes than channels" : "";
-    }
-    case Op::add:
-    case Op::subtract:
-    case Op::multiply:
-      if (broadcasts(plan, node)) return "broadcasting";
-      // Of a sum it is a node of its own only where an operand is of another dtype.
-      return node.op == Op::add && node.gradient ? "gradient of add" : "";
-    case Op::reduce_mean: {
-      const std::size_t axes = node.attrs.integers("dims").size();
-      return axes + 1 != whole(plan, node).size() ? "reduce_mean over some axes" : "";
-    }
-    case Op::avg_pool2d:
-      if (node.attrs.flag("ceil_mode", false) && node.attrs.flag("count_include_pad"))
-        return "ceil_mode with count_include_pad";
-      break;
-    case Op::element_loss:
-      if (node.attrs.text("kind") != "mse") return "loss " + node.attrs.text("kind");
-      if (node.attrs.has("weight")) return "class weights of an element_loss";
-      [[fallthrough]];
-    case Op::softmax_cross_entropy:
-    case Op::given_loss:
-      if (node.attrs.text("reduction") == "none") return "unreduced losses";
-      if (node.nx > 3) return "weights of elements";
-      return node.gradient && node.gy(1) != kNone ? "gradients by losses of images" : "";
-    default:
+      return node.nx > 5 ? "lengths of a batch_norm" : "";
+    case Op::add_n:  // of the compiler's own making, where a backend fuses sums
       return name_of(node.op);
+    default:
+      return "";
   }
-  const ir::NeuronSpec s =
-      node.op == Op::neuron ? ir::neuron_of(node.attrs) : ir::epilogue_of(node.attrs);
-  if (s.kind > ir::Neuron::tanh) return std::string("neuron ") + name_of(s.kind);
-  const bool scaled = s.kind == ir::Neuron::tanh && (s.a != 1 || s.b != 1);
-  return scaled ? "scaled tanh" : "";
 }
 
 class MpsBackend final : public runtime::Backend {
@@ -122,20 +81,23 @@ class MpsBackend final : public runtime::Backend {
   Support supports(const ir::Plan& plan, const Node& node) const override {
     if (plan.dtype != DType::float32 && plan.dtype != DType::float16)
       return {false, std::string("Metal Performance Shaders has no ") + name_of(plan.dtype)};
-    if (const std::string what = lacking(plan, node); !what.empty())
+    if (const std::string what = lacking(node); !what.empty())
       return {false, "mps has no " + what + " yet"};
-    if (node.gradient || node.op == Op::flatten) return {};  // as large as the forward node's
-    for (std::size_t i = 0; i < node.inputs.size(); ++i) {
-      const bool image = i == 0 || node.op == Op::add || node.op == Op::subtract ||
-                         node.op == Op::multiply || node.op == Op::concat;
-      if (node.inputs[i] == kNone || !image) continue;
-      const std::string why = too_large(
-          node.op == Op::linear ? images_behind(plan, node.inputs[i])
-                                : plan.values[static_cast<std::size_t>(node.inputs[i])].shape);
-      if (!why.empty()) return {false, why};
+    const bool view = node.op == Op::flatten || node.op == Op::reshape;
+    if (node.gradient || view) return {};  // as large as the forward node's
+    std::vector<ValueId> images{node.outputs[0]};
+    for (std::size_t i = 0; i < node.inputs.size(); ++i)
+      if (i == 0 || several_images(node.op)) images.push_back(node.inputs[i]);
+    for (const ValueId id : images) {
+      if (id == kNone) continue;
+      const Value& value = plan.values[static_cast<std::size_t>(id)];
+      if (value.kind == ValueKind::persistent || !is_floating(value.dtype)) continue;
+      if (value.shape.size() > MPSNN_MOST_AXES) return {false, "arrays have at most 8 axes"};
+      const Shape& shape =
+          node.op == Op::linear && id == node.inputs[0] ? images_behind(plan, id) : value.shape;
+      if (const std::string why = too_large(shape); !why.empty()) return {false, why};
     }
-    const std::string why = too_large(plan.values[static_cast<std::size_t>(node.outputs[0])].shape);
-    return {why.empty(), why};
+    return {};
   }
 
   Support supports_update(const ir::Update& update) const override {
@@ -147,6 +109,7 @@ class MpsBackend final : public runtime::Backend {
     ir::Reads reads = offers;
     switch (node.op) {
       case Op::conv2d:
+      case Op::conv_transpose2d:
       case Op::linear:
         if (!node.attrs.has("neuron")) reads.y = 0;
         break;
@@ -160,6 +123,9 @@ class MpsBackend final : public runtime::Backend {
         // Batch statistics are in the state of the forward kernel.
         reads = node.attrs.flag("training") ? ir::Reads{0b1, 0, 0} : ir::Reads{0b11011, 0, 0};
         break;
+      case Op::rnn:
+        reads.y = 0;
+        break;
       case Op::dropout:
         reads.state = 0;
         break;
@@ -170,12 +136,21 @@ class MpsBackend final : public runtime::Backend {
   }
 
   // MPS fuses a neuron into a convolution, and does not differentiate what it fused.
-  bool fuses(runtime::Pattern, const Node& node, const Node&, bool training) const override {
-    return !training && node.op != Op::max_pool2d;
+  bool fuses(runtime::Pattern pattern, const Node& node, const Node& next,
+             bool training) const override {
+    const bool takes =
+        node.op == Op::conv2d || node.op == Op::conv_transpose2d || node.op == Op::linear;
+    return pattern == runtime::Pattern::neuron_epilogue && takes && !training &&
+           mps_has(ir::neuron_of(next.attrs));
   }
   bool can_alias(const ir::Plan&, const Node&) const override { return true; }
-  std::size_t state_bytes(const ir::Plan&, const Node&, int) const override {
-    return 0;  // MPS keeps its states itself
+  std::size_t state_bytes(const ir::Plan& plan, const Node& node, int) const override {
+    if (node.op != Op::rnn) return 0;  // MPS keeps its states itself
+    const auto shape = [&](int i) -> const Shape& {
+      return plan.values[static_cast<std::size_t>(node.x(i))].shape;
+    };
+    return rnn_state_bytes(shape(ir::rnn_operand::x), shape(ir::rnn_operand::weight_hh),
+                           node.attrs);
   }
   int channel_alignment() const override { return 4; }
 
@@ -205,37 +180,68 @@ std::unique_ptr<Operation> make_operation(Builder& b) {
   switch (b.node().op) {
     case Op::conv2d:
       return make_conv2d(b);
+    case Op::conv_transpose2d:
+      return make_conv_transpose2d(b);
     case Op::linear:
       return make_linear(b);
     case Op::neuron:
       return make_neuron(b);
+    case Op::prelu:
+      return make_prelu(b);
     case Op::max_pool2d:
-      return make_max_pool2d(b);
     case Op::avg_pool2d:
-      return make_avg_pool2d(b);
+    case Op::l2_pool2d:
+      return make_pool(b);
+    case Op::resize2d:
+    case Op::pad2d:
+      return make_resample(b);
     case Op::batch_norm:
       return make_batch_norm(b);
+    case Op::group_norm:
+    case Op::layer_norm:
+      return make_set_norm(b);
+    case Op::local_response_norm:
+    case Op::local_contrast_norm:
+      return make_local_norm(b);
     case Op::dropout:
       return make_dropout(b);
     case Op::flatten:
+    case Op::reshape:
       return make_flatten(b);
     case Op::softmax:
+    case Op::log_softmax:
       return make_softmax(b);
+    case Op::permute:
+      return make_permute(b);
+    case Op::slice:
+      return make_slice(b);
     case Op::concat:
       return make_concat(b);
+    case Op::stack:
+      return make_stack(b);
+    case Op::unstack:
+      return make_unstack(b);
     case Op::add:
-      return make_add(b);
     case Op::subtract:
-      return make_subtract(b);
     case Op::multiply:
-      return make_multiply(b);
+    case Op::divide:
+      return make_arithmetic(b);
+    case Op::reduce_sum:
     case Op::reduce_mean:
-      return make_reduce_mean(b);
+    case Op::reduce_max:
+    case Op::reduce_min:
+      return make_reduction(b);
+    case Op::rnn:
+      return make_rnn(b);
+    case Op::embedding:
+      return make_embedding(b);
     case Op::softmax_cross_entropy:
     case Op::element_loss:
       return make_loss(b);
+    case Op::cosine_distance:
+    case Op::yolo_loss:
     case Op::given_loss:
-      return make_given_loss(b);
+      return make_unit_loss(b);
     case Op::total_loss:
       return make_total_loss(b);
     default:

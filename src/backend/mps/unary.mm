@@ -9,11 +9,11 @@ namespace {
 
 class Unary final : public Operation {
  public:
-  Unary(Builder& b, KernelRef kernel, const char* name)
+  Unary(Builder& b, KernelRef kernel, const char* name, bool keeps)
       : x_(b.node().x(0)),
         y_(b.node().y(0)),
         images_(geometry_of(b.y_shape())),
-        keeper_(b.keeper()),
+        keeper_(keeps ? b.keeper() : -1),
         kernel_(kernel),
         name_(name) {
     label(kernel_, b.layer());
@@ -64,8 +64,8 @@ class UnaryGradient final : public Operation {
 
 }  // namespace
 
-std::unique_ptr<Operation> make_unary(Builder& b, KernelRef kernel, const char* name) {
-  return std::make_unique<Unary>(b, kernel, name);
+std::unique_ptr<Operation> make_unary(Builder& b, KernelRef kernel, const char* name, bool keeps) {
+  return std::make_unique<Unary>(b, kernel, name, keeps);
 }
 std::unique_ptr<Operation> make_unary_gradient(Builder& b, GradientKernelRef kernel, ValueId source,
                                                const char* name) {

@@ -26,10 +26,19 @@ void gradient(Call& c, int k, F slope) {
 }  // namespace
 
 void add(Call& c) {
-  binary(c, [](double a, double b) { return a + b; });
+  const Epilogue epilogue(c.attrs());
+  binary(c, [&](double a, double b) { return epilogue.apply(a + b); });
 }
 void add_gradient(Call& c) {
   for (int k = 0; k < 2; ++k) gradient(c, k, [](int64_t) { return 1; });
+}
+
+void add_n(Call& c) {
+  double* y = c.y(0);
+  each(count(c.y_shape()), c.node().nx, [&](int64_t i) {
+    y[i] = 0;
+    for (int k = 0; k < c.node().nx; ++k) y[i] += c.x(k)[i];
+  });
 }
 
 void subtract(Call& c) {

@@ -1,5 +1,7 @@
 // conv2d and conv_transpose2d: weight (out, kh, kw, in / groups), images (N, H, W, C). They differ
 // only in which pixel a tap meets.
+#include <cmath>
+
 #include "backend/reference/reference.h"
 #include "ir/images.h"
 
@@ -55,6 +57,11 @@ void conv2d(Call& c) {
   const Geometry g(c);
   const Epilogue epilogue(c.attrs());
   const double *x = c.x(0), *w = c.x(1), *bias = c.has_x(2) ? c.x(2) : nullptr;
+  // A batch-norm folded in (compile/passes/fuse.cpp).
+  const bool folded = c.has_x(3);
+  const double *weight = folded ? c.x(3) : nullptr, *shift = folded ? c.x(4) : nullptr,
+               *mean = folded ? c.x(5) : nullptr, *variance = folded ? c.x(6) : nullptr;
+  const double epsilon = c.attrs().number("epsilon", 0.0);
   double* y = c.y(0);
   each(g.n * g.oh * g.ow, g.co * g.terms(), [&](int64_t pixel) {
     const int64_t b = pixel / (g.oh * g.ow), i = pixel / g.ow % g.oh, j = pixel % g.ow;
@@ -62,6 +69,7 @@ void conv2d(Call& c) {
       double sum = 0;
       g.taps(b, i, j, o, [&](int64_t xi, int64_t wi) { sum = c.add(sum, x[xi] * w[wi]); });
       if (bias != nullptr) sum = c.add(sum, bias[o]);
+      if (folded) sum = (sum - mean[o]) * weight[o] / std::sqrt(variance[o] + epsilon) + shift[o];
       y[pixel * g.co + o] = epilogue.apply(sum);
     }
   });

@@ -59,6 +59,10 @@ const OpFunctions& functions(Op op) {
     ROW(given_loss)
     ROW(total_loss)
 #undef ROW
+    case Op::add_n: {
+      static const OpFunctions f{add_n, nullptr};  // its gradient is the identity
+      return f;
+    }
   }
   return none;
 }
@@ -110,11 +114,10 @@ class ReferenceBackend final : public runtime::Backend {
         reads = {0, node.attrs.has("neuron") ? 1u : 0u, 1};
         break;
       case Op::batch_norm:
-        reads.y = 0;
-        if (node.attrs.flag("training"))
-          reads.x = 0b11;
-        else
-          reads.state = 0;
+        reads.y = 0;  // what a fused neuron returned is computed again, which needs the bias
+        reads.x = node.attrs.flag("training") ? 0b100011 : 0b111011;
+        if (node.attrs.has("neuron")) reads.x |= 0b100;
+        if (!node.attrs.flag("training")) reads.state = 0;
         break;
       case Op::rnn:
         reads = {offers.x, 0, 0};  // the gradient runs the sequence again
@@ -127,6 +130,7 @@ class ReferenceBackend final : public runtime::Backend {
 
   bool fuses(runtime::Pattern, const Node&, const Node&, bool) const override { return true; }
   bool can_alias(const ir::Plan&, const Node&) const override { return true; }
+  bool takes_slice(const ir::Plan&, const Node&) const override { return true; }
   std::size_t state_bytes(const ir::Plan& plan, const Node& node, int) const override {
     const Shape& y = plan.values[static_cast<std::size_t>(node.outputs[0])].shape;
     const auto elements = static_cast<std::size_t>(count(y));
@@ -235,7 +239,13 @@ void Call::add_operand(runtime::KernelBuilder& builder, ValueId id, std::vector<
                   v.dtype,
                   v.opaque_bytes != 0 || v.shape == Shape{0},
                   count(v.shape),
+                  1,
+                  1,
                   {}};
+  if (const int64_t pitch = plan_.slices[static_cast<std::size_t>(id)].pitch; pitch != 0) {
+    operand.channels = v.shape.back();
+    operand.pitch = pitch;
+  }
   bool weight = false;
   for (int i = 0; i < node_.nx; ++i) weight |= ir::is_weight(node_.op, i) && id == node_.x(i);
   if (weight && plan_.dtype != DType::float64) operand.rounded = plan_.dtype;
@@ -250,7 +260,7 @@ void Call::load() {
     const void* from = o.ref.get();
     auto* values = o.values.get<double>();
     each(o.count, 1, [&](int64_t i) {
-      double v = load_as_double(from, o.dtype, i);
+      double v = load_as_double(from, o.dtype, o.place(i));
       if (o.rounded != o.dtype) {
         if (o.rounded == DType::float16) v = half_to_float(double_to_half(v));
         if (o.rounded == DType::bfloat16) v = bfloat_to_float(double_to_bfloat(v));
@@ -267,7 +277,7 @@ void Call::store() {
     if (o.opaque) continue;
     void* to = o.ref.get();
     const auto* values = o.values.get<double>();
-    each(o.count, 1, [&](int64_t i) { store_double(to, o.dtype, i, values[i]); });
+    each(o.count, 1, [&](int64_t i) { store_double(to, o.dtype, o.place(i), values[i]); });
   }
 }
 

@@ -69,7 +69,9 @@ class Call {
     DType dtype, rounded;  // rounded: the type a weight is converted to before use
     bool opaque;
     int64_t count;
-    runtime::Ref values;  // doubles
+    int64_t channels, pitch;  // of a pixel: different in a slice of a wider image
+    runtime::Ref values;      // doubles
+    int64_t place(int64_t i) const { return i / channels * pitch + i % channels; }
   };
   Operand* find(ValueId id);
   double* at(ValueId id);
@@ -161,6 +163,7 @@ void log_softmax(Call&);
 void log_softmax_gradient(Call&);
 void add(Call&);
 void add_gradient(Call&);
+void add_n(Call&);
 void subtract(Call&);
 void subtract_gradient(Call&);
 void multiply(Call&);
@@ -203,7 +206,7 @@ std::unique_ptr<runtime::UpdateKernel> make_update(runtime::KernelBuilder& build
 double load_as_double(const void* at, DType dtype, int64_t i);
 void store_double(void* at, DType dtype, int64_t i, double value);
 
-// The fused epilogue of conv2d, linear and max_pool2d.
+// The neuron fused into a node.
 struct Epilogue {
   explicit Epilogue(const Attrs& attrs) : spec(ir::epilogue_of(attrs)) {}
   double apply(double x) const { return ir::neuron(spec, x); }

@@ -51,20 +51,26 @@ class Reverse {
     for (int i = 0; i < node.nx; ++i) wanted |= differentiates(rule, node, i);
     if (!reached || !wanted) return;
 
+    // The fuse pass makes no such node; a graph may come with one.
+    if (!ir::gradient_from_output(ir::epilogue_of(node.attrs)))
+      throw UnsupportedError("[" + node.layer + "] a fused " + node.attrs.text("neuron") +
+                             " with these parameters has no gradient from its output alone");
+    std::vector<ValueId> by_outputs;
+    for (const ValueId y : node.outputs)
+      by_outputs.push_back(gradient_[static_cast<std::size_t>(y)]);
+    if (rule.identity_gradient != 0 && node.attrs.has("neuron"))
+      by_outputs[0] = through_neuron(node, index, by_outputs[0]);
+
     bool computed = false;
     for (int i = 0; i < node.nx; ++i) {
       if (!differentiates(rule, node, i)) continue;
       if (passes(rule, node, i))
-        contribute(node.x(i), gradient_[static_cast<std::size_t>(node.y(0))], node.layer);
+        contribute(node.x(i), by_outputs[0], node.layer);
       else
         computed = true;
     }
     if (!computed) return;
 
-    // The fuse pass makes no such node; a graph may come with one.
-    if (!ir::gradient_from_output(ir::epilogue_of(node.attrs)))
-      throw UnsupportedError("[" + node.layer + "] a fused " + node.attrs.text("neuron") +
-                             " with these parameters has no gradient from its output alone");
     const ir::Reads reads = backend_.saves(plan_, node, rule.offers);
     Node g;
     g.op = node.op;
@@ -75,7 +81,7 @@ class Reverse {
     g.nx = node.nx;
     g.ny = node.ny;
     g.ns = node.ns;
-    for (const ValueId y : node.outputs) g.inputs.push_back(gradient_[static_cast<std::size_t>(y)]);
+    g.inputs = by_outputs;
     append(g, node.inputs, reads.x & rule.offers.x);
     append(g, node.outputs, reads.y & rule.offers.y);
     append(g, node.states, reads.state & rule.offers.state);
@@ -86,6 +92,24 @@ class Reverse {
     for (int i = 0; i < node.nx; ++i)
       if (g.outputs[static_cast<std::size_t>(i)] != kNone)
         contribute(node.x(i), g.outputs[static_cast<std::size_t>(i)], node.layer);
+  }
+
+  // The gradient by what a neuron took that is fused into a node without a gradient of its own.
+  ValueId through_neuron(const Node& node, int index, ValueId gy) {
+    Node g;
+    g.op = Op::neuron;
+    g.gradient = true;
+    g.attrs.set("kind", node.attrs.text("neuron"));
+    for (const char* parameter : {"a", "b", "c"})
+      g.attrs.set(parameter, node.attrs.number(std::string("neuron_") + parameter));
+    g.layer = node.layer;
+    g.forward = index;
+    g.nx = g.ny = 1;
+    const ValueId y = node.y(0), gx = new_value(y);
+    g.inputs = {gy, kNone, y};
+    g.outputs = {gx};
+    plan_.nodes.push_back(std::move(g));
+    return gx;
   }
 
   std::vector<ValueId> take() { return std::move(gradient_); }

@@ -2,6 +2,18 @@
 
 namespace mpsnn::compile {
 
+void drop(ir::Plan& plan, const std::vector<bool>& gone) {
+  std::vector<Node> left;
+  std::vector<int> now;  // where a node has gone, for the gradients that name it
+  for (std::size_t i = 0; i < plan.nodes.size(); ++i) {
+    Node& node = plan.nodes[i];
+    now.push_back(static_cast<int>(left.size()));
+    if (node.gradient) node.forward = now[static_cast<std::size_t>(node.forward)];
+    if (!gone[i]) left.push_back(std::move(node));
+  }
+  plan.nodes = std::move(left);
+}
+
 void elide_identities(ir::Plan& plan) {
   if (plan.training) return;
   std::vector<ValueId> now(plan.values.size());

@@ -10,6 +10,63 @@ std::size_t bytes_of(const Value& value) {
              : static_cast<std::size_t>(count(value.shape)) * size_of(value.dtype);
 }
 
+// Parts of concatenations that are written (gradients: read) where the whole is.
+class InPlace {
+ public:
+  InPlace(ir::Plan& plan, const std::vector<ValueId>& kept, const runtime::Backend& backend)
+      : plan_(plan),
+        backend_(backend),
+        uses_(plan, kept),
+        reader_(plan.values.size(), -1),
+        root_(plan.values.size(), false) {
+    for (std::size_t i = 0; i < plan.nodes.size(); ++i)
+      for (const ValueId v : plan.nodes[i].inputs)
+        if (v != kNone) reader_[static_cast<std::size_t>(v)] = static_cast<int>(i);
+  }
+
+  // Makes slices of the parts of `node` that can be; true if there is nothing left to copy.
+  bool slice(const Node& node) {
+    const ValueId whole = node.gradient ? node.gy(0) : node.y(0);
+    const Shape& shape = plan_.values[static_cast<std::size_t>(whole)].shape;
+    if (plan_.alias[static_cast<std::size_t>(whole)] != whole) return false;
+    if (node.attrs.integer("dim") + 1 != static_cast<int64_t>(shape.size())) return false;
+    const int64_t pitch = shape.back();
+    const auto& sizes = node.attrs.integers("sizes");
+    bool all = true;
+    int64_t offset = 0;
+    for (int i = 0; i < node.nx; ++i) {
+      const ValueId part = node.gradient ? node.gx(i) : node.x(i);
+      if (part != kNone && fits(node, part)) {
+        plan_.alias[static_cast<std::size_t>(part)] = whole;
+        plan_.slices[static_cast<std::size_t>(part)] = {offset, pitch};
+        root_[static_cast<std::size_t>(whole)] = true;
+      } else if (part != kNone) {
+        all = false;
+      }
+      offset += sizes[static_cast<std::size_t>(i)];
+    }
+    return all;
+  }
+
+ private:
+  bool fits(const Node& concat, ValueId part) const {
+    const auto at = static_cast<std::size_t>(part);
+    if (uses_.reads[at] != 1 || plan_.alias[at] != part || root_[at]) return false;
+    const int at_other = concat.gradient ? reader_[at] : uses_.producer[at];
+    if (at_other < 0) return false;
+    const Node& other = plan_.nodes[static_cast<std::size_t>(at_other)];
+    if (other.gradient != concat.gradient) return false;
+    const ValueId slot = concat.gradient ? other.gy(0) : other.y(0);
+    return slot == part && backend_.takes_slice(plan_, other);
+  }
+
+  ir::Plan& plan_;
+  const runtime::Backend& backend_;
+  Uses uses_;
+  std::vector<int> reader_;
+  std::vector<bool> root_;  // of slices
+};
+
 }  // namespace
 
 std::size_t naive_bytes(const ir::Plan& plan) {
@@ -28,23 +85,26 @@ void memory(ir::Plan& plan, bool alias, const std::vector<ValueId>& kept,
             const runtime::Backend& backend) {
   plan.alias.resize(plan.values.size());
   for (std::size_t i = 0; i < plan.alias.size(); ++i) plan.alias[i] = static_cast<ValueId>(i);
+  plan.slices.assign(plan.values.size(), {});
 
   if (alias) {
-    std::vector<Node> left;
-    std::vector<int> now;  // where a node has gone, for the gradients that name it
-    for (Node& node : plan.nodes) {
-      now.push_back(static_cast<int>(left.size()));
-      if (node.gradient) node.forward = now[static_cast<std::size_t>(node.forward)];
-      if (ir::rule(node.op).view && backend.can_alias(plan, node)) {
+    InPlace in_place(plan, kept, backend);
+    std::vector<bool> gone(plan.nodes.size(), false);
+    for (std::size_t i = 0; i < plan.nodes.size(); ++i) {
+      const Node& node = plan.nodes[i];
+      if (ir::rule(node.op).view && backend.can_alias(plan, node) &&
+          plan.slices[static_cast<std::size_t>(node.inputs[0])].pitch == 0) {
         // Nodes are in order, so the source's root is final.
         const ValueId from = node.inputs[0], to = node.outputs[0];
         plan.alias[static_cast<std::size_t>(to)] = plan.alias[static_cast<std::size_t>(from)];
-        if (!node.gradient) plan.notes.push_back("elided [" + node.layer + "]: a view");
-        continue;
+        gone[i] = true;
       }
-      left.push_back(std::move(node));
+      if (node.op == Op::concat) gone[i] = in_place.slice(node);
+      if (gone[i] && !node.gradient)
+        plan.notes.push_back("elided [" + node.layer +
+                             "]: " + (node.op == Op::concat ? "written in place" : "a view"));
     }
-    plan.nodes = std::move(left);
+    drop(plan, gone);
   }
 
   const int end = static_cast<int>(plan.nodes.size());

@@ -15,10 +15,32 @@ namespace mpsnn::compile {
 // not be kept for its gradient.
 void sink(ir::Plan& plan, const std::vector<ValueId>& kept);
 
-// Convolution, dense or max-pooling + neuron become one node, where nothing else reads the value
-// between and the backend has the epilogue. Before autodiff, so that the gradient is fused by the
-// same stroke.
+// Convolution, dense, max-pooling, batch-norm or sum + neuron become one node, where nothing else
+// reads the value between and the backend has the epilogue. Before autodiff, so that the gradient
+// is fused by the same stroke.
 void fuse(ir::Plan& plan, const std::vector<ValueId>& kept, const runtime::Backend& backend);
+
+// A batch-norm with running statistics behind a convolution becomes part of it: operands 3 to 6 of
+// the convolution are then its weight, bias, mean and variance, attribute `epsilon` its epsilon.
+// For plans without gradients.
+void fold(ir::Plan& plan, const std::vector<ValueId>& kept, const runtime::Backend& backend);
+
+// Sums of sums become one node, which reads each term once and writes the result once. After
+// autodiff, whose sums of gradients they mostly are.
+void gather(ir::Plan& plan, const std::vector<ValueId>& kept, const runtime::Backend& backend);
+
+// Outputs of batch-norms, and concatenations of them, that gradients read are not kept but computed
+// again from the batch-norm's input, which is kept in any case, and its statistics.
+void recompute(ir::Plan& plan, const runtime::Backend& backend);
+
+// Nodes that are `gone` are taken out; gradients still find their forward nodes.
+void drop(ir::Plan& plan, const std::vector<bool>& gone);
+
+// How many nodes (and `kept`) read each value, and which node makes it (-1: none).
+struct Uses {
+  Uses(const ir::Plan& plan, const std::vector<ValueId>& kept);
+  std::vector<int> reads, producer;
+};
 
 // Removes dropout outside training, and nodes that nothing in `kept` depends on.
 void elide_identities(ir::Plan& plan);
@@ -32,7 +54,9 @@ struct Gradients {
 Gradients autodiff(ir::Plan& plan, const std::vector<Seed>& seeds, const std::vector<bool>& wanted,
                    const runtime::Backend& backend, const std::vector<bool>& closed = {});
 
-// Flatten and reshape become views where the backend agrees; then aliases, readers and lifetimes.
+// Where the backend agrees, flatten and reshape become views, and a concatenation of channels is
+// written in place by those who make its parts (its gradient read in place); then aliases, readers
+// and lifetimes.
 void memory(ir::Plan& plan, bool alias, const std::vector<ValueId>& kept,
             const runtime::Backend& backend);
 

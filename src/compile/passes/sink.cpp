@@ -4,15 +4,7 @@
 namespace mpsnn::compile {
 
 void sink(ir::Plan& plan, const std::vector<ValueId>& kept) {
-  std::vector<int> reads(plan.values.size(), 0), producer(plan.values.size(), -1);
-  for (std::size_t i = 0; i < plan.nodes.size(); ++i) {
-    for (const ValueId v : plan.nodes[i].inputs)
-      if (v != kNone) ++reads[static_cast<std::size_t>(v)];
-    for (const ValueId v : plan.nodes[i].outputs)
-      if (v != kNone) producer[static_cast<std::size_t>(v)] = static_cast<int>(i);
-  }
-  for (const ValueId v : kept) ++reads[static_cast<std::size_t>(v)];
-
+  const auto [reads, producer] = Uses(plan, kept);
   for (Node& pool : plan.nodes) {
     if (pool.gradient || pool.differentiated) continue;
     // Dilated windows can lie in the padding as a whole: their maximum is -inf, not a neuron's

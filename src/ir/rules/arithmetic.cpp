@@ -17,6 +17,11 @@ void infer_binary(Infer& n) {
   n.output(std::move(*shape));
 }
 
+void infer_add_n(Infer& n) {
+  for (int i = 1; i < n.operands(); ++i) n.need_shape(i, n.shape(0), "every operand");
+  n.output(n.shape(0));
+}
+
 void infer_reduce(Infer& n) {
   const Shape& x = n.shape(0);
   if (x.empty()) n.shape_error("input needs a batch axis");
@@ -41,6 +46,7 @@ void infer_reduce(Infer& n) {
 
 void register_arithmetic(Rule* rules) {
   rules[static_cast<int>(Op::add)] = {infer_binary, 0b11, {}, 0b11};
+  rules[static_cast<int>(Op::add_n)] = {infer_add_n, ~uint64_t{0}, {}, ~uint64_t{0}};
   rules[static_cast<int>(Op::subtract)] = {infer_binary, 0b11, {}, 0b01};
   rules[static_cast<int>(Op::multiply)] = {infer_binary, 0b11, {0b11, 0, 0}};
   rules[static_cast<int>(Op::divide)] = {infer_binary, 0b11, {0b11, 0, 0}};

@@ -1,6 +1,7 @@
 // Normalisations. batch_norm over all axes but the last: the compiler sets `training`; until then
-// both forms check. group_norm over groups of channels of an image, layer_norm over the last axes,
-// the local ones over windows.
+// both forms check. Positions past its lengths, along the last axis but one, are padding: they give
+// zero and do not count. group_norm over groups of channels of an image, layer_norm over the last
+// axes, the local ones over windows.
 #include "ir/op.h"
 
 namespace mpsnn::ir {
@@ -15,6 +16,12 @@ void infer_batch_norm(Infer& n) {
   n.need_shape(3, channels, "running_mean");
   n.need_shape(4, channels, "running_var");
   if (n.has(3) != n.has(4)) n.value_error("running_mean and running_var come together");
+  if (n.has(5)) {
+    if (x.size() < 3) n.shape_error("lengths are of sequences or images, got " + to_string(x));
+    n.need_shape(5, {x[0]}, "lengths");
+    if (n.value(5).dtype != DType::int32)
+      n.dtype_error(std::string("lengths must be int32, got ") + name_of(n.value(5).dtype));
+  }
   const double epsilon = n.attrs().number("epsilon", 1e-5);
   const double momentum = n.attrs().number("momentum", 0.1);
   if (!(epsilon > 0)) n.value_error("epsilon must be positive, got " + std::to_string(epsilon));
@@ -30,6 +37,7 @@ void infer_batch_norm(Infer& n) {
   n.output(x);
   n.state(channels, master_dtype(n.dtype()));
   n.state(channels, master_dtype(n.dtype()));
+  if (n.has(5)) n.state({1}, master_dtype(n.dtype()));
 }
 
 void read_epsilon(Infer& n) {
@@ -97,7 +105,7 @@ void infer_local_contrast_norm(Infer& n) {
 }  // namespace
 
 void register_norm(Rule* rules) {
-  rules[static_cast<int>(Op::batch_norm)] = {infer_batch_norm, 0b111, {0b11011, 0b1, 0b11}};
+  rules[static_cast<int>(Op::batch_norm)] = {infer_batch_norm, 0b111, {0b111111, 0b1, 0b111}};
   rules[static_cast<int>(Op::group_norm)] = {infer_group_norm, 0b111, {0b11, 0, 0b11}};
   rules[static_cast<int>(Op::layer_norm)] = {infer_layer_norm, 0b111, {0b11, 0, 0b11}};
   rules[static_cast<int>(Op::local_response_norm)] = {infer_local_response_norm, 0b1, {0b1, 0, 0}};

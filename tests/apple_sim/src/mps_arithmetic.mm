@@ -1,4 +1,4 @@
-// Arithmetic of two images with broadcasting (mps-reference 4.9); slice (4.10); means (4.11).
+// Arithmetic of two images with broadcasting (mps-reference 4.9); slice (4.10); reductions (4.11).
 #import "mps.h"
 
 using namespace apple_sim;
@@ -96,8 +96,9 @@ Tensor part_of(const Tensor& x, const MTLRegion& clip) {
     for (long j = 0; j < part.w; ++j) std::copy_n(x.at(top + i, left + j), x.c, part.at(i, j));
   return part;
 }
-// The mean over one axis of x, of which y must have 1, and as much as x of the others.
-void mean(const Tensor& x, Tensor& y, const char* name, Axis axis) {
+enum class Reduce { sum, mean, max, min };
+// One value of each line along an axis of x; y has 1 of that axis, and as much as x of the others.
+void reduce(const Tensor& x, Tensor& y, const char* name, Axis axis, Reduce kind, float weight) {
   Tensor expected(x.h, x.w, x.c);
   expected.*axis = 1;
   if (y.h != expected.h || y.w != expected.w || y.c != expected.c) {
@@ -107,46 +108,78 @@ void mean(const Tensor& x, Tensor& y, const char* name, Axis axis) {
   for (long i = 0; i < y.h; ++i)
     for (long j = 0; j < y.w; ++j)
       for (long c = 0; c < y.c; ++c) {
-        float sum = 0;
+        float sum = 0, most = -INFINITY, least = INFINITY;
         for (long k = 0; k < x.*axis; ++k) {
           const float* pixel = x.at(axis == &Tensor::h ? k : i, axis == &Tensor::w ? k : j);
-          sum += pixel[axis == &Tensor::c ? k : c];
+          const float v = pixel[axis == &Tensor::c ? k : c];
+          sum += v;
+          most = std::max(most, v);
+          least = std::min(least, v);
         }
-        y.at(i, j)[c] = sum / static_cast<float>(x.*axis);
+        y.at(i, j)[c] = kind == Reduce::max   ? most
+                        : kind == Reduce::min ? least
+                        : kind == Reduce::sum ? weight * sum
+                                              : sum / static_cast<float>(x.*axis);
       }
 }
 }  // namespace
 
 @interface MPSNNReduceUnary ()
-- (instancetype)initWithDevice:(id<MTLDevice>)device simAxis:(Axis)axis;
+- (instancetype)initWithDevice:(id<MTLDevice>)device simAxis:(Axis)axis simKind:(Reduce)kind;
+- (float)simWeight;
 @end
 
 @implementation MPSNNReduceUnary {
   Axis _axis;
+  Reduce _kind;
 }
 @synthesize offset = _ignored;  // clipRectSource replaces it
-- (instancetype)initWithDevice:(id<MTLDevice>)device simAxis:(Axis)axis {
+- (instancetype)initWithDevice:(id<MTLDevice>)device simAxis:(Axis)axis simKind:(Reduce)kind {
   if ((self = [super initWithDevice:device])) {
     _clipRectSource = MPSRectNoClip;
     _axis = axis;
+    _kind = kind;
   }
   return self;
+}
+- (float)simWeight {
+  return 1;
 }
 - (NSUInteger)simChannelsFor:(NSUInteger)channels {
   return _axis == &Tensor::c ? 1 : channels;
 }
 - (Unary)simUnary:(MPSStateBatch*)states {
   (void)states;
-  return [clip = _clipRectSource, axis = _axis, name = name_of(self)](
-             const Tensor& x, Tensor& y, long) { mean(part_of(x, clip), y, name, axis); };
+  return [clip = _clipRectSource, axis = _axis, kind = _kind, weight = [self simWeight],
+          name = name_of(self)](const Tensor& x, Tensor& y, long) {
+    reduce(part_of(x, clip), y, name, axis, kind, weight);
+  };
 }
 @end
-#define MEAN(NAME, AXIS)                                  \
-  @implementation NAME                                    \
-  -(instancetype)initWithDevice : (id<MTLDevice>)device { \
-    return [super initWithDevice:device simAxis:AXIS];    \
-  }                                                       \
+#define REDUCTION(NAME, AXIS, KIND)                                         \
+  @implementation NAME                                                      \
+  -(instancetype)initWithDevice : (id<MTLDevice>)device {                   \
+    return [super initWithDevice:device simAxis:AXIS simKind:Reduce::KIND]; \
+  }                                                                         \
   @end
-MEAN(MPSNNReduceRowMean, &Tensor::w)
-MEAN(MPSNNReduceColumnMean, &Tensor::h)
-MEAN(MPSNNReduceFeatureChannelsMean, &Tensor::c)
+REDUCTION(MPSNNReduceRowSum, &Tensor::w, sum)
+REDUCTION(MPSNNReduceRowMean, &Tensor::w, mean)
+REDUCTION(MPSNNReduceRowMax, &Tensor::w, max)
+REDUCTION(MPSNNReduceRowMin, &Tensor::w, min)
+REDUCTION(MPSNNReduceColumnSum, &Tensor::h, sum)
+REDUCTION(MPSNNReduceColumnMean, &Tensor::h, mean)
+REDUCTION(MPSNNReduceColumnMax, &Tensor::h, max)
+REDUCTION(MPSNNReduceColumnMin, &Tensor::h, min)
+REDUCTION(MPSNNReduceFeatureChannelsMean, &Tensor::c, mean)
+REDUCTION(MPSNNReduceFeatureChannelsMax, &Tensor::c, max)
+REDUCTION(MPSNNReduceFeatureChannelsMin, &Tensor::c, min)
+
+@implementation MPSNNReduceFeatureChannelsSum
+- (instancetype)initWithDevice:(id<MTLDevice>)device {
+  if ((self = [super initWithDevice:device simAxis:&Tensor::c simKind:Reduce::sum])) _weight = 1;
+  return self;
+}
+- (float)simWeight {
+  return _weight;
+}
+@end

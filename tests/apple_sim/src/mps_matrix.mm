@@ -150,6 +150,15 @@ struct View {  // one matrix as a closure sees it
   StorePtr store;
   size_t base, row_bytes;
   bool half;
+  // Whether rows x columns from here share memory with those of another matrix. Two matrices may
+  // lie in one buffer.
+  bool meets(size_t rows, size_t columns, const View& o, size_t o_rows, size_t o_columns) const {
+    const auto end = [](const View& v, size_t r, size_t c) {
+      return v.base + (r - 1) * v.row_bytes + c * (v.half ? 2 : 4);
+    };
+    return store == o.store && base < end(o, o_rows, o_columns) &&
+           o.base < end(*this, rows, columns);
+  }
   float get(size_t r, size_t c) const {
     const uint8_t* p = store->gpu.data() + base + r * row_bytes;
     return half ? half_to_float(reinterpret_cast<const uint16_t*>(p)[c])
@@ -297,7 +306,14 @@ void check_fit(id kernel, MPSImageBatch* images, MPSMatrix* m, MTLOrigin o) {
   }
   const View a = view(l, _leftMatrixOrigin, 0), b = view(r, _rightMatrixOrigin, 0);
   const View y = view(out, _resultMatrixOrigin, 0);
-  encode(cb, name_of(self), self.label, {a.store, b.store}, {y.store},
+  const size_t m = _rows, n = _columns, k = _interior;
+  if (a.meets(_left ? k : m, _left ? m : k, y, m, n) ||
+      b.meets(_right ? n : k, _right ? k : n, y, m, n))
+    violate("%s: a source is also a destination", name_of(self));
+  Stores reads;
+  for (const View* v : {&a, &b})
+    if (v->store != y.store) reads.push_back(v->store);
+  encode(cb, name_of(self), self.label, std::move(reads), {y.store},
          [=, left = _left, right = _right, rows = _rows, columns = _columns, interior = _interior,
           alpha = static_cast<float>(_alpha), beta = static_cast<float>(_beta)] {
            for (size_t i = 0; i < rows; ++i)

@@ -15,31 +15,19 @@ void each_block(int64_t rows, int64_t c, F f) {
       f(r0, rows - r0 < kFlush ? rows - r0 : kFlush, c0, c - c0 < kColumns ? c - c0 : kColumns);
 }
 
-template <class F>
-void sums_of(int64_t rows, int64_t c, double* sums, F term) {
-  for (int64_t c0 = 0; c0 < c; c0 += kColumns) {
-    const int64_t width = c - c0 < kColumns ? c - c0 : kColumns;
-    for (int64_t r0 = 0; r0 < rows; r0 += kFlush) {
-      float part[kColumns] = {};
-      const int64_t r1 = r0 + kFlush < rows ? r0 + kFlush : rows;
-      for (int64_t r = r0; r < r1; ++r)
-#pragma GCC ivdep
-        for (int64_t k = 0; k < width; ++k) part[k] += term(r * c + c0 + k, c0 + k);
-      for (int64_t k = 0; k < width; ++k) sums[c0 + k] += static_cast<double>(part[k]);
-    }
-  }
-}
-
 }  // namespace
 
 void norm_sums(const float* x, const float* mean, int64_t rows, int64_t c, double* sums) {
-  if (mean == nullptr) {
-    sums_of(rows, c, sums, [x](int64_t at, int64_t) { return x[at]; });
-    return;
-  }
-  sums_of(rows, c, sums, [x, mean](int64_t at, int64_t k) {
-    const float d = x[at] - mean[k];
-    return d * d;
+  each_block(rows, c, [=](int64_t r0, int64_t n, int64_t c0, int64_t width) {
+    float part[kColumns] = {};
+    const float* first = x + r0 * c + c0;
+    for (int64_t r = 0; r < n; ++r)
+#pragma GCC ivdep
+      for (int64_t k = 0; k < width; ++k) {
+        const float d = first[r * c + k] - (mean == nullptr ? 0 : mean[c0 + k]);
+        part[k] += mean == nullptr ? d : d * d;
+      }
+    for (int64_t k = 0; k < width; ++k) sums[c0 + k] += static_cast<double>(part[k]);
   });
 }
 
@@ -76,6 +64,15 @@ void norm_moments(const float* x, int64_t rows, int64_t c, double* mean, double*
 
 void norm_apply(const float* x, const float* scale, const float* shift, int64_t rows, int64_t c,
                 float* y) {
+  // Few channels: as many rows at a time as make whole vectors.
+  constexpr int64_t kFew = 16, kRows = 16;
+  float wide[2][kFew * kRows];
+  if (c < kFew && rows >= kRows) {
+    for (int64_t k = 0; k < c * kRows; ++k) wide[0][k] = scale[k % c], wide[1][k] = shift[k % c];
+    norm_apply(x, wide[0], wide[1], rows / kRows, c * kRows, y);
+    const int64_t done = rows / kRows * kRows;
+    x += done * c, y += done * c, rows -= done;
+  }
   for (int64_t r = 0; r < rows; ++r)
 #pragma GCC ivdep
     for (int64_t k = 0; k < c; ++k) y[r * c + k] = x[r * c + k] * scale[k] + shift[k];

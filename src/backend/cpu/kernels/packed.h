@@ -8,7 +8,7 @@
 namespace mpsnn::backend::cpu::MPSNN_ISA {
 namespace {
 
-constexpr int64_t kDepth = 256;  // of B at a time: a panel of it stays in the first cache
+constexpr int64_t kDepth = 512;  // of B at a time: a panel of it stays in the second cache
 
 template <int kRows, int kVecs>
 inline void packed_block(int64_t depth, const float* a, int64_t ar, int64_t aj, const float* b,
@@ -33,12 +33,10 @@ void packed_panel(int64_t rows, int64_t depth, const float* a, int64_t ar, int64
                   const float* b, bool add, float* c, int64_t ldc) {
   constexpr int kRows = kLanes == 16 ? 12 : 6;
   int64_t r = 0;
-  for (; r + kRows <= rows; r += kRows)
+  for (; r + kRows <= rows && r + 16 != rows; r += kRows)  // 16 are better two blocks of 8
     packed_block<kRows, kVecs>(depth, a + r * ar, ar, aj, b, add, c + r * ldc, ldc);
-  if (kRows > 8 && r + 8 <= rows) {
+  for (; kRows > 8 && r + 8 <= rows; r += 8)
     packed_block<8, kVecs>(depth, a + r * ar, ar, aj, b, add, c + r * ldc, ldc);
-    r += 8;
-  }
   for (; r + 4 <= rows; r += 4)
     packed_block<4, kVecs>(depth, a + r * ar, ar, aj, b, add, c + r * ldc, ldc);
   for (; r + 2 <= rows; r += 2)
@@ -81,6 +79,10 @@ inline void pack_row(const float* x, int64_t size, int64_t whole, int64_t cols, 
     }
   }
 }
+
+// Rows of the operands that a chunk's weight gradients are products of: one more than it fills, so
+// that the panels of a packed row do not all lie in the same set of the first cache.
+inline int64_t rnn_gradient_rows(const RnnShape& s) { return s.chunk_g * s.block + 1; }
 
 // Whether sequence b has a step at time t.
 inline bool active(const RnnInputs& in, int64_t b, int64_t t) {

@@ -216,7 +216,7 @@ void rnn(const RnnShape& s, const RnnInputs& in, const RnnOutputs& out, int64_t 
 
 int64_t rnn_scratch(const RnnShape& s, bool gradient) {
   if (!gradient) return Scratch::size(s);
-  const int64_t rows = s.chunk_g * s.block, deltas = (s.gates + 1) * s.hp + 16;
+  const int64_t rows = rnn_gradient_rows(s), deltas = (s.gates + 1) * s.hp + 16;
   return rows * (deltas + 2 * s.ip + 2 * s.hp) + 4 * s.block * s.hp;
 }
 

@@ -104,18 +104,22 @@ void add_row(const float* x, int64_t n, float* to) {
 class Block {
  public:
   Block(const RnnShape& s, const RnnInputs& in, const RnnOutputs& out, float* scratch)
-      : s_(s), in_(in), out_(out), n_(s.hp), ldd_((s.gates + 1) * s.hp + 16) {
-    const int64_t rows = s.chunk_g * s.block;
+      : s_(s),
+        in_(in),
+        out_(out),
+        n_(s.hp),
+        ldd_((s.gates + 1) * s.hp + 16),
+        whole_(rnn_gradient_rows(s)) {
     const auto next = [&](int64_t size) {
       float* at = scratch;
       scratch += size;
       return at;
     };
-    d_ = next(rows * ldd_);
-    x_ = next(rows * s.ip);
-    gx_ = next(rows * s.ip);
-    h_ = next(rows * n_);
-    gated_ = next(rows * n_);
+    d_ = next(whole_ * ldd_);
+    x_ = next(whole_ * s.ip);
+    gx_ = next(whole_ * s.ip);
+    h_ = next(whole_ * n_);
+    gated_ = next(whole_ * n_);
     gh_ = next(s.block * n_);
     gc_ = next(s.block * n_);
     row_ = next(s.block * n_);
@@ -168,18 +172,18 @@ class Block {
 
   // Step i of the block: gates to rows q.. of d, operands of the weight gradients beside them.
   void step(int64_t i, int64_t q) {
-    const int64_t t = time(i), whole = s_.chunk_g * s_.block;
+    const int64_t t = time(i);
     float* d = d_ + q * ldd_;
     for (int64_t r = 0; r < m_; ++r) {
       const bool on = active(in_, first_ + r, t);
       const int64_t at = (first_ + r) * s_.steps + t;
       const float* h = on ? h_before(r, i) : nullptr;
-      pack_row(on ? in_.x + at * s_.in : nullptr, s_.in, whole, s_.ip, q + r, x_);
-      pack_row(h, s_.hidden, whole, n_, q + r, h_);
+      pack_row(on ? in_.x + at * s_.in : nullptr, s_.in, whole_, s_.ip, q + r, x_);
+      pack_row(h, s_.hidden, whole_, n_, q + r, h_);
       if (!on) {
         memset(d + r * ldd_, 0, static_cast<size_t>(ldd_) * sizeof(float));
         if (two()) {
-          pack_row(nullptr, 0, whole, n_, q + r, gated_);
+          pack_row(nullptr, 0, whole_, n_, q + r, gated_);
           memset(row_ + r * n_, 0, static_cast<size_t>(n_) * sizeof(float));
         }
         continue;
@@ -239,7 +243,7 @@ class Block {
         float* gated = row_ + r * n_;
 #pragma GCC ivdep
         for (int64_t j = 0; j < n_; ++j) gated[j] = before[j] * k[j];
-        pack_row(gated, n_, s_.chunk_g * s_.block, n_, q, gated_);
+        pack_row(gated, n_, whole_, n_, q, gated_);
         break;
       }
       default:
@@ -249,14 +253,14 @@ class Block {
   }
 
   void products(bool add) const {
-    const int64_t whole = s_.chunk_g * s_.block, all = s_.gates * n_, head = s_.head * n_;
+    const int64_t all = s_.gates * n_, head = s_.head * n_;
     if (out_.gw != nullptr)
-      packed_product(all, rows_, s_.ip, d_, 1, ldd_, x_, whole, 0, add, out_.gw, s_.ip);
+      packed_product(all, rows_, s_.ip, d_, 1, ldd_, x_, whole_, 0, add, out_.gw, s_.ip);
     if (out_.gu != nullptr) {
-      packed_product(head, rows_, n_, d_, 1, ldd_, h_, whole, 0, add, out_.gu, n_);
+      packed_product(head, rows_, n_, d_, 1, ldd_, h_, whole_, 0, add, out_.gu, n_);
       if (head < all)
         packed_product(n_, rows_, n_, d_ + (s_.cell == kGru ? all : head), 1, ldd_,
-                       two() ? gated_ : h_, whole, 0, add, out_.gu + head * n_, n_);
+                       two() ? gated_ : h_, whole_, 0, add, out_.gu + head * n_, n_);
     }
     for (int64_t q = 0; q < rows_; ++q) {
       if (out_.gb != nullptr) add_row(d_ + q * ldd_, all, out_.gb);
@@ -276,7 +280,7 @@ class Block {
   const RnnShape& s_;
   const RnnInputs& in_;
   const RnnOutputs& out_;
-  const int64_t n_, ldd_;
+  const int64_t n_, ldd_, whole_;
   int64_t first_ = 0, m_ = 0, rows_ = 0;
   float *d_, *x_, *gx_, *h_, *gated_, *gh_, *gc_, *row_, *before_;
 };

@@ -157,9 +157,9 @@ struct KernelTable {
   void (*resample_gradient)(const float* gy, const ResampleTap* taps, int64_t ow, int64_t c,
                             float part, float* low, float* high);
 
-  // Normalisation over rows x c; sums in double.
+  // Normalisation over rows x c; sums in double. norm_moments: means and sums of squared
+  // deviations; norm_sums and norm_dots add.
   void (*norm_sums)(const float* x, const float* mean, int64_t rows, int64_t c, double* sums);
-  // Means and sums of squared deviations.
   void (*norm_moments)(const float* x, int64_t rows, int64_t c, double* mean, double* squares);
   void (*norm_apply)(const float* x, const float* scale, const float* shift, int64_t rows,
                      int64_t c, float* y);

@@ -86,15 +86,41 @@ static inline float fast_log1p(float z) {
   return 2.0f * (s + s * q * p);
 }
 
-// Odd polynomial near 0, where 1 - 2 / (e^2x + 1) cancels.
-static inline float fast_tanh(float x) {
-  const float s = x * x;
-  const float small = x + x * s * (-0.333332796f + s * (0.133314422f + s * -0.0529f));
-  const float large = 1.0f - 2.0f / (fast_exp(2.0f * x) + 1.0f);
-  return s < 0.04f ? small : large;
+// exp(x) - 1 as scale - 1 + scale * rest for |x| <= 87: 2^n and expm1(r), with n from the low bits
+// of a sum that has rounded. Larger arguments are taken for +-87; NaN stays.
+struct Power {
+  float scale, rest;
+};
+static inline Power fast_power(float x) {
+  const float upper = 87.0f < x ? 87.0f : x, clamped = -87.0f > upper ? -87.0f : upper;
+  const float shifted = clamped * 1.44269504f + 12582912.0f;
+  const float n = shifted - 12582912.0f;
+  const float r = (clamped - n * 0.693359375f) + n * 2.12194440e-4f;
+  float p = 1.98756915e-4f;
+  p = p * r + 1.39819995e-3f;
+  p = p * r + 8.33345190e-3f;
+  p = p * r + 4.16657960e-2f;
+  p = p * r + 1.66666655e-1f;
+  p = p * r + 5.00000000e-1f;
+  uint32_t bits;
+  __builtin_memcpy(&bits, &shifted, 4);
+  bits = (bits << 23) + 0x3F800000u;
+  Power y;
+  __builtin_memcpy(&y.scale, &bits, 4);
+  y.rest = p * r * r + r;
+  return y;
 }
 
-static inline float fast_sigmoid(float x) { return 1.0f / (1.0f + fast_exp(-x)); }
+static inline float fast_tanh(float x) {
+  const Power e = fast_power(2.0f * x);
+  const float above = e.scale * e.rest + (e.scale - 1.0f);  // exp(2x) - 1, exact near 0
+  return above / (above + 2.0f);
+}
+
+static inline float fast_sigmoid(float x) {
+  const Power e = fast_power(-x);
+  return 1.0f / (e.scale * e.rest + (e.scale + 1.0f));
+}
 
 // What 16 values are together, in pairs of pairs. `part` is overwritten.
 template <class F>
