@@ -41,6 +41,7 @@ class Variant:
     threads: int = 2
     mode: str = ""  # torch: "eager", "channels-last" or "compile"
     fused: bool = False  # torch: the optimizer's fused kernel
+    dtype: str = "float32"
     env: dict[str, str] = field(default_factory=dict)
 
 

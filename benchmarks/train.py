@@ -7,6 +7,7 @@ so that a slow minute of the machine meets both.
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import math
 import time
@@ -138,6 +139,7 @@ def main() -> None:
     add("--workload", choices=("digits", "mlp", "inception", "inference"), default="digits")
     add("--against", choices=("torch", "jax", "none"), default="torch")
     add("--batch", type=int, nargs="+", help="default: 32 64 for digits, 32 for mlp, 8")
+    add("--dtype", choices=("float32", "bfloat16"), default="float32")
     add("--rounds", type=int, default=9)
     add("--skip", default="", metavar="TEXT", help="no peer's variants whose name has TEXT")
     add("--window", type=float, default=0.4, help="seconds a window lasts, about")
@@ -156,6 +158,7 @@ def main() -> None:
         for v in peers(args.workload, args.against)
         if args.only in v.label and not (args.skip and args.skip in v.label)
     ]
+    variants = [dataclasses.replace(v, dtype=args.dtype) for v in variants]
     if args.against == "jax" and args.workload in ("inception", "inference"):
         parser.error("jax has digits and mlp only")
     facts = common.machine(frameworks)

@@ -76,7 +76,7 @@ class MpsnnTrainer:
         self.model = mpsnn_network(workload)
         self.graph = mpsnn.TrainingGraph(
             self.model, loss=mpsnn.nn.SoftmaxCrossEntropy(), optimizer=optimizer,
-            input_shape=self.x.shape[1:], batch_size=batch, device="cpu", seed=0,
+            input_shape=self.x.shape[1:], batch_size=batch, device="cpu", dtype=variant.dtype, seed=0,
         )  # fmt: skip
 
     def step(self) -> Any:
@@ -121,7 +121,10 @@ def torch_network(workload: str) -> Any:
 
 
 class TorchTrainer:
-    """PyTorch as its tutorials write it: eager, channels-last, or the forward and loss compiled."""
+    """PyTorch as its tutorials write it: eager, channels-last, or the forward and loss compiled.
+
+    In halves, forward and loss are under `torch.autocast`.
+    """
 
     def __init__(self, workload: str, batch: int, variant: Variant) -> None:
         torch: Any = importlib.import_module("torch")
@@ -135,7 +138,14 @@ class TorchTrainer:
         x, y = make_batch(workload, batch)
         self.x, self.y = self.images(x), torch.from_numpy(y)
         criterion = torch.nn.CrossEntropyLoss()
-        self.loss: Any = lambda x, y: criterion(self.model(x), y)
+
+        def loss(x: Any, y: Any) -> Any:
+            if variant.dtype == "float32":
+                return criterion(self.model(x), y)
+            with torch.autocast("cpu", getattr(torch, variant.dtype)):
+                return criterion(self.model(x), y)
+
+        self.loss: Any = loss
         if variant.mode == "compile":
             self.loss = torch.compile(self.loss)
         fused = {"fused": True} if variant.fused else {}

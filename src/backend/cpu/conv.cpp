@@ -2,7 +2,8 @@
 // dense layer that it is where its windows neither overlap nor leave anything out. Weights keep
 // their canonical layout between steps. A training step packs them into the primitive's own: they
 // are small beside the images. Where they do not change, in inference, packed ones are kept, with a
-// batch-norm folded in.
+// batch-norm folded in. Images that are bfloat16 are multiplied as such, and summed in float32;
+// weights and their gradients are float32, but for the packed copy.
 #include <cmath>
 #include <optional>
 #include <utility>
@@ -17,7 +18,7 @@ namespace {
 
 using dnnl::memory;
 using Tag = memory::format_tag;
-constexpr auto kFloat = memory::data_type::f32;
+constexpr auto kFloat = memory::data_type::f32, kBfloat = memory::data_type::bf16;
 
 // oneDNN's two families, alike but in name.
 struct Plain {
@@ -35,7 +36,8 @@ struct Transposed {
 
 template <class Family>
 struct Convolution {
-  Convolution(const Node& node, const Shape& x, const Shape& w, const Shape& y) {
+  Convolution(const Node& node, const Shape& x, const Shape& w, const Shape& y, bool bfloat) {
+    const auto type = bfloat ? kBfloat : kFloat;
     const int64_t groups = node.attrs.integer("groups");
     const auto &s = node.attrs.integers("stride"), &d = node.attrs.integers("dilation"),
                &p = node.attrs.integers("pads");
@@ -48,17 +50,19 @@ struct Convolution {
       after = {p[2] - more[0], p[3] - more[1]};
     }
     const memory::dims image{x[0], x[3], x[1], x[2]}, out{y[0], y[3], y[1], y[2]};
-    source = {image, kFloat, Tag::nhwc};
-    target = {out, kFloat, Tag::nhwc};
+    source = {image, type, Tag::nhwc};
+    target = {out, type, Tag::nhwc};
     bias = {{w[conv_weight::out]}, kFloat, Tag::x};
     const int64_t o = w[conv_weight::out], kh = w[conv_weight::kh], kw = w[conv_weight::kw],
                   i = w[conv_weight::in];
     if (groups == 1) {
       canonical = {{o, i, kh, kw}, kFloat, Tag::ohwi};
-      packed = {{o, i, kh, kw}, kFloat, Tag::any};
+      packed = {{o, i, kh, kw}, type, Tag::any};
+      packed_gradient = {{o, i, kh, kw}, kFloat, Tag::any};
     } else {
       canonical = {{groups, o / groups, i, kh, kw}, kFloat, Tag::gohwi};
-      packed = {{groups, o / groups, i, kh, kw}, kFloat, Tag::any};
+      packed = {{groups, o / groups, i, kh, kw}, type, Tag::any};
+      packed_gradient = {{groups, o / groups, i, kh, kw}, kFloat, Tag::any};
     }
   }
   typename Family::forward::primitive_desc forward(bool with_bias) const {
@@ -76,7 +80,7 @@ struct Convolution {
             user_scratchpad()};
   }
   memory::dims stride, dilation, before, after;
-  memory::desc source, target, bias, canonical, packed;
+  memory::desc source, target, bias, canonical, packed, packed_gradient;
 };
 
 // A batch-norm with running statistics, multiplied into weights and bias.
@@ -123,24 +127,25 @@ class Forward final : public runtime::Kernel {
  public:
   Forward(Builder& b, const Node& node)
       : epilogue_(node.attrs),
-        y_(b.out(node.y(0))),
+        bfloat_(b.bfloat(node)),
+        y_(bfloat_ ? b.raw(node.y(0)) : b.out(node.y(0))),
         elements_(count(b.shape(node.y(0)))),
         constant_(b.constant({node.inputs.begin() + 1, node.inputs.end()})) {
     const Shape x = ir::as_image(b.shape(node.x(0))), w = ir::as_image(b.shape(node.x(1))),
                 y = ir::as_image(b.shape(node.y(0)));
-    const runtime::Ref source = b.in(node.x(0));
-    runtime::Ref weight = b.weight(node.x(1)),
+    const runtime::Ref source = bfloat_ ? b.raw(node.x(0)) : b.in(node.x(0));
+    runtime::Ref weight = bfloat_ ? b.raw(node.x(1)) : b.weight(node.x(1)),
                  bias = node.nx > 2 ? b.in(node.x(2)) : runtime::Ref();
     if (node.nx > 3) {
       folded_.emplace(b, node, weight, bias, constant_);
       weight = folded_->weight();
       bias = folded_->bias();
     }
-    if (winograd_applies(node, x, w, y)) {
+    if (!bfloat_ && winograd_applies(node, x, w, y)) {
       winograd_.emplace(b, node, x, w, y, /*gradient=*/false, constant_, source, weight, bias, y_);
       return;
     }
-    const Convolution<Family> c(node, x, w, y);
+    const Convolution<Family> c(node, x, w, y, bfloat_);
     const auto descriptor = c.forward(static_cast<bool>(bias));
     const auto layout = descriptor.weights_desc();
     if (layout != c.canonical || folded_) {
@@ -163,7 +168,10 @@ class Forward final : public runtime::Kernel {
     }
     if (winograd_) winograd_->run();
     if (main_) main_.run();
-    epilogue_.apply(y_.get<float>(), elements_);
+    if (bfloat_)
+      epilogue_.apply(y_.get<uint16_t>(), elements_);
+    else
+      epilogue_.apply(y_.get<float>(), elements_);
   }
   std::string detail() const override {
     return winograd_ ? std::string("Winograd ") + select().name : "oneDNN " + main_.name();
@@ -171,6 +179,7 @@ class Forward final : public runtime::Kernel {
 
  private:
   Epilogue epilogue_;
+  bool bfloat_;
   runtime::Ref y_;
   int64_t elements_;
   bool constant_;
@@ -184,39 +193,47 @@ class Gradient final : public runtime::Kernel {
  public:
   Gradient(Builder& b, const Node& node)
       : epilogue_(node.attrs),
-        gy_(b.in(node.gy(0))),
-        y_(b.in(node.y(0))),
+        bfloat_(b.bfloat(node)),
+        gy_(bfloat_ ? b.raw(node.gy(0)) : b.in(node.gy(0))),
+        y_(bfloat_ ? b.raw(node.y(0)) : b.in(node.y(0))),
         channels_(b.shape(node.gy(0)).back()),
         elements_(count(b.shape(node.gy(0)))) {
     const Shape x = ir::as_image(b.shape(node.x(0))), w = ir::as_image(b.shape(node.x(1))),
                 y = ir::as_image(b.shape(node.gy(0)));
     gz_ = epilogue_ ? b.workspace(static_cast<std::size_t>(elements_)) : gy_;
     bool bias_left = node.nx > 2 && node.gx(2) != kNone;
-    if (winograd_applies(node, x, w, y)) {
+    if (!bfloat_ && winograd_applies(node, x, w, y)) {
       if (node.gx(0) != kNone)
         winograd_data_.emplace(b, node, x, w, y, /*gradient=*/true, /*constant=*/false, gz_,
                                b.weight(node.x(1)), runtime::Ref(), b.out(node.gx(0)));
       if (node.gx(1) != kNone)
         winograd_weights_.emplace(b, node, x, w, y, b.in(node.x(0)), gz_, b.out(node.gx(1)));
     } else {
-      const Convolution<Family> c(node, x, w, y);
+      const Convolution<Family> c(node, x, w, y, bfloat_);
       if (node.gx(0) != kNone) make_data(b, node, c);
       if (node.gx(1) != kNone) make_weights(b, node, c, std::exchange(bias_left, false));
     }
+    if (bias_left && bfloat_) floats_ = b.workspace(static_cast<std::size_t>(elements_));
     if (bias_left) {
       gb_ = b.out(node.gx(2));
       partial_ = b.workspace(bias_gradient_floats(channels_));
     }
   }
   void run(const runtime::StepContext&) override {
-    if (epilogue_)
+    if (epilogue_ && bfloat_)
+      epilogue_.gradient(gy_.get<uint16_t>(), y_.get<uint16_t>(), gz_.get<uint16_t>(), elements_);
+    else if (epilogue_)
       epilogue_.gradient(gy_.get<float>(), y_.get<float>(), gz_.get<float>(), elements_);
     if (winograd_weights_) winograd_weights_->run();
     if (weights_) weights_.run();
     if (unpack_) unpack_.run();
+    if (floats_)
+      pointwise(elements_, [&](int64_t i, int64_t end) {
+        select().from_bfloat(gz_.get<uint16_t>() + i, floats_.get<float>() + i, end - i);
+      });
     if (gb_)
-      bias_gradient(gz_.get<float>(), elements_ / channels_, channels_, partial_.get<float>(),
-                    gb_.get<float>());
+      bias_gradient((floats_ ? floats_ : gz_).get<float>(), elements_ / channels_, channels_,
+                    partial_.get<float>(), gb_.get<float>());
     if (winograd_data_) {
       winograd_data_->prepare();
       winograd_data_->run();
@@ -235,7 +252,7 @@ class Gradient final : public runtime::Kernel {
     const typename Family::backward_data::primitive_desc d(
         engine(), Family::algorithm, c.source, c.packed, c.target, c.stride, c.dilation, c.before,
         c.after, c.forward(false), user_scratchpad());
-    runtime::Ref weight = b.weight(node.x(1));
+    runtime::Ref weight = bfloat_ ? b.raw(node.x(1)) : b.weight(node.x(1));
     if (d.weights_desc() != c.canonical) {
       const runtime::Ref packed = b.scratch(d.weights_desc().get_size());
       pack_ = reorder(b, c.canonical, weight, d.weights_desc(), packed);
@@ -244,12 +261,13 @@ class Gradient final : public runtime::Kernel {
     data_ = Primitive::make(b, d, typename Family::backward_data(d));
     data_.bind(DNNL_ARG_DIFF_DST, c.target, gz_);
     data_.bind(DNNL_ARG_WEIGHTS, d.weights_desc(), weight);
-    data_.bind(DNNL_ARG_DIFF_SRC, c.source, b.out(node.gx(0)));
+    data_.bind(DNNL_ARG_DIFF_SRC, c.source, bfloat_ ? b.raw(node.gx(0)) : b.out(node.gx(0)));
   }
   void make_weights(Builder& b, const Node& node, const Convolution<Family>& c, bool with_bias) {
     const typename Family::backward_weights::primitive_desc d(
-        engine(), Family::algorithm, c.source, c.packed, with_bias ? c.bias : memory::desc(),
-        c.target, c.stride, c.dilation, c.before, c.after, c.forward(false), user_scratchpad());
+        engine(), Family::algorithm, c.source, c.packed_gradient,
+        with_bias ? c.bias : memory::desc(), c.target, c.stride, c.dilation, c.before, c.after,
+        c.forward(false), user_scratchpad());
     const runtime::Ref gw = b.out(node.gx(1));
     runtime::Ref target = gw;
     if (d.diff_weights_desc() != c.canonical) {
@@ -257,14 +275,15 @@ class Gradient final : public runtime::Kernel {
       unpack_ = reorder(b, d.diff_weights_desc(), target, c.canonical, gw);
     }
     weights_ = Primitive::make(b, d, typename Family::backward_weights(d));
-    weights_.bind(DNNL_ARG_SRC, c.source, b.in(node.x(0)));
+    weights_.bind(DNNL_ARG_SRC, c.source, bfloat_ ? b.raw(node.x(0)) : b.in(node.x(0)));
     weights_.bind(DNNL_ARG_DIFF_DST, c.target, gz_);
     weights_.bind(DNNL_ARG_DIFF_WEIGHTS, d.diff_weights_desc(), target);
     if (with_bias) weights_.bind(DNNL_ARG_DIFF_BIAS, c.bias, b.out(node.gx(2)));
   }
 
   Epilogue epilogue_;
-  runtime::Ref gy_, y_, gz_, gb_, partial_;
+  bool bfloat_;
+  runtime::Ref gy_, y_, gz_, floats_, gb_, partial_;
   int64_t channels_, elements_;
   std::optional<Winograd> winograd_data_;
   std::optional<WinogradWeights> winograd_weights_;

@@ -60,6 +60,8 @@ class CpuBackend final : public runtime::Backend {
   Support supports(const ir::Plan& plan, const Node&) const override {
     if (plan.dtype == DType::float64)
       return {false, "float64 is computed by the reference device only"};
+    if (plan.dtype == DType::bfloat16 && !multiplies_bfloat())
+      return {false, "bfloat16 needs a CPU with AVX512-BF16 or AMX"};
     return {};
   }
 
@@ -158,15 +160,23 @@ std::vector<Device> enumerate_cpu() {
   device.kind = "cpu";
   device.name = host::cpu_name();
   device.memory = host::total_memory();
-  device.dtypes = {DType::float32, DType::float16, DType::bfloat16};
-  const std::string halves =
-      "half the memory of images; every kernel converts its halves and computes float32, which "
-      "takes "
-      "time, and saves it only where memory is the limit";
-  device.dtype_notes = {"stored and computed as such", halves,
-                        halves + "; the range of float32 needs no loss scale"};
+  device.dtypes = {DType::float32, DType::float16};
+  device.dtype_notes = {"stored and computed as such",
+                        "half the memory of images; every kernel converts its halves and computes "
+                        "float32, which takes "
+                        "time, and saves it only where memory is the limit"};
   device.notes = "oneDNN " + cpu::onednn_version() + ", own kernels " + cpu::select().name +
-                 "; halves are stored, float32 is computed";
+                 "; float16 is stored, float32 is computed";
+  if (cpu::multiplies_bfloat()) {
+    device.dtypes.push_back(DType::bfloat16);
+    device.dtype_notes.push_back(
+        "half the memory of images; convolutions and dense layers multiply bfloat16 and sum "
+        "float32 "
+        "(AVX512-BF16), about twice as fast; other kernels convert and compute float32; the range "
+        "of "
+        "float32 needs no loss scale");
+    device.notes += "; products of bfloat16 are computed";
+  }
   return {device};
 }
 

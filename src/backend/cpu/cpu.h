@@ -1,6 +1,7 @@
 // The cpu backend: oneDNN for convolutions and large products, own kernels (kernels/) for the rest.
-// Every value is dense and channels last; kernels see float32 only. Halves are converted around
-// them (half.cpp). One file an op family; the table is in cpu.cpp.
+// Every value is dense and channels last. Where the processor multiplies bfloat16, products of such
+// graphs do; all other kernels see float32 only, and halves are converted around them (half.cpp).
+// One file an op family; the table is in cpu.cpp.
 #pragma once
 
 #include <memory>
@@ -51,6 +52,8 @@ class Builder {
   runtime::Ref weight(ValueId id);  // rounded to the graph's dtype
   runtime::Ref out(ValueId id);
   runtime::Ref raw(ValueId id) { return base_.ref(id); }
+  // Whether a convolution or dense node multiplies bfloat16: its images are, its weights masters.
+  bool bfloat(const Node& node) const;
 
   // The kernel with its conversions around it.
   KernelPtr finish(KernelPtr kernel);
@@ -132,6 +135,9 @@ struct Epilogue {
       select().neuron_gradient(params, gy + b, y + b, gz + b, e - b);
     });
   }
+  // The same of bfloat16, of which a block at a time is float32.
+  void apply(uint16_t* y, int64_t n) const;
+  void gradient(const uint16_t* gy, const uint16_t* y, uint16_t* gz, int64_t n) const;
   // The same on one thread.
   void apply_here(float* y, int64_t n) const {
     if (*this) select().neuron(params, y, y, n);

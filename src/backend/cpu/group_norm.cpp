@@ -61,43 +61,39 @@ KernelPtr group_forward(Builder& b, const Node& node) {
              inverse = b.raw(node.state(1));
   const auto w = node.nx > 1 && node.x(1) != kNone ? b.in(node.x(1)) : runtime::Ref(),
              bias = node.nx > 2 && node.x(2) != kNone ? b.in(node.x(2)) : runtime::Ref();
-  const auto rows = b.workspace(static_cast<std::size_t>(3 * g.images * g.c));
-  const auto parts = b.scratch(g.parts_bytes(g.c));
+  const auto rows = b.workspace(static_cast<std::size_t>(2 * g.images * g.c));
+  const auto parts = b.scratch(g.parts_bytes(2 * g.c));
   return kernel([=](const runtime::StepContext&) {
-    auto *in = x.get<float>(), *centre = rows.get<float>(), *scale = centre + g.images * g.c,
-         *shift = scale + g.images * g.c;
+    auto *in = x.get<float>(), *scale = rows.get<float>(), *shift = scale + g.images * g.c;
     const int64_t image = g.pixels * g.c;
+    // Means and squared deviations of parts become sums, which add up; doubles have room for it.
     g.reduce(
-        g.c, parts.get<double>(),
+        2 * g.c, parts.get<double>(),
         [&](int64_t n, int64_t first, int64_t pixels, double* sums) {
-          select().norm_sums(in + n * image + first * g.c, nullptr, pixels, g.c, sums);
-        },
-        [&](int64_t n, const double* sums) {
-          for (int64_t i = 0; i < g.groups; ++i) {
-            double sum = 0;
-            for (int64_t k = i * g.width; k < (i + 1) * g.width; ++k) sum += sums[k];
-            const auto m = static_cast<float>(sum / g.size());
-            mean.get<float>()[n * g.groups + i] = m;
-            std::fill_n(centre + n * g.c + i * g.width, g.width, m);
+          double* squares = sums + g.c;
+          select().norm_moments(in + n * image + first * g.c, pixels, g.c, sums, squares);
+          const auto many = static_cast<double>(pixels);
+          for (int64_t k = 0; k < g.c; ++k) {
+            squares[k] += many * sums[k] * sums[k];
+            sums[k] *= many;
           }
-        });
-    g.reduce(
-        g.c, parts.get<double>(),
-        [&](int64_t n, int64_t first, int64_t pixels, double* sums) {
-          select().norm_sums(in + n * image + first * g.c, centre + n * g.c, pixels, g.c, sums);
         },
         [&](int64_t n, const double* sums) {
           for (int64_t i = 0; i < g.groups; ++i) {
-            double sum = 0;
-            for (int64_t k = i * g.width; k < (i + 1) * g.width; ++k) sum += sums[k];
-            const double r = 1 / std::sqrt(sum / g.size() + g.epsilon);
+            double sum = 0, squares = 0;
+            for (int64_t k = i * g.width; k < (i + 1) * g.width; ++k) {
+              sum += sums[k];
+              squares += sums[g.c + k];
+            }
+            const double m = sum / g.size(),
+                         r = 1 / std::sqrt(std::max(0.0, squares / g.size() - m * m) + g.epsilon);
+            mean.get<float>()[n * g.groups + i] = static_cast<float>(m);
             inverse.get<float>()[n * g.groups + i] = static_cast<float>(r);
             for (int64_t k = i * g.width; k < (i + 1) * g.width; ++k) {
               const double s = w ? r * static_cast<double>(w.get<float>()[k]) : r;
               scale[n * g.c + k] = static_cast<float>(s);
-              shift[n * g.c + k] =
-                  static_cast<float>((bias ? static_cast<double>(bias.get<float>()[k]) : 0.0) -
-                                     s * static_cast<double>(centre[n * g.c + k]));
+              shift[n * g.c + k] = static_cast<float>(
+                  (bias ? static_cast<double>(bias.get<float>()[k]) : 0.0) - s * m);
             }
           }
         });
@@ -198,26 +194,30 @@ KernelPtr make_layer_norm(Builder& b, const Node& node) {
   const auto gy = b.in(node.gy(0)), gx = b.out(node.gx(0)),
              gw = node.nx > 1 ? b.out(node.gx(1)) : runtime::Ref(),
              gb = node.nx > 2 ? b.out(node.gx(2)) : runtime::Ref();
-  const int64_t team = threads::team();
+  const int64_t team = rows * c < 16384 ? 1 : threads::team();
   const auto parts = b.scratch(static_cast<std::size_t>(team * 2 * c) * sizeof(double));
+  // A block of rows stays in cache for the gradients by the weights.
+  const int64_t block = grain;
   return kernel([=](const runtime::StepContext&) {
-    if (gx)
-      threads::parallel_for(rows, grain, [&](int64_t i, int64_t e) {
-        select().layer_norm_gradient(gy.get<float>() + i * c, x.get<float>() + i * c,
-                                     w ? w.get<float>() : nullptr, mean.get<float>() + i,
-                                     inverse.get<float>() + i, e - i, c, gx.get<float>() + i * c);
-      });
-    if (!gw && !gb) return;
     auto* sums = parts.get<double>();
     std::memset(sums, 0, static_cast<std::size_t>(team * 2 * c) * sizeof(double));
     threads::parallel_for(team, 1, [&](int64_t begin, int64_t end) {
       for (int64_t t = begin; t < end; ++t) {
-        const int64_t i = rows * t / team, e = rows * (t + 1) / team;
-        select().layer_norm_weights(gy.get<float>() + i * c, x.get<float>() + i * c,
-                                    mean.get<float>() + i, inverse.get<float>() + i, e - i, c,
-                                    sums + t * 2 * c, sums + t * 2 * c + c);
+        const int64_t last = rows * (t + 1) / team;
+        for (int64_t i = rows * t / team; i < last; i += block) {
+          const int64_t many = std::min(block, last - i);
+          const float *g = gy.get<float>() + i * c, *in = x.get<float>() + i * c,
+                      *m = mean.get<float>() + i, *r = inverse.get<float>() + i;
+          if (gx)
+            select().layer_norm_gradient(g, in, w ? w.get<float>() : nullptr, m, r, many, c,
+                                         gx.get<float>() + i * c);
+          if (gw || gb)
+            select().layer_norm_weights(g, in, m, r, many, c, sums + t * 2 * c,
+                                        sums + t * 2 * c + c);
+        }
       }
     });
+    if (!gw && !gb) return;
     for (int64_t k = 0; k < c; ++k) {
       double dot = 0, sum = 0;
       for (int64_t t = 0; t < team; ++t) {

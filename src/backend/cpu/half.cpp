@@ -1,5 +1,8 @@
-// float16 and bfloat16 graphs: values are stored half, kernels compute float32. Each half operand
-// of a kernel is converted into scratch before it, each half result out of scratch after it.
+// float16 and bfloat16 graphs: values are stored half, most kernels compute float32. Each half
+// operand of such a kernel is converted into scratch before it, each half result out of scratch
+// after it.
+#include <algorithm>
+
 #include "backend/cpu/cpu.h"
 
 namespace mpsnn::backend::cpu {
@@ -59,7 +62,45 @@ class RoundedWeights final : public runtime::Kernel {
   std::vector<std::pair<runtime::Ref, Conversion>> copies_;
 };
 
+constexpr int64_t kBlock = 2048;
+
 }  // namespace
+
+void Epilogue::apply(uint16_t* y, int64_t n) const {
+  if (!*this) return;
+  pointwise(n, [&](int64_t begin, int64_t end) {
+    float block[kBlock];
+    for (int64_t i = begin; i < end; i += kBlock) {
+      const int64_t size = std::min(kBlock, end - i);
+      select().from_bfloat(y + i, block, size);
+      select().neuron(params, block, block, size);
+      select().to_bfloat(block, y + i, size);
+    }
+  });
+}
+
+void Epilogue::gradient(const uint16_t* gy, const uint16_t* y, uint16_t* gz, int64_t n) const {
+  pointwise(n, [&](int64_t begin, int64_t end) {
+    float g[kBlock], out[kBlock];
+    for (int64_t i = begin; i < end; i += kBlock) {
+      const int64_t size = std::min(kBlock, end - i);
+      select().from_bfloat(gy + i, g, size);
+      select().from_bfloat(y + i, out, size);
+      select().neuron_gradient(params, g, out, g, size);
+      select().to_bfloat(g, gz + i, size);
+    }
+  });
+}
+
+bool Builder::bfloat(const Node& node) const {
+  const auto is = [this](ValueId id) {
+    return id != kNone && base_.value(id).dtype == DType::bfloat16;
+  };
+  const auto other = [&](ValueId id) { return id != kNone && !is(id); };
+  if (!is(node.gradient ? node.gy(0) : node.y(0)) || other(node.x(0)) || is(node.x(1)))
+    return false;
+  return !node.gradient || !(other(node.gx(0)) || is(node.gx(1)));
+}
 
 runtime::Ref Builder::convert(ValueId id, DType through, std::vector<Conversion>& list) {
   const int64_t n = count(shape(id));

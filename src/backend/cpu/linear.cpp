@@ -1,7 +1,8 @@
 // linear: oneDNN's matmul on the canonical layouts as they are (packed ones were no faster in all);
 // our own gemm in small plans, where a call into oneDNN costs more than the product. Few rows by
 // many outputs are computed as the transposed product, so that oneDNN packs the rows and not the
-// weights. A convolution whose windows lie one behind the other is the same thing.
+// weights. Rows that are bfloat16 are multiplied as such with packed copies of the weights, and
+// summed in float32. A convolution whose windows lie one behind the other is the same thing.
 #include <algorithm>
 
 #include "backend/cpu/onednn.h"
@@ -11,24 +12,54 @@ namespace {
 
 using dnnl::memory;
 using Tag = memory::format_tag;
-constexpr auto kFloat = memory::data_type::f32;
+constexpr auto kFloat = memory::data_type::f32, kBfloat = memory::data_type::bf16;
 constexpr std::size_t kPackLanes = 16;
 
-// C (m x n) = A (m x k) B (k x n) [+ bias (n)].
-Primitive product(Builder& b, int64_t m, int64_t n, int64_t k, Tag ta, runtime::Ref a, Tag tb,
-                  runtime::Ref bb, runtime::Ref bias, runtime::Ref c) {
-  const memory::desc da({m, k}, kFloat, ta), db({k, n}, kFloat, tb), dc({m, n}, kFloat, Tag::ab),
-      dbias = bias ? memory::desc({1, n}, kFloat, Tag::ab) : memory::desc();
-  const dnnl::matmul::primitive_desc d =
-      bias ? dnnl::matmul::primitive_desc(engine(), da, db, dbias, dc, user_scratchpad())
-           : dnnl::matmul::primitive_desc(engine(), da, db, dc, user_scratchpad());
+// Of a product with a bias of `bias` floats, or none.
+dnnl::matmul::primitive_desc product_of(const memory::desc& a, const memory::desc& b, int64_t bias,
+                                        const memory::desc& c) {
+  if (bias == 0) return {engine(), a, b, c, user_scratchpad()};
+  return {engine(), a, b, memory::desc({1, bias}, kFloat, Tag::ab), c, user_scratchpad()};
+}
+
+Primitive product(Builder& b, const memory::desc& da, runtime::Ref a, const memory::desc& db,
+                  runtime::Ref bb, runtime::Ref bias, const memory::desc& dc, runtime::Ref c) {
+  const int64_t n = dc.get_dims()[1];
+  const auto d = product_of(da, db, bias ? n : 0, dc);
   Primitive p = Primitive::make(b, d, dnnl::matmul(d));
   p.bind(DNNL_ARG_SRC, da, a);
   p.bind(DNNL_ARG_WEIGHTS, db, bb);
-  if (bias) p.bind(DNNL_ARG_BIAS, dbias, bias);
+  if (bias) p.bind(DNNL_ARG_BIAS, memory::desc({1, n}, kFloat, Tag::ab), bias);
   p.bind(DNNL_ARG_DST, dc, c);
   return p;
 }
+
+// C (m x n) = A (m x k) B (k x n) [+ bias (n)], all of float32.
+Primitive product(Builder& b, int64_t m, int64_t n, int64_t k, Tag ta, runtime::Ref a, Tag tb,
+                  runtime::Ref bb, runtime::Ref bias, runtime::Ref c) {
+  return product(b, {{m, k}, kFloat, ta}, a, {{k, n}, kFloat, tb}, bb, bias,
+                 {{m, n}, kFloat, Tag::ab}, c);
+}
+
+// The same of bfloat16 A, with a B of float32 that is packed first.
+struct Packed {
+  Packed() = default;
+  Packed(Builder& b, int64_t m, int64_t n, int64_t k, runtime::Ref a, Tag tb, runtime::Ref bb,
+         runtime::Ref bias, runtime::Ref c) {
+    const memory::desc da({m, k}, kBfloat, Tag::ab), any({k, n}, kBfloat, Tag::any),
+        dc({m, n}, kBfloat, Tag::ab);
+    const auto layout = product_of(da, any, bias ? n : 0, dc).weights_desc();
+    const runtime::Ref packed = b.scratch(layout.get_size());
+    pack = reorder(b, {{k, n}, kFloat, tb}, bb, layout, packed);
+    main = product(b, da, a, layout, packed, bias, dc, c);
+  }
+  void run() {
+    pack.run();
+    main.run();
+  }
+  explicit operator bool() const { return static_cast<bool>(main); }
+  Primitive pack, main;
+};
 
 struct Sizes {
   Sizes(const Shape& y, const Shape& w) : out(w[0]), in(count(w) / out), rows(count(y) / out) {}
@@ -145,9 +176,81 @@ class Gradient final : public runtime::Kernel {
   Primitive data_, weights_;
 };
 
+class BfloatForward final : public runtime::Kernel {
+ public:
+  BfloatForward(Builder& b, const Node& node)
+      : size_(b.shape(node.y(0)), b.shape(node.x(1))),
+        epilogue_(node.attrs),
+        y_(b.raw(node.y(0))),
+        main_(b, size_.rows, size_.out, size_.in, b.raw(node.x(0)), Tag::ba, b.raw(node.x(1)),
+              node.nx > 2 ? b.in(node.x(2)) : runtime::Ref(), y_) {}
+  void run(const runtime::StepContext&) override {
+    main_.run();
+    epilogue_.apply(y_.get<uint16_t>(), size_.rows * size_.out);
+  }
+  std::string detail() const override { return "oneDNN " + main_.main.name(); }
+
+ private:
+  Sizes size_;
+  Epilogue epilogue_;
+  runtime::Ref y_;
+  Packed main_;
+};
+
+class BfloatGradient final : public runtime::Kernel {
+ public:
+  BfloatGradient(Builder& b, const Node& node)
+      : size_(b.shape(node.gy(0)), b.shape(node.x(1))),
+        epilogue_(node.attrs),
+        gy_(b.raw(node.gy(0))),
+        y_(b.raw(node.y(0))),
+        gb_(node.nx > 2 ? b.out(node.gx(2)) : runtime::Ref()) {
+    const auto elements = static_cast<std::size_t>(size_.rows * size_.out);
+    gz_ = epilogue_ ? b.scratch(elements * sizeof(uint16_t)) : gy_;
+    if (gb_) {
+      floats_ = b.workspace(elements);
+      partial_ = b.workspace(bias_gradient_floats(size_.out));
+    }
+    if (const auto gx = b.raw(node.gx(0)))
+      data_ = Packed(b, size_.rows, size_.in, size_.out, gz_, Tag::ab, b.raw(node.x(1)), {}, gx);
+    if (const auto gw = b.out(node.gx(1)))
+      weights_ = product(b, {{size_.out, size_.rows}, kBfloat, Tag::ba}, gz_,
+                         {{size_.rows, size_.in}, kBfloat, Tag::ab}, b.raw(node.x(0)), {},
+                         {{size_.out, size_.in}, kFloat, Tag::ab}, gw);
+  }
+  void run(const runtime::StepContext&) override {
+    const int64_t elements = size_.rows * size_.out;
+    if (epilogue_)
+      epilogue_.gradient(gy_.get<uint16_t>(), y_.get<uint16_t>(), gz_.get<uint16_t>(), elements);
+    if (gb_) {
+      auto* floats = floats_.get<float>();
+      pointwise(elements, [&](int64_t i, int64_t end) {
+        select().from_bfloat(gz_.get<uint16_t>() + i, floats + i, end - i);
+      });
+      bias_gradient(floats, size_.rows, size_.out, partial_.get<float>(), gb_.get<float>());
+    }
+    if (weights_) weights_.run();
+    if (data_) data_.run();
+  }
+  std::string detail() const override {
+    return "oneDNN " + (weights_ ? weights_.name() : data_.main.name());
+  }
+
+ private:
+  Sizes size_;
+  Epilogue epilogue_;
+  runtime::Ref gy_, y_, gb_, gz_, floats_, partial_;
+  Packed data_;
+  Primitive weights_;
+};
+
 }  // namespace
 
 KernelPtr make_linear(Builder& b, const Node& node) {
+  if (!b.small() && b.bfloat(node)) {
+    if (node.gradient) return std::make_unique<BfloatGradient>(b, node);
+    return std::make_unique<BfloatForward>(b, node);
+  }
   if (node.gradient) return std::make_unique<Gradient>(b, node);
   return std::make_unique<Forward>(b, node);
 }

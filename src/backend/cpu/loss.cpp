@@ -186,7 +186,6 @@ KernelPtr make_softmax_cross_entropy(Builder& b, const Node& node) {
   const Labels labels(b, node);
   const int64_t classes = shape.back();
   if (!node.gradient) {
-    const auto exps = b.workspace(static_cast<std::size_t>(l.images * l.each * classes));
     return kernel([=](const runtime::StepContext&) {
       l.reduce(classes, [&](int64_t first, int64_t last, double& sum, double& weight) {
         for (int64_t at = first; at < last; ++at) {
@@ -196,7 +195,7 @@ KernelPtr make_softmax_cross_entropy(Builder& b, const Node& node) {
           const float *x = l.x.get<float>() + at * classes, *row = labels.row(at);
           const int64_t label = labels.label(at);
           float most;
-          const float total = select().exp_row(x, exps.get<float>() + at * classes, classes, &most);
+          const float total = select().exp_row(x, nullptr, classes, &most);
           const float log_total = most + std::log(total);
           double loss = 0;
           if (labels.plain()) {
@@ -307,7 +306,7 @@ KernelPtr make_cosine_distance(Builder& b, const Node& node) {
           const float *x = l.x.get<float>() + at * c, *t = target.get<float>() + at * c;
           const auto w = static_cast<double>(l.unit_weight(at));
           double dot = 0;
-          for (int64_t k = 0; k < c; ++k) dot += static_cast<double>(x[k]) * t[k];
+          select().reduce(Reduce::dot, {1, c, {0, 0, 0}, {1, 1, 0}}, x, t, &dot);
           const double loss = w == 0 ? 0 : w * (1 - dot);
           if (l.none) l.loss.get<float>()[at] = static_cast<float>(loss);
           sum += loss;

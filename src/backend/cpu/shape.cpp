@@ -1,5 +1,6 @@
 // Ops that only move elements: flatten and reshape (where they are no views), permute, slice,
 // concat (but for the parts that are in place).
+#include <algorithm>
 #include <cstring>
 
 #include "backend/cpu/lambda.h"
@@ -9,14 +10,10 @@ namespace mpsnn::backend::cpu {
 namespace {
 
 void copy_rows(const Tile<2>& tile, const float* from, float* to) {
-  const auto bytes = static_cast<std::size_t>(tile.n) * sizeof(float);
-  const bool dense = tile.inner[0] == 1 && tile.inner[1] == 1;
-  for (int64_t r = 0; r < tile.rows; ++r, from += tile.outer[0], to += tile.outer[1]) {
-    if (dense)
-      std::memcpy(to, from, bytes);
-    else
-      for (int64_t i = 0; i < tile.n; ++i) to[i * tile.inner[1]] = from[i * tile.inner[0]];
-  }
+  if (tile.inner[0] == 1 && tile.inner[1] == 1)
+    return select().copy_rows(from, tile.outer[0], tile.rows, tile.n, to, tile.outer[1]);
+  for (int64_t r = 0; r < tile.rows; ++r, from += tile.outer[0], to += tile.outer[1])
+    for (int64_t i = 0; i < tile.n; ++i) to[i * tile.inner[1]] = from[i * tile.inner[0]];
 }
 
 }  // namespace
@@ -115,12 +112,16 @@ KernelPtr make_concat(Builder& b, const Node& node) {
   const int64_t row = shape[axis] * inner;
   return kernel([=](const runtime::StepContext&) {
     threads::parallel_for(rows, 1 + 16384 / row, [&](int64_t begin, int64_t end) {
-      for (const Part& p : parts)
-        for (int64_t r = begin; r < end; ++r) {
+      constexpr int64_t kRows = 16;  // whose parts are near each other in memory
+      for (int64_t r = begin; r < end; r += kRows)
+        for (const Part& p : parts) {
+          const int64_t many = std::min(kRows, end - r);
           float *in_whole = whole.get<float>() + r * row + p.offset,
                 *in_part = p.ref.get<float>() + r * p.size;
-          std::memcpy(gradient ? in_part : in_whole, gradient ? in_whole : in_part,
-                      static_cast<std::size_t>(p.size) * sizeof(float));
+          if (gradient)
+            select().copy_rows(in_whole, row, many, p.size, in_part, p.size);
+          else
+            select().copy_rows(in_part, p.size, many, p.size, in_whole, row);
         }
     });
   });

@@ -48,7 +48,9 @@ bool winograd_applies(const Node& node, const Shape& x, const Shape& weight, con
                     (r == 3 || r == 5);
   const auto fits = [](int64_t channels) { return channels % kLanes == 0 && channels <= 512; };
   const WinogradShape s{x[0], 0, 0, 0, y[1], y[2], 0, r, 0, 0};
-  return form && fits(x[3]) && fits(y[3]) && tiles(s) >= 64;
+  // Beyond that many taps their transforms are read from memory for each few tiles.
+  const bool cached = x[3] * y[3] <= 256 * 256;
+  return form && fits(x[3]) && fits(y[3]) && cached && tiles(s) >= 64;
 }
 
 Winograd::Winograd(Builder& b, const Node& node, const Shape& x, const Shape& weight,

@@ -1,4 +1,5 @@
 // Sums, means and extremes over axes of each image.
+#include <algorithm>
 #include <cmath>
 
 #include "backend/reference/reference.h"
@@ -10,10 +11,17 @@ namespace {
 template <class F>
 void elements(Call& c, F f) {
   const Shape& x = c.x_shape(0);
-  const Shape kept = ir::reduced(x, c.attrs().integers("dims"));
-  const Place place(kept, x);
+  const auto& dims = c.attrs().integers("dims");
   const int64_t n = count(x);
-  for (int64_t i = 0; i < n; ++i) f(i, place(i));
+  for (int64_t i = 0; i < n; ++i) {
+    int64_t to = 0, stride = 1, rest = i;
+    for (std::size_t axis = x.size(); axis-- > 0; rest /= x[axis]) {
+      if (std::find(dims.begin(), dims.end(), static_cast<int64_t>(axis)) != dims.end()) continue;
+      to += rest % x[axis] * stride;
+      stride *= x[axis];
+    }
+    f(i, to);
+  }
 }
 
 double terms(Call& c) {
@@ -31,14 +39,13 @@ void extreme(Call& c, double start, Better better) {
   });
 }
 
+// Elements that share an extreme share its gradient. Extremes make room for their numbers.
 void extreme_gradient(Call& c) {
-  const double *x = c.x(0), *y = c.y(0);
-  std::vector<double> ties(static_cast<std::size_t>(count(c.y_shape())), 0.0);
-  elements(c, [&](int64_t i, int64_t to) { ties[static_cast<std::size_t>(to)] += x[i] == y[to]; });
-  elements(c, [&](int64_t i, int64_t to) {
-    const double share = c.gy(0)[to] / ties[static_cast<std::size_t>(to)];
-    c.gx(0)[i] = (x[i] == y[to] ? 1.0 : 0.0) * share;
-  });
+  double *x = c.x(0), *y = c.y(0), *gx = c.gx(0);
+  elements(c, [&](int64_t i, int64_t to) { gx[i] = x[i] == y[to] ? 1.0 : 0.0; });
+  std::fill_n(y, count(c.y_shape()), 0.0);
+  elements(c, [&](int64_t i, int64_t to) { y[to] += gx[i]; });
+  elements(c, [&](int64_t i, int64_t to) { gx[i] *= c.gy(0)[to] / y[to]; });
 }
 
 }  // namespace

@@ -14,16 +14,17 @@ void reshape_gradient(Call& c) { flatten_gradient(c); }
 namespace {
 
 // f(element of the input, of the output) for every element of the output, whose axis i lies along
-// axis dims[i] of the input and begins there at starts[i].
-template <class F>
-void moved(const Shape& x, const Shape& y, const std::vector<int64_t>& dims,
-           const std::vector<int64_t>& starts, F f) {
-  const auto strides = ir::dense_strides(x);
+// axis axis_of(i) of the input and begins there at start_of(i).
+template <class A, class S, class F>
+void moved(const Shape& x, const Shape& y, A axis_of, S start_of, F f) {
   const int64_t n = count(y);
   for (int64_t to = 0; to < n; ++to) {
     int64_t from = 0, rest = to;
-    for (std::size_t axis = y.size(); axis-- > 0; rest /= y[axis])
-      from += (rest % y[axis] + starts[axis]) * strides[static_cast<std::size_t>(dims[axis])];
+    for (std::size_t axis = y.size(); axis-- > 0; rest /= y[axis]) {
+      int64_t stride = 1;
+      for (std::size_t i = x.size(); --i > axis_of(axis);) stride *= x[i];
+      from += (rest % y[axis] + start_of(axis)) * stride;
+    }
     f(from, to);
   }
 }
@@ -31,15 +32,17 @@ void moved(const Shape& x, const Shape& y, const std::vector<int64_t>& dims,
 template <class F>
 void permuted(Call& c, F f) {
   const auto& dims = c.attrs().integers("dims");
-  moved(c.x_shape(0), c.y_shape(), dims, std::vector<int64_t>(dims.size(), 0), f);
+  moved(
+      c.x_shape(0), c.y_shape(), [&](std::size_t i) { return static_cast<std::size_t>(dims[i]); },
+      [](std::size_t) { return 0; }, f);
 }
 
 template <class F>
 void sliced(Call& c, F f) {
-  auto dims = c.attrs().integers("dims"), starts = c.attrs().integers("starts");
-  dims.insert(dims.begin(), 0);
-  starts.insert(starts.begin(), 0);
-  moved(c.x_shape(0), c.y_shape(), dims, starts, f);
+  const auto& starts = c.attrs().integers("starts");  // of all axes but the batch
+  moved(
+      c.x_shape(0), c.y_shape(), [](std::size_t i) { return i; },
+      [&](std::size_t i) { return i == 0 ? 0 : starts[i - 1]; }, f);
 }
 
 }  // namespace

@@ -42,21 +42,23 @@ void tie_rows(const Tile<3>& t, const float* x, const float* y, const float* sha
   }
 }
 
-// Sums are kept in float over a few terms, then in double.
+// Of floats, of vectors, and of the doubles that hold results: sums are kept in float over a few
+// terms, then in double.
 template <Reduce kKind>
 struct Term {
   static constexpr bool kExtreme = kKind == Reduce::max || kKind == Reduce::min;
-  static float of(float a, float b) {
-    if (kKind == Reduce::dot) return a * b;
-    if (kKind == Reduce::quotient) return a / b;
-    if (kKind == Reduce::equal) return a == b ? 1.0f : 0.0f;
+  template <class T>
+  static T of(T a, T b) {
+    if constexpr (kKind == Reduce::dot) return a * b;
+    if constexpr (kKind == Reduce::quotient) return a / b;
+    if constexpr (kKind == Reduce::equal) return a == b ? T{} + 1.0f : T{};
     return a;
   }
   // NaN wins, as in PyTorch.
   template <class T>
   static T join(T s, T x) {
-    if (kKind == Reduce::max) return (x > s) | (x != x) ? x : s;
-    if (kKind == Reduce::min) return (x < s) | (x != x) ? x : s;
+    if constexpr (kKind == Reduce::max) return ((x > s) | (x != x)) ? x : s;
+    if constexpr (kKind == Reduce::min) return ((x < s) | (x != x)) ? x : s;
     return s + x;
   }
   static constexpr float start() {
@@ -64,21 +66,34 @@ struct Term {
   }
 };
 
+template <int kB>
+inline Vec other(const float* b, int64_t i) {
+  return kB == 1 ? load(b + i) : Vec{} + b[0];
+}
+
 template <Reduce kKind, int kB>
 double row_total(const float* a, const float* b, int64_t n) {
   using T = Term<kKind>;
-  constexpr int kWide = 2 * kLanes, kFlush = 16;
+  constexpr int kVecs = 4;
+  constexpr int64_t kFlush = 16 * kVecs * kLanes;
   double total = static_cast<double>(T::start());
   int64_t i = 0;
-  while (i + kWide <= n) {
-    float part[kWide];
-    for (int l = 0; l < kWide; ++l) part[l] = T::start();
-    for (int k = 0; k < kFlush && i + kWide <= n; ++k, i += kWide)
-#pragma GCC ivdep
-      for (int l = 0; l < kWide; ++l) part[l] = T::join(part[l], T::of(a[i + l], b[kB * (i + l)]));
-    for (int half = kWide / 2; half > 0; half /= 2)
-      for (int l = 0; l < half; ++l) part[l] = T::join(part[l], part[l + half]);
-    total = T::join(total, static_cast<double>(part[0]));
+  while (i + kLanes <= n) {
+    const int64_t last = i + kFlush < n ? i + kFlush : n;
+    Vec part[kVecs];
+    for (Vec& p : part) p = Vec{} + T::start();
+    for (; i + kVecs * kLanes <= last; i += kVecs * kLanes)
+      for (int v = 0; v < kVecs; ++v) {
+        const int64_t at = i + v * kLanes;
+        part[v] = T::join(part[v], T::of(load(a + at), other<kB>(b, at)));
+      }
+    for (; i + kLanes <= last; i += kLanes)
+      part[0] = T::join(part[0], T::of(load(a + i), other<kB>(b, i)));
+    float lanes[kLanes];
+    store(lanes, T::join(T::join(part[0], part[1]), T::join(part[2], part[3])));
+    for (int half = kLanes / 2; half > 0; half /= 2)
+      for (int l = 0; l < half; ++l) lanes[l] = T::join(lanes[l], lanes[l + half]);
+    total = T::join(total, static_cast<double>(lanes[0]));
   }
   for (; i < n; ++i) total = T::join(total, static_cast<double>(T::of(a[i], b[kB * i])));
   return total;
@@ -90,13 +105,13 @@ void reduce_rows(const Tile<3>& t, const float* a, const float* b, double* to) {
   if (t.inner[2] == 0) {
     for (int64_t r = 0; r < t.rows; ++r) {
       double& result = to[r * t.outer[2]];
-      const float *from = a + r * t.outer[0], *other = b + r * t.outer[1];
-      result = T::join(result, row_total<kKind, kB>(from, other, t.n));
+      const float *from = a + r * t.outer[0], *by = b + r * t.outer[1];
+      result = T::join(result, row_total<kKind, kB>(from, by, t.n));
     }
     return;
   }
-  // Columns: several rows at once where they share their results.
-  constexpr int64_t kRows = 16, kColumns = 256;
+  // Columns: several rows at once where they share their results, four of them in a pass.
+  constexpr int64_t kRows = 32, kColumns = 512;
   const int64_t many = t.outer[2] == 0 ? kRows : 1;
   for (int64_t r = 0; r < t.rows; r += many) {
     const int64_t rows = t.rows - r < many ? t.rows - r : many;
@@ -104,13 +119,22 @@ void reduce_rows(const Tile<3>& t, const float* a, const float* b, double* to) {
       const int64_t width = t.n - c < kColumns ? t.n - c : kColumns;
       float part[kColumns];
       for (int64_t i = 0; i < width; ++i) part[i] = T::start();
-      for (int64_t k = 0; k < rows; ++k) {
-        const float *from = a + (r + k) * t.outer[0] + c,
-                    *other = b + (r + k) * t.outer[1] + kB * c;
+      const float *from = a + r * t.outer[0] + c, *by = b + r * t.outer[1] + kB * c;
+      const int64_t step = t.outer[0], by_step = t.outer[1];
+      int64_t k = 0;
+      for (; k + 4 <= rows; k += 4, from += 4 * step, by += 4 * by_step)
 #pragma GCC ivdep
-        for (int64_t i = 0; i < width; ++i)
-          part[i] = T::join(part[i], T::of(from[i], other[kB * i]));
-      }
+        for (int64_t i = 0; i < width; ++i) {
+          const int64_t j = kB * i;
+          const float first =
+                          T::join(T::of(from[i], by[j]), T::of(from[step + i], by[by_step + j])),
+                      second = T::join(T::of(from[2 * step + i], by[2 * by_step + j]),
+                                       T::of(from[3 * step + i], by[3 * by_step + j]));
+          part[i] = T::join(part[i], T::join(first, second));
+        }
+      for (; k < rows; ++k, from += step, by += by_step)
+#pragma GCC ivdep
+        for (int64_t i = 0; i < width; ++i) part[i] = T::join(part[i], T::of(from[i], by[kB * i]));
       double* result = to + r * t.outer[2] + c;
 #pragma GCC ivdep
       for (int64_t i = 0; i < width; ++i)

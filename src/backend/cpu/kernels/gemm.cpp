@@ -83,14 +83,56 @@ void gemm(int64_t rows, int64_t cols, int64_t depth, const float* a, int64_t ar,
   panel<1, true>(rows, depth, a, ar, aj, pack, kLanes, at(k), add, c + k, ldc, left);
 }
 
+namespace {
+
+typedef int32_t Lanes __attribute__((vector_size(4 * kLanes)));
+
+// The lanes of a and b, one behind the other, that `which` numbers.
+inline Vec shuffled(Vec a, Vec b, Lanes which) {
+#if defined(__clang__)
+  Vec y;
+  for (int l = 0; l < kLanes; ++l) y[l] = which[l] < kLanes ? a[which[l]] : b[which[l] - kLanes];
+  return y;
+#else
+  return __builtin_shuffle(a, b, which);
+#endif
+}
+
+// Exchanges, for each step of halves, a block beside the diagonal with the one across it.
+template <int kStep>
+inline void exchange(Vec (&rows)[kLanes]) {
+  Lanes upper, lower;
+  for (int l = 0; l < kLanes; ++l) {
+    upper[l] = (l & kStep) != 0 ? kLanes + l - kStep : l;
+    lower[l] = (l & kStep) != 0 ? kLanes + l : l + kStep;
+  }
+  for (int r = 0; r < kLanes; ++r) {
+    if ((r & kStep) != 0) continue;
+    const Vec a = rows[r], b = rows[r + kStep];
+    rows[r] = shuffled(a, b, upper);
+    rows[r + kStep] = shuffled(a, b, lower);
+  }
+  if constexpr (kStep > 1) exchange<kStep / 2>(rows);
+}
+
+}  // namespace
+
 void transpose(const float* x, int64_t ldx, int64_t rows, int64_t cols, float* y, int64_t ldy) {
-  constexpr int64_t kTile = 16;
-  for (int64_t r0 = 0; r0 < rows; r0 += kTile)
-    for (int64_t c0 = 0; c0 < cols; c0 += kTile) {
-      const int64_t r1 = r0 + kTile < rows ? r0 + kTile : rows,
-                    c1 = c0 + kTile < cols ? c0 + kTile : cols;
-      for (int64_t c = c0; c < c1; ++c)
-        for (int64_t r = r0; r < r1; ++r) y[c * ldy + r] = x[r * ldx + c];
+  for (int64_t r0 = 0; r0 < rows; r0 += kLanes)
+    for (int64_t c0 = 0; c0 < cols; c0 += kLanes) {
+      const float* from = x + r0 * ldx + c0;
+      float* to = y + c0 * ldy + r0;
+      const int64_t height = rows - r0 < kLanes ? rows - r0 : kLanes,
+                    width = cols - c0 < kLanes ? cols - c0 : kLanes;
+      if (height < kLanes || width < kLanes) {
+        for (int64_t c = 0; c < width; ++c)
+          for (int64_t r = 0; r < height; ++r) to[c * ldy + r] = from[r * ldx + c];
+        continue;
+      }
+      Vec block[kLanes];
+      for (int r = 0; r < kLanes; ++r) block[r] = load(from + r * ldx);
+      exchange<kLanes / 2>(block);
+      for (int c = 0; c < kLanes; ++c) store(to + c * ldy, block[c]);
     }
 }
 

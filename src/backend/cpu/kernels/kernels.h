@@ -11,6 +11,7 @@ void neuron_gradient(const NeuronParams&, const float*, const float*, float*, in
 void prelu(const float*, int64_t, const float*, float*, int64_t);
 void prelu_gradient(const float*, int64_t, const float*, const float*, float*, double*, int64_t);
 void add(const float*, const float*, float*, int64_t);
+void copy_rows(const float*, int64_t, int64_t, int64_t, float*, int64_t);
 void binary(Binary, const Tile<3>&, const float*, const float*, float*);
 void ties(const Tile<3>&, const float*, const float*, const float*, float*);
 void reduce(Reduce, const Tile<3>&, const float*, const float*, double*);

@@ -2,6 +2,35 @@
 #include "backend/cpu/kernels/kernels.h"
 
 namespace mpsnn::backend::cpu::MPSNN_ISA {
+namespace {
+
+// sum = sum of g(k), dot = sum of g(k) h(k).
+template <class G, class H>
+inline void sum_and_dot(int64_t n, G g, H h, double& sum, double& dot) {
+  constexpr int64_t kWidth = 16, kFlush = 512;
+  sum = dot = 0;
+  int64_t i = 0;
+  while (i + kWidth <= n) {
+    const int64_t last = i + kFlush < n ? i + kFlush : n;
+    float sums[kWidth] = {}, dots[kWidth] = {};
+    for (; i + kWidth <= last; i += kWidth)
+#pragma GCC ivdep
+      for (int64_t k = 0; k < kWidth; ++k) {
+        const float v = g(i + k);
+        sums[k] += v;
+        dots[k] += v * h(i + k);
+      }
+    sum += static_cast<double>(fold_sum(sums));
+    dot += static_cast<double>(fold_sum(dots));
+  }
+  for (; i < n; ++i) {
+    sum += static_cast<double>(g(i));
+    dot += static_cast<double>(g(i) * h(i));
+  }
+}
+
+}  // namespace
+
 void layer_norm(const float* x, const float* w, const float* b, int64_t rows, int64_t c,
                 float epsilon, float* y, float* mean, float* inverse) {
   const auto n = static_cast<double>(c);
@@ -33,13 +62,11 @@ void layer_norm_gradient(const float* gy, const float* x, const float* w, const 
     const float *g = gy + r * c, *in = x + r * c;
     const float m = mean[r], i = inverse[r];
     double sum, dot;
-    if (w != nullptr) {
-      sum = sum_of(c, [=](int64_t k) { return g[k] * w[k]; });
-      dot = sum_of(c, [=](int64_t k) { return g[k] * w[k] * ((in[k] - m) * i); });
-    } else {
-      sum = sum_of(c, [=](int64_t k) { return g[k]; });
-      dot = sum_of(c, [=](int64_t k) { return g[k] * ((in[k] - m) * i); });
-    }
+    const auto normal = [=](int64_t k) { return (in[k] - m) * i; };
+    if (w != nullptr)
+      sum_and_dot(c, [=](int64_t k) { return g[k] * w[k]; }, normal, sum, dot);
+    else
+      sum_and_dot(c, [=](int64_t k) { return g[k]; }, normal, sum, dot);
     const auto s = static_cast<float>(sum / n), d = static_cast<float>(dot / n);
     float* out = gx + r * c;
     if (w != nullptr) {

@@ -30,14 +30,16 @@ inline float clamp01(float x) { return x < 0.0f ? 0.0f : (x > 1.0f ? 1.0f : x); 
 
 inline float expm1(float t) {
   const float small =
-      t * (1 + t / 2 * (1 + t / 3 * (1 + t / 4 * (1 + t / 5 * (1 + t * (1.0f / 6))))));
+      t *
+      (1 + t * (1.0f / 2 + t * (1.0f / 6 + t * (1.0f / 24 + t * (1.0f / 120 + t * (1.0f / 720))))));
   return t > -0.25f && t < 0.25f ? small : fast_exp(t) - 1.0f;
 }
 
 inline float power(float u, float c, float sign) {
   const float size = fast_exp(c * fast_log(__builtin_fabsf(u)));
   const float y = u < 0.0f ? sign * size : size;
-  return c == 0.0f ? 1.0f : (u != u ? u : y);
+  const float all = u != u ? u : y;
+  return c == 0.0f ? 1.0f : all;
 }
 
 // The normal distribution function, by Abramowitz and Stegun 7.1.26; `bell` is exp(-x^2 / 2).

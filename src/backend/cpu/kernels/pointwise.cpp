@@ -1,4 +1,4 @@
-// Dropout, sums, conversions.
+// Copies, dropout, sums, conversions.
 #include "backend/cpu/kernels/kernels.h"
 
 #if defined(__F16C__)
@@ -32,6 +32,21 @@ inline Words philox_words(uint32_t c0, uint32_t c1, uint32_t c2, uint32_t c3, ui
 void add(const float* a, const float* b, float* y, int64_t n) {
 #pragma GCC ivdep
   for (int64_t i = 0; i < n; ++i) y[i] = a[i] + b[i];
+}
+
+void copy_rows(const float* x, int64_t ldx, int64_t rows, int64_t n, float* y, int64_t ldy) {
+  for (int64_t r = 0; r < rows; ++r, x += ldx, y += ldy) {
+    int64_t i = 0;
+    for (; i + 4 * kLanes <= n; i += 4 * kLanes) {
+      const Vec a = load(x + i), b = load(x + i + kLanes), c = load(x + i + 2 * kLanes),
+                d = load(x + i + 3 * kLanes);
+      store(y + i, a);
+      store(y + i + kLanes, b);
+      store(y + i + 2 * kLanes, c);
+      store(y + i + 3 * kLanes, d);
+    }
+    for (; i < n; ++i) y[i] = x[i];
+  }
 }
 
 void dropout(uint64_t seed, uint32_t path, int64_t step, int64_t image, uint32_t threshold,

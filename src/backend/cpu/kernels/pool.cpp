@@ -91,15 +91,43 @@ void max_pool_gradient(const PoolShape& p, const float* gy, const int32_t* winne
     }
 }
 
+namespace {
+
+// to = [to +] the sum of `many` arrays of c floats.
+void add_all(const float* const* from, int many, int64_t c, bool more, float* to) {
+  constexpr int kVecs = 4;
+  int64_t k = 0;
+  for (; k + kVecs * kLanes <= c; k += kVecs * kLanes) {
+    Vec sum[kVecs];
+    for (int v = 0; v < kVecs; ++v) sum[v] = more ? load(to + k + v * kLanes) : Vec{};
+    for (int n = 0; n < many; ++n)
+      for (int v = 0; v < kVecs; ++v) sum[v] += load(from[n] + k + v * kLanes);
+    for (int v = 0; v < kVecs; ++v) store(to + k + v * kLanes, sum[v]);
+  }
+  for (; k < c; ++k) {
+    float sum = more ? to[k] : 0.0f;
+    for (int n = 0; n < many; ++n) sum += from[n][k];
+    to[k] = sum;
+  }
+}
+
+}  // namespace
+
 void avg_pool(const PoolShape& p, const float* x, int64_t i, bool include, float* y) {
+  constexpr int kMost = 16;
   for (int64_t j = 0; j < p.ow; ++j) {
     float* to = y + j * p.c;
-    for (int64_t k = 0; k < p.c; ++k) to[k] = 0.0f;
+    const float* from[kMost];
+    int many = 0;
+    bool more = false;
     pixels(p, i, j, [&](int64_t pixel) {
-      const float* from = x + pixel * p.c;
-#pragma GCC ivdep
-      for (int64_t k = 0; k < p.c; ++k) to[k] += from[k];
+      from[many++] = x + pixel * p.c;
+      if (many < kMost) return;
+      add_all(from, many, p.c, more, to);
+      more = true;
+      many = 0;
     });
+    add_all(from, many, p.c, more, to);
     const int64_t n = divisor(p, i, j, include);
     const float share = n == 0 ? 0.0f : 1.0f / static_cast<float>(n);
     for (int64_t k = 0; k < p.c; ++k) to[k] *= share;

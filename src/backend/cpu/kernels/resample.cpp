@@ -1,7 +1,5 @@
 // Rows of resized and padded images, vectorised over channels. Runs of neighbouring pixels, which
 // is all of a padded image but its edges, are copied at once.
-#include <cstring>
-
 #include "backend/cpu/kernels/kernels.h"
 
 namespace mpsnn::backend::cpu::MPSNN_ISA {
@@ -19,7 +17,7 @@ void resample(const float* low, const float* high, float part, const ResampleTap
     if (part == 0.0f && t.part == 0.0f) {
       int64_t run = 1;
       while (j + run < ow && taps[j + run].low == t.low + run && taps[j + run].part == 0.0f) ++run;
-      std::memcpy(to, a, static_cast<std::size_t>(run * c) * sizeof(float));
+      copy_rows(a, 0, 1, run * c, to, 0);
       j += run - 1;
       continue;
     }

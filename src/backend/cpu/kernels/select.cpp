@@ -24,6 +24,14 @@ const KernelTable& choose() {
 
 }  // namespace
 
+bool multiplies_bfloat() {
+#if defined(__x86_64__) && !defined(__APPLE__)
+  return &select() == &avx512::table && __builtin_cpu_supports("avx512bf16");
+#else
+  return false;
+#endif
+}
+
 const KernelTable& select() {
   static const KernelTable& table = choose();
   return table;

@@ -102,6 +102,8 @@ struct KernelTable {
   void (*prelu_gradient)(const float* slopes, int64_t period, const float* gy, const float* x,
                          float* gx, double* sums, int64_t n);
   void (*add)(const float* a, const float* b, float* y, int64_t n);
+  // Rows of n, of which ldx and ldy are the distances; for long ones a memcpy is no faster.
+  void (*copy_rows)(const float* x, int64_t ldx, int64_t rows, int64_t n, float* y, int64_t ldy);
   // y = a op b, y dense along rows; `to` is joined with the tile's terms, b not read where the term
   // has none.
   void (*binary)(Binary op, const Tile<3>& t, const float* a, const float* b, float* y);
@@ -170,7 +172,7 @@ struct KernelTable {
   void (*softmax_gradient)(const float* y, const float* gy, float* gx, int64_t rows, int64_t c);
   void (*log_softmax)(const float* x, float* y, int64_t rows, int64_t c);
   void (*log_softmax_gradient)(const float* y, const float* gy, float* gx, int64_t rows, int64_t c);
-  // y = exp(x - max); returns the sum, and the maximum in `most`.
+  // y = exp(x - max), if y is asked for; returns the sum, and the maximum in `most`.
   float (*exp_row)(const float* x, float* y, int64_t c, float* most);
 
   // l = w * loss of each element, where w (absent: 1) is not 0; their sum. And its gradient by x.
@@ -218,6 +220,9 @@ struct KernelTable {
 };
 
 const KernelTable& select();  // MPSNN_CPU_ISA=baseline|avx2|avx512 overrides
+// Whether the processor, as far as MPSNN_CPU_ISA allows, has products of bfloat16. Every one with
+// AMX has AVX512-BF16, too.
+bool multiplies_bfloat();
 
 namespace baseline {
 extern const KernelTable table;

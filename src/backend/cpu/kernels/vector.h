@@ -20,10 +20,11 @@ typedef float Vec __attribute__((vector_size(4 * kLanes), aligned(4), may_alias)
 static inline Vec load(const float* p) { return *reinterpret_cast<const Vec*>(p); }
 static inline void store(float* p, Vec v) { *reinterpret_cast<Vec*>(p) = v; }
 
-// exp by 2^n * p(r), |r| <= ln 2 / 2, p of degree 6: within 2 ulp; inf and NaN as they should.
+// exp by 2^n * p(r), |r| <= ln 2 / 2, p of degree 6: within 2 ulp; inf and NaN as they should, 0
+// where float has no normal number.
 static inline float fast_exp(float x) {
-  const float clamped = x > -104.0f ? (x < 89.0f ? x : 89.0f) : -104.0f;  // NaN has no exponent
-  const float shifted = clamped * 1.44269504f + 12582912.0f;  // rounds to the nearest integer
+  const float clamped = x > -87.5f ? (x < 89.0f ? x : 89.0f) : -87.5f;  // NaN has no exponent
+  const float shifted = clamped * 1.44269504f + 12582912.0f;  // rounds to n, in its last bits
   const float n = shifted - 12582912.0f;
   const float r = (clamped - n * 0.693359375f) + n * 2.12194440e-4f;
   float p = 1.98756915e-4f;
@@ -33,13 +34,14 @@ static inline float fast_exp(float x) {
   p = p * r + 1.66666655e-1f;
   p = p * r + 5.00000000e-1f;
   p = p * r * r + r + 1.0f;
-  // In two factors, so that results near the ends of the range neither overflow nor vanish early.
-  const int32_t whole = static_cast<int32_t>(n), half = whole >> 1, rest = whole - half;
-  const int32_t bits1 = (half + 127) << 23, bits2 = (rest + 127) << 23;
-  float f1, f2;
-  __builtin_memcpy(&f1, &bits1, 4);
-  __builtin_memcpy(&f2, &bits2, 4);
-  const float y = p * f1 * f2;
+  uint32_t bits, exponent;
+  __builtin_memcpy(&bits, &p, 4);
+  __builtin_memcpy(&exponent, &shifted, 4);
+  bits += exponent << 23;
+  float y;
+  __builtin_memcpy(&y, &bits, 4);
+  y = x < -87.3365f ? 0.0f : y;
+  y = x > 88.7228317f ? __builtin_inff() : y;
   return x != x ? x : y;
 }
 
@@ -120,21 +122,32 @@ static inline float fast_sigmoid(float x) {
   return 1.0f / (e.scale * e.rest + (e.scale + 1.0f));
 }
 
+// What 16 values are together, in pairs of pairs. `part` is overwritten.
+template <class F>
+static inline float fold(float (&part)[16], F join) {
+  for (int half = 8; half > 0; half /= 2)
+    for (int l = 0; l < half; ++l) part[l] = join(part[l], part[l + half]);
+  return part[0];
+}
+static inline float fold_sum(float (&part)[16]) {
+  return fold(part, [](float a, float b) { return a + b; });
+}
+
 // The sum of term(i) for i in 0..n: in float by lanes over a few hundred terms, then in double.
 template <class F>
 static inline double sum_of(int64_t n, F term) {
-  constexpr int64_t kWidth = 16, kFlush = 256;
+  constexpr int64_t kWidth = 16, kFlush = 512;
   double sum = 0;
-  for (int64_t first = 0; first < n; first += kFlush) {
-    const int64_t last = first + kFlush < n ? first + kFlush : n;
+  int64_t i = 0;
+  while (i + kWidth <= n) {
+    const int64_t last = i + kFlush < n ? i + kFlush : n;
     float part[kWidth] = {};
-    int64_t i = first;
     for (; i + kWidth <= last; i += kWidth)
 #pragma GCC ivdep
       for (int64_t k = 0; k < kWidth; ++k) part[k] += term(i + k);
-    for (int64_t k = 0; i < last; ++i, ++k) part[k] += term(i);
-    for (const float p : part) sum += static_cast<double>(p);
+    sum += static_cast<double>(fold_sum(part));
   }
+  for (; i < n; ++i) sum += static_cast<double>(term(i));
   return sum;
 }
 
