@@ -177,7 +177,7 @@ def main() -> None:
         ("PyTorch tuned, compiled", "compile", TUNED),
     ):  # fmt: skip
         if args.only in group:
-            variants.append(Variant(group, group, "torch", 2, mode, False, env))
+            variants.append(Variant(group, group, "torch", 2, mode, False, env=env))
     common.print_machine(common.machine(["mpsnn", "torch"]))
     batch = args.batch or (32 if args.workload == "activity" else 64)
     result = train.measure(args, batch, variants, "recurrent.py")

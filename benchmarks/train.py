@@ -32,13 +32,13 @@ def peers(workload: str, framework: str) -> list[Variant]:
             ("PyTorch tuned, fused Adam", TUNED, True),
         ]
         return [
-            Variant(f"{group}: {mode}", group, "torch", 2, mode, fused, env)
+            Variant(f"{group}: {mode}", group, "torch", 2, mode, fused, env=env)
             for group, env, fused in kinds
             for mode in ("eager", "channels-last", "compile")
         ]
     if workload in ("inception", "inference"):
         return [
-            Variant(f"{group}: {mode}", group, "torch", 2, mode, False, env)
+            Variant(f"{group}: {mode}", group, "torch", 2, mode, False, env=env)
             for group, env in (("PyTorch", {}), ("PyTorch tuned", TUNED))
             for mode in ("eager", "channels-last", "compile")
         ]

@@ -76,7 +76,8 @@ class MpsnnTrainer:
         self.model = mpsnn_network(workload)
         self.graph = mpsnn.TrainingGraph(
             self.model, loss=mpsnn.nn.SoftmaxCrossEntropy(), optimizer=optimizer,
-            input_shape=self.x.shape[1:], batch_size=batch, device="cpu", dtype=variant.dtype, seed=0,
+            input_shape=self.x.shape[1:], batch_size=batch, device="cpu", dtype=variant.dtype,
+            seed=0,
         )  # fmt: skip
 
     def step(self) -> Any:
