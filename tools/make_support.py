@@ -1,7 +1,7 @@
 """Writes what devices support into docs/support.md and the README; --check compares instead.
 
-Run it with the Python that mpsnn is installed in. A device that this build does not have keeps its
-section as it is: run the tool with each build.
+Run it with the Python that mpsnn is installed in. A device that this build does not have, or that
+has a dtype fewer on this machine, keeps its section as it is: run the tool with each build.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ HEAD = f"""# What each device supports
 
 Op by op, in each dtype, forward and by the gradient of a small example with default attributes, as
 `supports()` answers. A graph that a device cannot run is refused, with the layer and the reason,
-when it is compiled.
+when it is compiled. `cpu` has bfloat16 where the processor multiplies it (AVX512-BF16).
 """
 
 
@@ -31,10 +31,18 @@ def devices() -> list[str]:
     return sorted({row["id"].split(":")[0] for row in _core.devices()})
 
 
+def columns(section: str) -> list[str]:
+    """The dtypes of a device's table."""
+    return [c.strip() for c in section.partition("\n")[0].split("|")[2:-1]]
+
+
 def support_page(old: str) -> str:
     """docs/support.md with the sections of this build's devices anew."""
     sections = dict(re.findall(r"^## `(\w+)`\n\n(.*?)\n(?=\n## |\Z)", old, re.M | re.S))
-    sections.update({device: device_table(device) for device in devices()})
+    for device in devices():
+        new = device_table(device)
+        if set(columns(sections.get(device, ""))) <= set(columns(new)):
+            sections[device] = new
     parts = [f"## `{device}`\n\n{text}\n" for device, text in sorted(sections.items())]
     return "\n".join([HEAD, *parts])
 

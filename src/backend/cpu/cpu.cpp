@@ -61,7 +61,7 @@ class CpuBackend final : public runtime::Backend {
     if (plan.dtype == DType::float64)
       return {false, "float64 is computed by the reference device only"};
     if (plan.dtype == DType::bfloat16 && !multiplies_bfloat())
-      return {false, "bfloat16 needs a CPU with AVX512-BF16 or AMX"};
+      return {false, "bfloat16 needs a CPU with AVX512-BF16"};
     return {};
   }
 
