@@ -163,8 +163,7 @@ std::vector<Device> enumerate_cpu() {
   device.dtypes = {DType::float32, DType::float16};
   device.dtype_notes = {"stored and computed as such",
                         "half the memory of images; every kernel converts its halves and computes "
-                        "float32, which takes "
-                        "time, and saves it only where memory is the limit"};
+                        "float32, which takes time, and saves it only where memory is the limit"};
   device.notes = "oneDNN " + cpu::onednn_version() + ", own kernels " + cpu::select().name +
                  "; float16 is stored, float32 is computed";
   if (cpu::multiplies_bfloat()) {
@@ -172,9 +171,8 @@ std::vector<Device> enumerate_cpu() {
     device.dtype_notes.push_back(
         "half the memory of images; convolutions and dense layers multiply bfloat16 and sum "
         "float32 "
-        "(AVX512-BF16), about twice as fast; other kernels convert and compute float32; the range "
-        "of "
-        "float32 needs no loss scale");
+        "(AVX512-BF16), the faster the more there are of them; other kernels convert and compute "
+        "float32; the range of float32 needs no loss scale");
     device.notes += "; products of bfloat16 are computed";
   }
   return {device};
