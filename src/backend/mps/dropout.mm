@@ -45,7 +45,7 @@ class Dropout final : public Operation {
         y_(b.node().y(0)),
         images_(mask_.images(b, y_)),
         forward_(b.forward()),
-        trained_(b.has_gradient()),
+        trained_(b.gradients() > 0),
         device_(b.gpu().device()) {
     if (mask_.rate != 0) return;  // MPS wants a probability inside of (0, 1)
     copy_ = [[MPSCNNNeuron alloc] initWithDevice:device_ neuronDescriptor:describe({})];

@@ -72,11 +72,7 @@ const Shape& Builder::y_shape() const {
 Geometry Builder::home(ValueId id) const { return executable_.home_[executable_.root(id)]; }
 bool Builder::in_images(ValueId id) const { return executable_.in_images_[executable_.root(id)]; }
 
-bool Builder::has_gradient() const {
-  for (const Node& node : plan().nodes)
-    if (node.gradient && node.forward == index_) return true;
-  return false;
-}
+int Builder::gradients() const { return executable_.takers_[static_cast<std::size_t>(index_)]; }
 
 std::size_t Builder::scratch(std::size_t bytes) {
   const std::size_t place = executable_.scratch_next_;
@@ -103,8 +99,8 @@ Encoding::~Encoding() {
     if (images != nil) let_go(images);
   for (ImagesRef images : own_) let_go(images);
   for (Detour& detour : detours_) let_go(detour.images);
-  for (auto& [forward, states] : states_)
-    for (MPSState* state in states)
+  for (const Kept& kept : states_)
+    for (MPSState* state in kept.states)
       if (state.isTemporary && state.readCount != 0) state.readCount = 0;
 }
 
@@ -255,13 +251,17 @@ StatesRef Encoding::make_states(KernelRef kernel, ImagesRef source, ImagesRef de
   return states;
 }
 
-void Encoding::keep_states(int forward, StatesRef states) { states_.emplace_back(forward, states); }
+void Encoding::keep_states(int forward, StatesRef states, int reads) {
+  const int takers = executable_.takers_[static_cast<std::size_t>(forward)];
+  if (takers > 1) MPSStateBatchIncrementReadCount(states, (takers - 1) * reads);
+  states_.push_back({forward, takers, states});
+}
 
 StatesRef Encoding::take_states(int forward) {
   for (auto it = states_.begin(); it != states_.end(); ++it)
-    if (it->first == forward) {
-      StatesRef states = it->second;
-      states_.erase(it);
+    if (it->forward == forward) {
+      StatesRef states = it->states;
+      if (--it->takers == 0) states_.erase(it);
       return states;
     }
   throw DeviceError("the forward kernel left no state");

@@ -70,8 +70,8 @@ class Builder {
   const Shape& y_shape() const;
   Geometry home(ValueId id) const;  // of the images that hold a value (a flat view keeps h, w, c)
   bool in_images(ValueId id) const;
-  bool has_gradient() const;  // a later node is this one's gradient
-  int keeper() const { return has_gradient() ? index_ : -1; }  // of its states; -1: none needed
+  int gradients() const;  // how many later nodes are this one's gradient
+  int keeper() const { return gradients() > 0 ? index_ : -1; }  // of its states; -1: none needed
   const std::string& layer() const { return node_.layer; }
 
   std::size_t scratch(std::size_t bytes);  // this operation's own while it runs
@@ -107,9 +107,10 @@ class Encoding {
   ImagesRef sizes(const Geometry& geometry, DType dtype);
   void give_back(ImagesRef written);  // those of 0 reads, once written
 
-  // States of a forward node until its gradient takes them.
+  // States of a forward node until the last of its gradients has taken them. Their read count is
+  // for one gradient, each of which makes `reads` of them.
   StatesRef make_states(KernelRef kernel, ImagesRef source, ImagesRef destination);
-  void keep_states(int forward, StatesRef states);
+  void keep_states(int forward, StatesRef states, int reads = 1);
   StatesRef take_states(int forward);  // DeviceError if there are none
   // Encodes a kernel of one source, with states if it has a keeper.
   void forward(KernelRef kernel, ImagesRef x, ImagesRef y, int keeper);
@@ -150,7 +151,11 @@ class Encoding {
   int node_ = -1;
   std::string layer_;
   std::vector<ImagesRef> live_;  // by alias root
-  std::vector<std::pair<int, StatesRef>> states_;
+  struct Kept {
+    int forward, takers;
+    StatesRef states;
+  };
+  std::vector<Kept> states_;
   std::vector<ImagesRef> own_;  // made by this node
   struct Detour {               // written in another form than the value's own
     ValueId id;
@@ -199,6 +204,7 @@ class Executable final : public runtime::Executable {
   std::vector<Buffer> buffers_;           // by root; inputs move with the slot
   std::vector<DeviceStorage*> storages_;  // by value
   std::vector<int> input_of_;             // by root: which input it is, -1
+  std::vector<int> takers_;               // by node: how many are its gradient
   std::vector<std::size_t> input_offset_, result_offset_;
   std::size_t input_bytes_ = 0, result_bytes_ = 0, status_offset_ = 0, arena_bytes_ = 0;
   int64_t gradient_count_ = 0;

@@ -70,6 +70,9 @@ Executable::Executable(Gpu& gpu, std::shared_ptr<const ir::Plan> plan,
       storages_[v] = static_cast<DeviceStorage*>(persistents[i]);
       buffers_[v] = {storages_[v]->buffer(), 0};
     }
+    takers_.assign(p.nodes.size(), 0);
+    for (const Node& node : p.nodes)
+      if (node.gradient && node.forward >= 0) ++takers_[static_cast<std::size_t>(node.forward)];
     place_values();
     place_buffers();
     place_results();

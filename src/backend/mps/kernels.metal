@@ -282,7 +282,7 @@ kernel void max_pool(device const float* x [[buffer(0)]], device float* y [[buff
   const int i = int(id);
   const int c = i % p.c, q = i / p.c % p.ow, r = i / p.c / p.ow % p.oh, n = i / p.c / p.ow / p.oh;
   int best = -1;
-  float most = 0.0f;
+  float most = -INFINITY;  // of padding alone
   for (int ky = 0; ky < p.kh; ++ky)
     for (int kx = 0; kx < p.kw; ++kx) {
       const int row = r * p.sh - p.top + ky * p.dh, column = q * p.sw - p.left + kx * p.dw;

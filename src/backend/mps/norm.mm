@@ -73,7 +73,7 @@ class BatchNorm final : public Operation {
         images_(geometry_of(b.y_shape())),
         forward_(b.forward()),
         training_(b.attrs().flag("training")),
-        trained_(training_ && b.has_gradient()),
+        trained_(training_ && b.gradients() > 0),
         bytes_(static_cast<std::size_t>(images_.c) * 4) {
     MpsnnNorm* source =
         [[MpsnnNorm alloc] initWithChannels:static_cast<NSUInteger>(images_.c)
@@ -108,7 +108,7 @@ class BatchNorm final : public Operation {
                                          sourceStates:nil
                                      destinationImage:y[0]];
     // Both encodes here and the copies below; then both encodes of the gradient, and its copies.
-    state.readCount = trained_ ? 5 : 3;
+    state.readCount = trained_ ? 6 : 3;
     [statistics_ encodeBatchToCommandBuffer:e.commands()
                                sourceImages:x
                     batchNormalizationState:state];
@@ -118,10 +118,8 @@ class BatchNorm final : public Operation {
                       destinationImages:y];
     e.copy({state.mean, 0}, e.buffer(node_.state(0)), bytes_);
     e.copy({state.variance, 0}, e.buffer(node_.state(1)), bytes_);
-    if (trained_)
-      e.keep_states(forward_, @[ state ]);
-    else
-      state.readCount -= 1;
+    state.readCount -= 1;
+    if (trained_) e.keep_states(forward_, @[ state ], 3);
   }
 
   std::string detail() const override { return "MPSCNNBatchNormalization"; }
@@ -193,7 +191,7 @@ class BatchNormGradient final : public Operation {
                      destinationGradients:e.write(node_.gx(0), images_)];
     if (node_.gx(1) != kNone) e.copy({state.gradientForGamma, 0}, e.buffer(node_.gx(1)), bytes_);
     if (node_.gx(2) != kNone) e.copy({state.gradientForBeta, 0}, e.buffer(node_.gx(2)), bytes_);
-    state.readCount = 0;
+    state.readCount -= data ? 1 : 2;
   }
 
   std::string detail() const override { return "MPSCNNBatchNormalizationGradient"; }
