@@ -52,7 +52,7 @@ class Builder {
   runtime::Ref weight(ValueId id);  // rounded to the graph's dtype
   runtime::Ref out(ValueId id);
   runtime::Ref raw(ValueId id) { return base_.ref(id); }
-  // Whether a convolution or dense node multiplies bfloat16: its images are, its weights masters.
+  // Whether a node can take its images as bfloat16: they are, and its weights are masters.
   bool bfloat(const Node& node) const;
 
   // The kernel with its conversions around it.
@@ -135,9 +135,6 @@ struct Epilogue {
       select().neuron_gradient(params, gy + b, y + b, gz + b, e - b);
     });
   }
-  // The same of bfloat16, of which a block at a time is float32.
-  void apply(uint16_t* y, int64_t n) const;
-  void gradient(const uint16_t* gy, const uint16_t* y, uint16_t* gz, int64_t n) const;
   // The same on one thread.
   void apply_here(float* y, int64_t n) const {
     if (*this) select().neuron(params, y, y, n);
@@ -145,6 +142,11 @@ struct Epilogue {
   void gradient_here(const float* gy, const float* y, float* gz, int64_t n) const {
     select().neuron_gradient(params, gy, y, gz, n);
   }
+  // The same of bfloat16, of which a block at a time is float32.
+  void apply(uint16_t* y, int64_t n) const;
+  void gradient(const uint16_t* gy, const uint16_t* y, uint16_t* gz, int64_t n) const;
+  void apply_here(uint16_t* y, int64_t n) const;
+  void gradient_here(const uint16_t* gy, const uint16_t* y, uint16_t* gz, int64_t n) const;
   NeuronParams params;
 };
 

@@ -67,29 +67,33 @@ constexpr int64_t kBlock = 2048;
 }  // namespace
 
 void Epilogue::apply(uint16_t* y, int64_t n) const {
+  if (*this) pointwise(n, [&](int64_t b, int64_t e) { apply_here(y + b, e - b); });
+}
+
+void Epilogue::apply_here(uint16_t* y, int64_t n) const {
   if (!*this) return;
-  pointwise(n, [&](int64_t begin, int64_t end) {
-    float block[kBlock];
-    for (int64_t i = begin; i < end; i += kBlock) {
-      const int64_t size = std::min(kBlock, end - i);
-      select().from_bfloat(y + i, block, size);
-      select().neuron(params, block, block, size);
-      select().to_bfloat(block, y + i, size);
-    }
-  });
+  float block[kBlock];
+  for (int64_t i = 0; i < n; i += kBlock) {
+    const int64_t size = std::min(kBlock, n - i);
+    select().from_bfloat(y + i, block, size);
+    select().neuron(params, block, block, size);
+    select().to_bfloat(block, y + i, size);
+  }
 }
 
 void Epilogue::gradient(const uint16_t* gy, const uint16_t* y, uint16_t* gz, int64_t n) const {
-  pointwise(n, [&](int64_t begin, int64_t end) {
-    float g[kBlock], out[kBlock];
-    for (int64_t i = begin; i < end; i += kBlock) {
-      const int64_t size = std::min(kBlock, end - i);
-      select().from_bfloat(gy + i, g, size);
-      select().from_bfloat(y + i, out, size);
-      select().neuron_gradient(params, g, out, g, size);
-      select().to_bfloat(g, gz + i, size);
-    }
-  });
+  pointwise(n, [&](int64_t b, int64_t e) { gradient_here(gy + b, y + b, gz + b, e - b); });
+}
+
+void Epilogue::gradient_here(const uint16_t* gy, const uint16_t* y, uint16_t* gz, int64_t n) const {
+  float g[kBlock], out[kBlock];
+  for (int64_t i = 0; i < n; i += kBlock) {
+    const int64_t size = std::min(kBlock, n - i);
+    select().from_bfloat(gy + i, g, size);
+    select().from_bfloat(y + i, out, size);
+    select().neuron_gradient(params, g, out, g, size);
+    select().to_bfloat(g, gz + i, size);
+  }
 }
 
 bool Builder::bfloat(const Node& node) const {
@@ -97,9 +101,10 @@ bool Builder::bfloat(const Node& node) const {
     return id != kNone && base_.value(id).dtype == DType::bfloat16;
   };
   const auto other = [&](ValueId id) { return id != kNone && !is(id); };
-  if (!is(node.gradient ? node.gy(0) : node.y(0)) || other(node.x(0)) || is(node.x(1)))
+  const bool weighed = node.nx > 1;
+  if (!is(node.gradient ? node.gy(0) : node.y(0)) || other(node.x(0)) || (weighed && is(node.x(1))))
     return false;
-  return !node.gradient || !(other(node.gx(0)) || is(node.gx(1)));
+  return !node.gradient || !(other(node.gx(0)) || (weighed && is(node.gx(1))));
 }
 
 runtime::Ref Builder::convert(ValueId id, DType through, std::vector<Conversion>& list) {

@@ -8,8 +8,10 @@ namespace {
 PoolShape pool_shape(const Attrs& attrs, const Shape& image, const Shape& out) {
   const auto &k = attrs.integers("kernel"), &s = attrs.integers("stride"),
              &p = attrs.integers("pads"), &d = attrs.integers("dilation");
+  const bool tiles = k == s && d[0] == 1 && d[1] == 1 && p[0] == 0 && p[1] == 0 &&
+                     out[1] * s[0] == image[1] && out[2] * s[1] == image[2];
   return {image[1], image[2], image[3], out[1], out[2], k[0], k[1], s[0],
-          s[1],     p[0],     p[1],     p[2],   p[3],   d[0], d[1]};
+          s[1],     p[0],     p[1],     p[2],   p[3],   d[0], d[1], tiles};
 }
 
 // The work of a pooling, and how threads share it.
@@ -36,49 +38,70 @@ struct Plane {
   }
   Shape image, out;
   PoolShape p;
-  int64_t size, row, pooled;  // floats of an image, of a row of outputs, of all outputs of an image
+  int64_t size, row, pooled;  // of an image, of a row of outputs, of all outputs of an image
 };
+
+// T: float, or the bits of a bfloat16.
+void pool_row(const PoolShape& p, const float* x, int64_t i, float* y, int32_t* winner) {
+  select().max_pool(p, x, i, y, winner);
+}
+void pool_row(const PoolShape& p, const uint16_t* x, int64_t i, uint16_t* y, int32_t* winner) {
+  select().max_pool_bfloat(p, x, i, y, winner);
+}
+void pool_gradient(const PoolShape& p, const float* gy, const int32_t* winner, float* gx) {
+  select().max_pool_gradient(p, gy, winner, gx);
+}
+void pool_gradient(const PoolShape& p, const uint16_t* gy, const int32_t* winner, uint16_t* gx) {
+  select().max_tiles_gradient_bfloat(p, gy, winner, gx);
+}
+
+template <class T>
+KernelPtr max_forward(Builder& b, const Node& node, const Plane& q, runtime::Ref x,
+                      runtime::Ref y) {
+  const Epilogue epilogue(node.attrs);
+  const auto winner = b.raw(node.state(0));
+  return kernel([=](const runtime::StepContext&) {
+    q.rows([&](int64_t r) {
+      T* to = y.get<T>() + r * q.row;
+      pool_row(q.p, x.get<T>() + r / q.p.oh * q.size, r % q.p.oh, to,
+               winner ? winner.get<int32_t>() + r * q.row : nullptr);
+      epilogue.apply_here(to, q.row);
+    });
+  });
+}
+
+template <class T>
+KernelPtr max_gradient(Builder& b, const Node& node, const Plane& q, runtime::Ref gy,
+                       runtime::Ref y, runtime::Ref gx) {
+  const Epilogue epilogue(node.attrs);
+  const auto winner = b.raw(node.state(0)),
+             inner = epilogue ? b.workspace(static_cast<std::size_t>(count(q.out))) : gy;
+  return kernel([=](const runtime::StepContext&) {
+    threads::parallel_for(q.out[0], 1 + 16384 / q.size, [&](int64_t begin, int64_t end) {
+      for (int64_t n = begin; n < end; ++n) {
+        const T* g = gy.get<T>() + n * q.pooled;
+        if (epilogue) {
+          T* turned = inner.get<T>() + begin * q.pooled;  // one image, which stays in cache
+          epilogue.gradient_here(g, y.get<T>() + n * q.pooled, turned, q.pooled);
+          g = turned;
+        }
+        pool_gradient(q.p, g, winner.get<int32_t>() + n * q.pooled, gx.get<T>() + n * q.size);
+      }
+    });
+  });
+}
 
 }  // namespace
 
 KernelPtr make_max_pool2d(Builder& b, const Node& node) {
-  const Epilogue epilogue(node.attrs);
-  if (!node.gradient) {
-    const Shape image = ir::as_image(b.shape(node.x(0))), out = ir::as_image(b.shape(node.y(0)));
-    const PoolShape p = pool_shape(node.attrs, image, out);
-    const auto x = b.in(node.x(0)), y = b.out(node.y(0)), winner = b.raw(node.state(0));
-    const int64_t rows = out[0] * p.oh, row = p.ow * p.c, grain = 1 + 16384 / row;
-    return kernel([=](const runtime::StepContext&) {
-      threads::parallel_for(rows, grain, [&](int64_t begin, int64_t end) {
-        for (int64_t r = begin; r < end; ++r) {
-          auto* to = y.get<float>() + r * row;
-          select().max_pool(p, x.get<float>() + r / p.oh * p.h * p.w * p.c, r % p.oh, to,
-                            winner ? winner.get<int32_t>() + r * row : nullptr);
-          if (epilogue) select().neuron(epilogue.params, to, to, row);
-        }
-      });
-    });
-  }
-  const Shape image = ir::as_image(b.shape(node.gx(0))), out = ir::as_image(b.shape(node.gy(0)));
-  const PoolShape p = pool_shape(node.attrs, image, out);
-  const auto gy = b.in(node.gy(0)), y = b.in(node.y(0)), gx = b.out(node.gx(0)),
-             winner = b.raw(node.state(0));
-  const int64_t images = out[0], size = p.h * p.w * p.c, pooled = p.oh * p.ow * p.c;
-  const auto inner = epilogue ? b.workspace(static_cast<std::size_t>(count(out))) : gy;
-  return kernel([=](const runtime::StepContext&) {
-    threads::parallel_for(images, 1 + 16384 / size, [&](int64_t begin, int64_t end) {
-      for (int64_t n = begin; n < end; ++n) {
-        const auto* g = gy.get<float>() + n * pooled;
-        if (epilogue) {
-          auto* turned = inner.get<float>() + begin * pooled;  // one image, which stays in cache
-          select().neuron_gradient(epilogue.params, g, y.get<float>() + n * pooled, turned, pooled);
-          g = turned;
-        }
-        select().max_pool_gradient(p, g, winner.get<int32_t>() + n * pooled,
-                                   gx.get<float>() + n * size);
-      }
-    });
-  });
+  const Plane q(b, node);
+  if (!node.gradient)
+    return b.bfloat(node) ? max_forward<uint16_t>(b, node, q, b.raw(node.x(0)), b.raw(node.y(0)))
+                          : max_forward<float>(b, node, q, b.in(node.x(0)), b.out(node.y(0)));
+  if (b.bfloat(node) && q.p.tiles)
+    return max_gradient<uint16_t>(b, node, q, b.raw(node.gy(0)), b.raw(node.y(0)),
+                                  b.raw(node.gx(0)));
+  return max_gradient<float>(b, node, q, b.in(node.gy(0)), b.in(node.y(0)), b.out(node.gx(0)));
 }
 
 KernelPtr make_avg_pool2d(Builder& b, const Node& node) {

@@ -33,7 +33,9 @@ void winograd(const WinogradShape&, const float*, const float*, const float*, fl
 void winograd_gradient(const WinogradShape&, const float*, const float*, float*, int64_t, int64_t,
                        float*);
 void max_pool(const PoolShape&, const float*, int64_t, float*, int32_t*);
+void max_pool_bfloat(const PoolShape&, const uint16_t*, int64_t, uint16_t*, int32_t*);
 void max_pool_gradient(const PoolShape&, const float*, const int32_t*, float*);
+void max_tiles_gradient_bfloat(const PoolShape&, const uint16_t*, const int32_t*, uint16_t*);
 void avg_pool(const PoolShape&, const float*, int64_t, bool, float*);
 void avg_pool_gradient(const PoolShape&, const float*, bool, float*);
 void l2_pool(const PoolShape&, const float*, int64_t, float*);

@@ -29,14 +29,25 @@ int64_t divisor(const PoolShape& p, int64_t i, int64_t j, bool include) {
   return (rows < p.kh ? rows : p.kh) * (columns < p.kw ? columns : p.kw);
 }
 
-template <bool kKeep>
-void max_row(const PoolShape& p, const float* x, int64_t i, float* y, int32_t* winner) {
+inline float single(float v) { return v; }
+inline float single(uint16_t bfloat) {
+  const uint32_t bits = uint32_t{bfloat} << 16;
+  float v;
+  __builtin_memcpy(&v, &bits, 4);
+  return v;
+}
+inline void set_lowest(float& v) { v = -__builtin_inff(); }
+inline void set_lowest(uint16_t& bfloat) { bfloat = 0xFF80; }
+
+// T: float, or the bits of a bfloat16. What is largest is copied, so nothing is rounded.
+template <bool kKeep, class T>
+void max_row(const PoolShape& p, const T* x, int64_t i, T* y, int32_t* winner) {
   for (int64_t j = 0; j < p.ow; ++j) {
-    float* to = y + j * p.c;
+    T* to = y + j * p.c;
     int32_t* won = kKeep ? winner + j * p.c : nullptr;
     bool first = true;
     pixels(p, i, j, [&](int64_t pixel) {
-      const float* from = x + pixel * p.c;
+      const T* from = x + pixel * p.c;
       const auto index = static_cast<int32_t>(pixel);
       if (first) {
         for (int64_t k = 0; k < p.c; ++k) {
@@ -46,9 +57,9 @@ void max_row(const PoolShape& p, const float* x, int64_t i, float* y, int32_t* w
       } else {
 #pragma GCC ivdep
         for (int64_t k = 0; k < p.c; ++k) {
-          const float v = from[k], best = to[k];
+          const float v = single(from[k]), best = single(to[k]);
           const bool wins = (v > best) | ((v != v) & (best == best));
-          to[k] = wins ? v : best;
+          to[k] = wins ? from[k] : to[k];
           if (kKeep) won[k] = wins ? index : won[k];
         }
       }
@@ -56,10 +67,30 @@ void max_row(const PoolShape& p, const float* x, int64_t i, float* y, int32_t* w
     });
     if (first)
       for (int64_t k = 0; k < p.c; ++k) {
-        to[k] = -__builtin_inff();
+        set_lowest(to[k]);
         if (kKeep) won[k] = -1;
       }
   }
+}
+
+// f(first elements of a window's gradient, winners and of the gradient of a pixel of it, the pixel)
+template <class T, class F>
+void each_pixel(const PoolShape& p, const T* gy, const int32_t* winner, T* gx, F f) {
+  for (int64_t i = 0; i < p.oh; ++i)
+    for (int64_t j = 0; j < p.ow; ++j) {
+      const int64_t window = (i * p.ow + j) * p.c;
+      pixels(p, i, j, [&](int64_t pixel) {
+        f(gy + window, winner + window, gx + pixel * p.c, static_cast<int32_t>(pixel));
+      });
+    }
+}
+
+template <class T>
+void max_tiles_gradient(const PoolShape& p, const T* gy, const int32_t* winner, T* gx) {
+  each_pixel(p, gy, winner, gx, [c = p.c](const T* from, const int32_t* won, T* to, int32_t pixel) {
+#pragma GCC ivdep
+    for (int64_t k = 0; k < c; ++k) to[k] = won[k] == pixel ? from[k] : T{0};
+  });
 }
 
 }  // namespace
@@ -68,27 +99,24 @@ void max_pool(const PoolShape& p, const float* x, int64_t i, float* y, int32_t* 
   winner != nullptr ? max_row<true>(p, x, i, y, winner) : max_row<false>(p, x, i, y, winner);
 }
 
+void max_pool_bfloat(const PoolShape& p, const uint16_t* x, int64_t i, uint16_t* y,
+                     int32_t* winner) {
+  winner != nullptr ? max_row<true>(p, x, i, y, winner) : max_row<false>(p, x, i, y, winner);
+}
+
 void max_pool_gradient(const PoolShape& p, const float* gy, const int32_t* winner, float* gx) {
-  // Windows that tile the image exactly write each pixel once.
-  const bool tiles = p.kh == p.sh && p.kw == p.sw && p.dh == 1 && p.dw == 1 && p.top == 0 &&
-                     p.left == 0 && p.oh * p.sh == p.h && p.ow * p.sw == p.w;
-  if (!tiles) std::memset(gx, 0, static_cast<std::size_t>(p.h * p.w * p.c) * sizeof(float));
-  for (int64_t i = 0; i < p.oh; ++i)
-    for (int64_t j = 0; j < p.ow; ++j) {
-      const float* from = gy + (i * p.ow + j) * p.c;
-      const int32_t* won = winner + (i * p.ow + j) * p.c;
-      pixels(p, i, j, [&](int64_t pixel) {
-        float* to = gx + pixel * p.c;
-        const auto index = static_cast<int32_t>(pixel);
-        if (tiles) {
+  if (p.tiles) return max_tiles_gradient(p, gy, winner, gx);
+  std::memset(gx, 0, static_cast<std::size_t>(p.h * p.w * p.c) * sizeof(float));
+  each_pixel(p, gy, winner, gx,
+             [c = p.c](const float* from, const int32_t* won, float* to, int32_t pixel) {
 #pragma GCC ivdep
-          for (int64_t k = 0; k < p.c; ++k) to[k] = won[k] == index ? from[k] : 0.0f;
-        } else {
-#pragma GCC ivdep
-          for (int64_t k = 0; k < p.c; ++k) to[k] += won[k] == index ? from[k] : 0.0f;
-        }
-      });
-    }
+               for (int64_t k = 0; k < c; ++k) to[k] += won[k] == pixel ? from[k] : 0.0f;
+             });
+}
+
+void max_tiles_gradient_bfloat(const PoolShape& p, const uint16_t* gy, const int32_t* winner,
+                               uint16_t* gx) {
+  max_tiles_gradient(p, gy, winner, gx);
 }
 
 namespace {

@@ -10,6 +10,7 @@ namespace mpsnn::backend::cpu {
 
 struct PoolShape {
   int64_t h, w, c, oh, ow, kh, kw, sh, sw, top, left, bottom, right, dh, dw;
+  bool tiles;  // windows cover the image, and each pixel is in one
 };
 
 // Of a resized or padded axis: ir::Sample.
@@ -142,7 +143,11 @@ struct KernelTable {
 
   // One row of output pixels (image plane given, row i); winner: nullptr where nobody reads it.
   void (*max_pool)(const PoolShape& p, const float* x, int64_t i, float* y, int32_t* winner);
+  void (*max_pool_bfloat)(const PoolShape& p, const uint16_t* x, int64_t i, uint16_t* y,
+                          int32_t* winner);
   void (*max_pool_gradient)(const PoolShape& p, const float* gy, const int32_t* winner, float* gx);
+  void (*max_tiles_gradient_bfloat)(const PoolShape& p, const uint16_t* gy, const int32_t* winner,
+                                    uint16_t* gx);
   void (*avg_pool)(const PoolShape& p, const float* x, int64_t i, bool include, float* y);
   void (*avg_pool_gradient)(const PoolShape& p, const float* gy, bool include, float* gx);
 
