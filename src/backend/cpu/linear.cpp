@@ -41,6 +41,26 @@ Primitive product(Builder& b, int64_t m, int64_t n, int64_t k, Tag ta, runtime::
                  {{m, n}, kFloat, Tag::ab}, c);
 }
 
+// B (k x n) packed as AVX512-BF16 multiplies it: columns in blocks of 64, rows in blocks of 32, and
+// of those in pairs.
+constexpr auto kPairs = Tag::BA16a64b2a;
+
+void pack_pairs(const float* b, int64_t k, int64_t n, uint32_t* packed) {
+  const int64_t columns = (n + 63) / 64, pairs = (k + 31) / 32 * 16;
+  threads::parallel_for(columns, 1, [=](int64_t begin, int64_t end) {
+    const float none[64] = {};
+    for (int64_t c = begin; c < end; ++c) {
+      const int64_t width = std::min<int64_t>(64, n - 64 * c);
+      uint32_t* to = packed + c * pairs * 64;
+      for (int64_t r = 0; r < 2 * pairs; r += 2, to += 64) {
+        const float* low = r < k ? b + r * n + 64 * c : none;
+        select().to_bfloat_pairs(low, r + 1 < k ? low + n : none, to, width);
+        std::fill(to + width, to + 64, 0);
+      }
+    }
+  });
+}
+
 // The same of bfloat16 A, with a B of float32 that is packed first.
 struct Packed {
   Packed() = default;
@@ -49,15 +69,26 @@ struct Packed {
     const memory::desc da({m, k}, kBfloat, Tag::ab), any({k, n}, kBfloat, Tag::any),
         dc({m, n}, kBfloat, Tag::ab);
     const auto layout = product_of(da, any, bias ? n : 0, dc).weights_desc();
-    const runtime::Ref packed = b.scratch(layout.get_size());
-    pack = reorder(b, {{k, n}, kFloat, tb}, bb, layout, packed);
+    packed = b.scratch(layout.get_size());
+    if (tb == Tag::ab && layout == memory::desc({k, n}, kBfloat, kPairs)) {
+      rows = bb;
+      depth = k;
+      columns = n;
+    } else {
+      pack = reorder(b, {{k, n}, kFloat, tb}, bb, layout, packed);
+    }
     main = product(b, da, a, layout, packed, bias, dc, c);
   }
   void run() {
-    pack.run();
+    if (rows)
+      pack_pairs(rows.get<float>(), depth, columns, packed.get<uint32_t>());
+    else
+      pack.run();
     main.run();
   }
   explicit operator bool() const { return static_cast<bool>(main); }
+  runtime::Ref packed, rows;
+  int64_t depth = 0, columns = 0;
   Primitive pack, main;
 };
 

@@ -22,6 +22,7 @@ void from_half(const uint16_t*, float*, int64_t);
 void to_half(const float*, uint16_t*, int64_t);
 void from_bfloat(const uint16_t*, float*, int64_t);
 void to_bfloat(const float*, uint16_t*, int64_t);
+void to_bfloat_pairs(const float*, const float*, uint32_t*, int64_t);
 void column_sums(const float*, int64_t, int64_t, float*);
 void gemm(int64_t, int64_t, int64_t, const float*, int64_t, int64_t, const float*, int64_t,
           const float*, bool, float*, int64_t, float*);

@@ -106,14 +106,23 @@ void from_bfloat(const uint16_t* x, float* y, int64_t n) {
   }
 }
 
+namespace {
+
+inline uint32_t bfloat(float x) {
+  uint32_t bits;
+  __builtin_memcpy(&bits, &x, 4);
+  const uint32_t rounded = (bits + 0x7FFFu + ((bits >> 16) & 1u)) >> 16;
+  return (bits & 0x7FFFFFFFu) > 0x7F800000u ? (bits >> 16) | 0x40u : rounded;
+}
+
+}  // namespace
+
 void to_bfloat(const float* x, uint16_t* y, int64_t n) {
-  for (int64_t i = 0; i < n; ++i) {
-    uint32_t bits;
-    __builtin_memcpy(&bits, x + i, 4);
-    const uint32_t rounded = (bits + 0x7FFFu + ((bits >> 16) & 1u)) >> 16;
-    y[i] =
-        static_cast<uint16_t>((bits & 0x7FFFFFFFu) > 0x7F800000u ? (bits >> 16) | 0x40u : rounded);
-  }
+  for (int64_t i = 0; i < n; ++i) y[i] = static_cast<uint16_t>(bfloat(x[i]));
+}
+
+void to_bfloat_pairs(const float* low, const float* high, uint32_t* y, int64_t n) {
+  for (int64_t i = 0; i < n; ++i) y[i] = bfloat(low[i]) | bfloat(high[i]) << 16;
 }
 
 void column_sums(const float* x, int64_t rows, int64_t c, float* sums) {

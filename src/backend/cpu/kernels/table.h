@@ -118,6 +118,7 @@ struct KernelTable {
   void (*to_half)(const float* x, uint16_t* y, int64_t n);
   void (*from_bfloat)(const uint16_t* x, float* y, int64_t n);
   void (*to_bfloat)(const float* x, uint16_t* y, int64_t n);
+  void (*to_bfloat_pairs)(const float* low, const float* high, uint32_t* y, int64_t n);
 
   // rows x c: sums[c] += sum over rows.
   void (*column_sums)(const float* x, int64_t rows, int64_t c, float* sums);
