@@ -273,8 +273,9 @@ std::unique_ptr<Operation> make_prelu(Builder& builder);
 std::unique_ptr<Operation> make_pool(Builder& builder);      // of each kind
 std::unique_ptr<Operation> make_resample(Builder& builder);  // resize2d, pad2d
 std::unique_ptr<Operation> make_batch_norm(Builder& builder);
-std::unique_ptr<Operation> make_set_norm(Builder& builder);    // group_norm, layer_norm
-std::unique_ptr<Operation> make_local_norm(Builder& builder);  // local_response_norm, contrast
+std::unique_ptr<Operation> make_masked_norm(Builder& builder);  // batch_norm with lengths
+std::unique_ptr<Operation> make_set_norm(Builder& builder);     // group_norm, layer_norm
+std::unique_ptr<Operation> make_local_norm(Builder& builder);   // local_response_norm, contrast
 std::unique_ptr<Operation> make_dropout(Builder& builder);
 std::unique_ptr<Operation> make_softmax(Builder& builder);  // and log_softmax
 std::unique_ptr<Operation> make_flatten(Builder& builder);  // and reshape
@@ -284,6 +285,7 @@ std::unique_ptr<Operation> make_concat(Builder& builder);
 std::unique_ptr<Operation> make_stack(Builder& builder);
 std::unique_ptr<Operation> make_unstack(Builder& builder);
 std::unique_ptr<Operation> make_arithmetic(Builder& builder);  // add, subtract, multiply, divide
+std::unique_ptr<Operation> make_sum(Builder& builder);         // add_n
 std::unique_ptr<Operation> make_reduction(Builder& builder);
 std::size_t rnn_state_bytes(const Shape& x, const Shape& weight_hh, const Attrs& attrs);
 std::unique_ptr<Operation> make_rnn(Builder& builder);

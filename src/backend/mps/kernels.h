@@ -85,6 +85,12 @@ struct NormParams {
   float epsilon;
 };
 
+struct MaskedNormParams {  // rows lie in images, `width` of them in a line that has a length
+  int rows, channels, images, width;
+  int training;
+  float epsilon;
+};
+
 struct ResampleTap {
   int index;
   float weight;
@@ -189,6 +195,7 @@ struct AverageParams {
 struct StatisticParams {
   int count;
   float momentum, factor;
+  int counted;  // the factor is that of a number of rows, n / (n - 1)
 };
 
 // What the decisions of a step's end leave for its other kernels and for the host.

@@ -208,3 +208,87 @@ kernel void contrast_gradient(device const float* x [[buffer(0)]],
   if (id >= uint(p.count)) return;
   to[id] = direct[id] + (constants[id] + slopes[id] * x[id]) / p.divisor;
 }
+
+// ---- batch_norm where rows past an image's length are padding: they give zeros, and do not count
+
+bool row_counts(constant MaskedNormParams& p, device const int* lengths, int row) {
+  return row % p.width < lengths[row / (p.rows / p.images)];
+}
+
+kernel void count_rows(device const int* lengths [[buffer(0)]], device float* number [[buffer(1)]],
+                       constant MaskedNormParams& p [[buffer(2)]],
+                       uint id [[thread_position_in_grid]]) {
+  if (id > 0) return;
+  int columns = 0;
+  for (int n = 0; n < p.images; ++n) columns += min(max(lengths[n], 0), p.width);
+  number[0] = float(columns * (p.rows / p.images / p.width));
+}
+
+kernel void divide_by_rows(device const float* number [[buffer(0)]],
+                           device float* values [[buffer(1)]],
+                           constant MaskedNormParams& p [[buffer(2)]],
+                           uint id [[thread_position_in_grid]]) {
+  if (id < uint(p.channels)) values[id] /= max(number[0], 1.0f);
+}
+
+kernel void masked_values(device const float* x [[buffer(0)]],
+                          device const int* lengths [[buffer(1)]], device float* to [[buffer(2)]],
+                          constant MaskedNormParams& p [[buffer(3)]],
+                          uint id [[thread_position_in_grid]]) {
+  if (id >= uint(p.rows * p.channels)) return;
+  to[id] = row_counts(p, lengths, int(id) / p.channels) ? x[id] : 0.0f;
+}
+
+kernel void masked_squares(device const float* x [[buffer(0)]],
+                           device const int* lengths [[buffer(1)]],
+                           device const float* mean [[buffer(2)]], device float* to [[buffer(3)]],
+                           constant MaskedNormParams& p [[buffer(4)]],
+                           uint id [[thread_position_in_grid]]) {
+  if (id >= uint(p.rows * p.channels)) return;
+  const float d = x[id] - mean[int(id) % p.channels];
+  to[id] = row_counts(p, lengths, int(id) / p.channels) ? d * d : 0.0f;
+}
+
+kernel void masked_norm(device const float* x [[buffer(0)]],
+                        device const int* lengths [[buffer(1)]],
+                        device const float* mean [[buffer(2)]],
+                        device const float* variance [[buffer(3)]],
+                        device const float* weight [[buffer(4)]],
+                        device const float* bias [[buffer(5)]], device float* y [[buffer(6)]],
+                        constant MaskedNormParams& p [[buffer(7)]],
+                        uint id [[thread_position_in_grid]]) {
+  if (id >= uint(p.rows * p.channels)) return;
+  const int c = int(id) % p.channels;
+  const float v = (x[id] - mean[c]) * (weight[c] / sqrt(variance[c] + p.epsilon)) + bias[c];
+  y[id] = row_counts(p, lengths, int(id) / p.channels) ? v : 0.0f;
+}
+
+// What an element gives to the gradients of its channel's bias and weight.
+kernel void masked_gradient_terms(
+    device const float* x [[buffer(0)]], device const float* gradient [[buffer(1)]],
+    device const int* lengths [[buffer(2)]], device const float* mean [[buffer(3)]],
+    device const float* variance [[buffer(4)]], device float* counted [[buffer(5)]],
+    device float* dots [[buffer(6)]], constant MaskedNormParams& p [[buffer(7)]],
+    uint id [[thread_position_in_grid]]) {
+  if (id >= uint(p.rows * p.channels)) return;
+  const int c = int(id) % p.channels;
+  const float g = row_counts(p, lengths, int(id) / p.channels) ? gradient[id] : 0.0f;
+  const float normal = (x[id] - mean[c]) / sqrt(variance[c] + p.epsilon);
+  counted[id] = g;
+  dots[id] = row_counts(p, lengths, int(id) / p.channels) ? g * normal : 0.0f;
+}
+
+kernel void masked_norm_gradient(
+    device const float* x [[buffer(0)]], device const float* gradient [[buffer(1)]],
+    device const int* lengths [[buffer(2)]], device const float* mean [[buffer(3)]],
+    device const float* variance [[buffer(4)]], device const float* weight [[buffer(5)]],
+    device const float* sums [[buffer(6)]], device const float* dots [[buffer(7)]],
+    device const float* number [[buffer(8)]], device float* to [[buffer(9)]],
+    constant MaskedNormParams& p [[buffer(10)]], uint id [[thread_position_in_grid]]) {
+  if (id >= uint(p.rows * p.channels)) return;
+  const int c = int(id) % p.channels;
+  const float inverse = 1.0f / sqrt(variance[c] + p.epsilon), n = max(number[0], 1.0f);
+  float g = gradient[id];
+  if (p.training != 0) g -= sums[c] / n + (x[id] - mean[c]) * inverse * dots[c] / n;
+  to[id] = row_counts(p, lengths, int(id) / p.channels) ? g * weight[c] * inverse : 0.0f;
+}

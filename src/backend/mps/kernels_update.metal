@@ -198,11 +198,14 @@ kernel void move_average(device const float* weights [[buffer(0)]],
 
 kernel void running_statistic(device float* running [[buffer(0)]],
                               device const float* batch [[buffer(1)]],
-                              device const UpdateControlBlock* control [[buffer(2)]],
-                              constant StatisticParams& p [[buffer(3)]],
+                              device const float* rows [[buffer(2)]],
+                              device const UpdateControlBlock* control [[buffer(3)]],
+                              constant StatisticParams& p [[buffer(4)]],
                               uint id [[thread_position_in_grid]]) {
   if (id >= uint(p.count) || control[0].accepted == 0) return;
-  running[id] += p.momentum * (p.factor * batch[id] - running[id]);
+  float factor = p.factor;
+  if (p.counted != 0 && rows[0] > 1.0f) factor = rows[0] / (rows[0] - 1.0f);
+  running[id] += p.momentum * (factor * batch[id] - running[id]);
 }
 
 kernel void finish(device int* counters [[buffer(0)]],

@@ -38,7 +38,7 @@ const Shape& images_behind(const ir::Plan& plan, ValueId id) {
 // Whether all operands are images, not only the first.
 bool several_images(Op op) {
   return op == Op::add || op == Op::subtract || op == Op::multiply || op == Op::divide ||
-         op == Op::concat || op == Op::stack;
+         op == Op::add_n || op == Op::concat || op == Op::stack;
 }
 
 std::string too_large(const Shape& shape) {
@@ -63,10 +63,6 @@ std::string lacking(const Node& node) {
                  ? "ceil_mode with count_include_pad and uneven padding"
                  : "";
     }
-    case Op::batch_norm:
-      return node.nx > 5 ? "lengths of a batch_norm" : "";
-    case Op::add_n:  // of the compiler's own making, where a backend fuses sums
-      return name_of(node.op);
     default:
       return "";
   }
@@ -121,7 +117,8 @@ class MpsBackend final : public runtime::Backend {
         break;
       case Op::batch_norm:
         // Batch statistics are in the state of the forward kernel.
-        reads = node.attrs.flag("training") ? ir::Reads{0b1, 0, 0} : ir::Reads{0b11011, 0, 0};
+        if (node.nx <= 5)
+          reads = node.attrs.flag("training") ? ir::Reads{0b1, 0, 0} : ir::Reads{0b11011, 0, 0};
         break;
       case Op::rnn:
         reads.y = 0;
@@ -196,7 +193,7 @@ std::unique_ptr<Operation> make_operation(Builder& b) {
     case Op::pad2d:
       return make_resample(b);
     case Op::batch_norm:
-      return make_batch_norm(b);
+      return b.node().nx > 5 ? make_masked_norm(b) : make_batch_norm(b);
     case Op::group_norm:
     case Op::layer_norm:
       return make_set_norm(b);
@@ -226,6 +223,8 @@ std::unique_ptr<Operation> make_operation(Builder& b) {
     case Op::multiply:
     case Op::divide:
       return make_arithmetic(b);
+    case Op::add_n:
+      return make_sum(b);
     case Op::reduce_sum:
     case Op::reduce_mean:
     case Op::reduce_max:

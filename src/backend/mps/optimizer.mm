@@ -67,9 +67,11 @@ class Update final : public UpdateOperation {
     }
     for (const ir::RunningStatistic& s : update_.statistics) {
       const StatisticParams p{static_cast<int>(count(value(s.running).shape)),
-                              static_cast<float>(s.momentum), static_cast<float>(s.factor)};
-      e.run(gpu_.pipeline("running_statistic"), {e.buffer(s.running), e.buffer(s.batch), control_},
-            p, p.count);
+                              static_cast<float>(s.momentum), static_cast<float>(s.factor),
+                              s.count != kNone ? 1 : 0};
+      const Buffer batch = e.buffer(s.batch), rows = p.counted != 0 ? e.buffer(s.count) : batch;
+      e.run(gpu_.pipeline("running_statistic"), {e.buffer(s.running), batch, rows, control_}, p,
+            p.count);
     }
     e.run(gpu_.pipeline("finish"), {counters, control_}, CountParams{1}, 1);
     e.copy(control_, status, sizeof(UpdateControlBlock));
