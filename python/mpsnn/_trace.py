@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from mpsnn import _core
+import numpy as np
+
+from mpsnn import _check, _core
 
 if TYPE_CHECKING:
     from mpsnn.graph.sequence import Sequences
@@ -88,8 +90,37 @@ class Symbol:
 
         return index(self, key)
 
+    def __neg__(self) -> Symbol:
+        return self._neuron("linear", a=-1.0, b=0.0)
+
+    def __pow__(self, exponent: float) -> Symbol:
+        """Each element to a power; NaN where it is negative and the exponent no integer."""
+        power = _check.number("power", "exponent", exponent)
+        return self._neuron("power", a=1.0, b=0.0, c=power)
+
     def _binary(self, op: str, a: Any, b: Any) -> Symbol:
-        return self.tracer.add(op, [a, b], {})[0]
+        """Of two values of a graph, or of one and a number."""
+        first = a is self
+        other = b if first else a
+        if not isinstance(other, (int, float, np.number)):
+            return self.tracer.add(op, [a, b], {})[0]
+        number = _check.number(op, "operand", other)
+        if op == "divide":
+            if not first:
+                return self**-1.0 * number
+            if number == 0:
+                raise ValueError("[divide] a value of the graph is divided by the number 0")
+            return self._neuron("linear", a=1.0 / number, b=0.0)
+        if op == "multiply":
+            return self._neuron("linear", a=number, b=0.0)
+        if op == "add":
+            return self._neuron("linear", a=1.0, b=number)
+        if first:
+            return self._neuron("linear", a=1.0, b=-number)
+        return self._neuron("linear", a=-1.0, b=number)
+
+    def _neuron(self, kind: str, **attrs: float) -> Symbol:
+        return self.tracer.add("neuron", [self], {"kind": kind, **attrs})[0]
 
     def __bool__(self) -> bool:
         raise TypeError("a value of a graph has no truth value while the graph is traced")

@@ -67,7 +67,46 @@ def test_operators_of_graph_values() -> None:
     y = (tx + p) * (p - tx) / (tx * tx + p) + p / (p * tx - tx / p - p + tx)
     np.testing.assert_allclose(model(x), y.numpy(), rtol=1e-4, atol=1e-5)
     with pytest.raises(TypeError, match="takes values of the graph"):
-        mpsnn.vjp(lambda x: x * 2, floats(2, 2), floats(2, 2))
+        mpsnn.vjp(lambda x: x * [2.0, 1.0], floats(2, 2), floats(2, 2))
+
+
+NUMBERS: list[Callable[[Any], Any]] = [
+    lambda x: x + 2, lambda x: 1.5 + x, lambda x: x - 2.0, lambda x: 2.0 - x, lambda x: x * 3,
+    lambda x: np.float32(0.5) * x, lambda x: x / 4, lambda x: 2 / x, lambda x: -x,
+    lambda x: x**2, lambda x: x**-0.5, lambda x: x**0,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("index", range(len(NUMBERS)))
+def test_numbers_beside_graph_values(device: str, index: int) -> None:
+    class Formula(nn.Module):
+        def forward(self, x: Any) -> Any:
+            return NUMBERS[index](x)
+
+    x = np.random.default_rng(1).uniform(0.5, 2, (3, 4)).astype(np.float32)
+    given = torch.tensor(x, requires_grad=True)
+    theirs = NUMBERS[index](given)
+    weights = np.linspace(-1, 1, 12, dtype=np.float32).reshape(3, 4)
+    theirs.backward(torch.tensor(weights))
+    ours, (gradient,) = mpsnn.vjp(Formula(), [x], weights, device=device)
+    np.testing.assert_allclose(ours, theirs.detach().numpy(), rtol=1e-5)
+    assert given.grad is not None
+    np.testing.assert_allclose(gradient, given.grad.numpy(), rtol=2e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("formula", "error"),
+    [(lambda x: x / 0, ValueError), (lambda x: x * float("nan"), ValueError),
+     (lambda x: x + True, TypeError), (lambda x: x * "2", TypeError),
+     (lambda x: x ** float("inf"), ValueError)],
+)  # fmt: skip
+def test_numbers_that_are_refused(formula: Callable[[Any], Any], error: type[Exception]) -> None:
+    class Formula(nn.Module):
+        def forward(self, x: Any) -> Any:
+            return formula(x)
+
+    with pytest.raises(error, match=r"\["):
+        mpsnn.InferenceGraph(Formula(), (3,), 2, "reference")
 
 
 def test_a_broadcast_parameter_trains_as_in_torch(device: str) -> None:

@@ -141,7 +141,8 @@ void Executable::place_values() {
     if (node.gradient && node.forward >= 0) {  // gradients of other parameters
       const Node& forward = p.nodes[static_cast<std::size_t>(node.forward)];
       for (std::size_t i = 0; i < node.outputs.size() && forward.op == node.op; ++i)
-        if (value(forward.inputs[i]).kind == ValueKind::persistent) in_buffer(node.outputs[i]);
+        if (forward.inputs[i] != kNone && value(forward.inputs[i]).kind == ValueKind::persistent)
+          in_buffer(node.outputs[i]);
     }
     if (node.gradient && node.op == Op::total_loss)
       for (const ValueId v : node.outputs) in_buffer(v);
