@@ -26,6 +26,7 @@ def _load() -> Any:
     library.apple_sim_fail_command_buffer.argtypes = [
         ctypes.c_long, ctypes.c_char_p, ctypes.c_long]  # fmt: skip
     library.apple_sim_fail_allocation.argtypes = [ctypes.c_long]
+    library.apple_sim_corrupt_convolutions.argtypes = [ctypes.c_float]
     library.apple_sim_remove_device.argtypes = [ctypes.c_ulong]
     return library
 

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import json
 import os
+import platform
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TypeVar
+
+import platformdirs
 
 from mpsnn import _check, _core
 from mpsnn._log import logger
@@ -63,25 +69,66 @@ def set_num_threads(count: int) -> None:
 
 @functools.lru_cache
 def _self_test(device: str) -> str:
-    return _core.self_test(device)
+    """Why a device is not to be trusted; empty if its self-test passes.
+
+    A GPU's pass is remembered, in the user's cache folder, for this build of the package, release
+    of the system and device: Metal compiles what the test runs, which takes a while.
+    """
+    row = next((row for row in _core.devices() if row["id"] == device), None)
+    if row is None or row["kind"] in ("cpu", "reference"):
+        return _core.self_test(device)
+    build = Path(_core.__file__).stat().st_mtime_ns
+    key = f"{build} {platform.platform()} {platform.version()} {row['registry_id']} {row['name']}"
+    path = Path(platformdirs.user_cache_dir("mpsnn")) / "self_tests.json"
+    try:
+        passed = json.loads(path.read_text())
+        if key in passed:
+            return ""
+    except (OSError, ValueError, TypeError):
+        passed = []
+    wrong = _core.self_test(device)
+    if not wrong:
+        with contextlib.suppress(OSError):  # it is only tested again
+            path.parent.mkdir(parents=True, exist_ok=True)
+            part = path.with_suffix(f".{os.getpid()}")
+            part.write_text(json.dumps([*passed[-99:], key]))
+            part.replace(path)
+    return wrong
+
+
+def _trusted(device: str) -> str:
+    """The device's name, if it is a GPU whose self-test passes; MPSNN_SELF_TEST=0 skips the test.
+
+    Raises:
+        DeviceError: the GPU, or the system's release, computes wrongly.
+    """
+    kind = device.partition(":")[0]
+    if kind in ("cpu", "reference") or os.environ.get("MPSNN_SELF_TEST") == "0":
+        return device
+    if device in (row["id"] for row in _core.devices()) and (wrong := _self_test(device)):
+        raise _core.DeviceError(
+            f"[{device}] this GPU, or this release of {platform.system()} "
+            f"({platform.platform()}), computes wrongly: {wrong}. MPSNN_SELF_TEST=0 uses it anyway"
+        )
+    return device
 
 
 def on_device(device: Any, build: Callable[[str], T]) -> tuple[T, str, str]:
     """Call `build(device id)` on the device asked for; return its result, the id and the reason.
 
     "auto" takes the first device that passes its self-test and supports the whole graph. A device
-    that is named never falls back.
+    that is named never falls back; a GPU that fails its self-test raises DeviceError.
     """
     if isinstance(device, Device):
-        return build(device.id), device.id, "given"
+        return build(_trusted(device.id)), device.id, "given"
     if not isinstance(device, str):
         raise TypeError(f"device must be a name or a Device, got {device!r}")
     _check.text("device", "the name", device)
     if device != "auto":
-        return build(device), device, "given"
+        return build(_trusted(device)), device, "given"
     override = os.environ.get("MPSNN_DEVICE")
     if override:
-        return build(override), override, "MPSNN_DEVICE"
+        return build(_trusted(override)), override, "MPSNN_DEVICE"
     refused = []
     for candidate in devices():
         if candidate.kind == "reference":

@@ -25,6 +25,7 @@ std::vector<float> train(const std::string& device) {
   options.device = device;
   options.training = true;
   options.optimizer.emplace();
+  options.optimizer->kind = OptimizerKind::adam;
   options.optimizer->groups.emplace_back();
   const auto parameter = [&](const char* name, Shape shape, double frequency) {
     auto p = std::make_shared<Parameter>(filled(std::move(shape), frequency));
@@ -56,7 +57,7 @@ std::vector<float> train(const std::string& device) {
   for (int i = 0; i < 3; ++i) {
     const Step step = program->encode({{images.data(), DType::float32, images.shape(), {}},
                                        {classes, DType::int32, {kBatch}, {}}},
-                                      {0.1}, nullptr);
+                                      {0.01}, nullptr);
     step.wait(std::nullopt, nullptr);
     losses.push_back(*step.result(0).as<float>());
   }

@@ -46,11 +46,12 @@ def train(graph: Any, x: np.ndarray, y: np.ndarray, steps: int) -> list[float]:
     return made
 
 
-def script(devices: str, code: str) -> str:
+def script(devices: str, code: str, environment: dict[str, str] | None = None) -> str:
     """Run in a process of its own, with these devices."""
     done = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(code)],
-        env={**os.environ, "APPLE_SIM_DEVICES": devices, "PYTHONPATH": str(ROOT / "tests")},
+        env={**os.environ, "APPLE_SIM_DEVICES": devices, "PYTHONPATH": str(ROOT / "tests"),
+             **(environment or {})},
         capture_output=True, text=True, timeout=300, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
@@ -337,6 +338,35 @@ def test_the_device_is_removed() -> None:
     """)  # fmt: skip
     assert out.count("DeviceError") == 3, out
     assert out.endswith("[]\n"), out
+
+
+@simulated
+def test_a_gpu_that_computes_wrongly_is_not_used(tmp_path: Path) -> None:
+    code = """
+        import numpy as np, mpsnn
+        from mpsnn import nn
+        from apple import sim
+        sim.apple_sim_corrupt_convolutions({error})
+        try:
+            y = mpsnn.InferenceGraph(nn.Linear(4, 2), (4,), 2, "mps")(np.zeros((2, 4), np.float32))
+            print("computed", y.shape)
+        except mpsnn.DeviceError as error:
+            print(error)
+        print(mpsnn.InferenceGraph(nn.Linear(4, 2), (4,), 2, "auto").device)
+    """
+    cache = {"XDG_CACHE_HOME": str(tmp_path)}
+    wrong = script("discrete", code.format(error=0.01), cache)
+    assert "[mps] this GPU, or this release of Linux" in wrong
+    assert "computes wrongly: step 1: loss" in wrong
+    assert wrong.endswith("\ncpu\n")  # "auto" takes the next
+    assert "computed" in script("discrete", code.format(error=0.01),
+                                {**cache, "MPSNN_SELF_TEST": "0"})  # fmt: skip
+    right = script("discrete", code.format(error=0.0), cache)
+    assert right == "computed (2, 2)\nmps\n"
+    # What has passed is not tested again: not for each process, and not once it would fail.
+    assert "computed" in script("discrete", code.format(error=0.01), cache)
+    (tmp_path / "mpsnn" / "self_tests.json").write_text("{broken")
+    assert "computes wrongly" in script("discrete", code.format(error=0.01), cache)
 
 
 @simulated

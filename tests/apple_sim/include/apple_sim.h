@@ -41,6 +41,8 @@ APPLE_SIM_API void apple_sim_fail_command_buffer(long code, const char* label, l
 APPLE_SIM_API void apple_sim_hold(int held);
 // The allocation of a buffer after `skip` others gives nil; -1 switches it off.
 APPLE_SIM_API void apple_sim_fail_allocation(long skip);
+// Every convolution adds this to its outputs: a GPU, or a release of macOS, that computes wrongly.
+APPLE_SIM_API void apple_sim_corrupt_convolutions(float error);
 // The device goes: observers are told, whatever is committed or executing fails with DeviceRemoved.
 APPLE_SIM_API void apple_sim_remove_device(unsigned long index);
 APPLE_SIM_API void apple_sim_restore_devices(void);

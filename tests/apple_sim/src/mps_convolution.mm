@@ -343,6 +343,8 @@ std::vector<float> copy_floats(const StorePtr& s, size_t offset, size_t count) {
   return [k = _weights, g = [self simGeometry], half](const Tensor& x, Tensor& y, long) {
     if (x.c < k->in || y.c < k->out) return;
     half ? forward<true>(g, *k, x, y) : forward<false>(g, *k, x, y);
+    if (const float error = convolution_error(); error != 0)
+      for (float& value : y.v) value += error;
   };
 }
 - (void)reloadWeightsAndBiasesFromDataSource {

@@ -20,6 +20,7 @@ struct Record {
   long fail_skip = -1, fail_code = 0;
   std::string fail_label;
   bool held = false;
+  float convolution_error = 0;
   std::condition_variable released;
 };
 Record& record() {
@@ -51,6 +52,11 @@ void count_encode(const char* class_name) {
 bool allocation_fails() {
   std::lock_guard<std::mutex> lock(record().mutex);
   return record().fail_allocation >= 0 && record().fail_allocation-- == 0;
+}
+
+float convolution_error() {
+  std::lock_guard<std::mutex> lock(record().mutex);
+  return record().convolution_error;
 }
 
 void wait_while_held() {
@@ -125,5 +131,9 @@ void apple_sim_hold(int held) {
 void apple_sim_fail_allocation(long skip) {
   std::lock_guard<std::mutex> lock(record().mutex);
   record().fail_allocation = skip;
+}
+void apple_sim_corrupt_convolutions(float error) {
+  std::lock_guard<std::mutex> lock(record().mutex);
+  record().convolution_error = error;
 }
 }

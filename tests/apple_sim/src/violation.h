@@ -16,5 +16,6 @@ Counters& counters();
 // Faults and holds that a test has asked for.
 void wait_while_held();
 bool allocation_fails();
+float convolution_error();
 bool command_buffer_fails(long* code, std::string* label);
 }  // namespace apple_sim
