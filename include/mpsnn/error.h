@@ -1,6 +1,7 @@
 // The typed errors of the contract; the bindings turn each into the Python class of the same name.
 #pragma once
 
+#include <cstdint>
 #include <stdexcept>
 #include <string>
 
@@ -27,6 +28,17 @@ MPSNN_ERROR(NonFiniteError);
 MPSNN_ERROR(ValueError);  // Python's ValueError
 MPSNN_ERROR(TypeError);   // Python's TypeError
 #undef MPSNN_ERROR
+
+// The device is gone, and with it what only it held. `step`: whose weights the host has, -1 those
+// from before the graph's first step.
+class DeviceLostError : public DeviceError {
+ public:
+  DeviceLostError(const std::string& what, int64_t step) : DeviceError(what), step_(step) {}
+  int64_t step() const { return step_; }
+
+ private:
+  int64_t step_;
+};
 
 // A failed system call: the bindings raise the OSError subclass of `code` (errno) for `path`.
 class FileError : public Error {

@@ -15,7 +15,8 @@ void check_signals() {
 void bind_errors(py::module_& m) {
   py::register_exception<ShapeError>(m, "ShapeError", PyExc_ValueError);
   py::register_exception<DTypeError>(m, "DTypeError", PyExc_TypeError);
-  py::register_exception<DeviceError>(m, "DeviceError", PyExc_RuntimeError);
+  py::register_exception<DeviceError>(m, "DeviceError", PyExc_RuntimeError).attr("step") =
+      py::none();
   py::register_exception<UnsupportedError>(m, "UnsupportedError", PyExc_NotImplementedError);
   py::register_exception<OutOfMemoryError>(m, "OutOfMemoryError", PyExc_MemoryError);
   py::register_exception<FormatError>(m, "FormatError", PyExc_ValueError);
@@ -23,6 +24,11 @@ void bind_errors(py::module_& m) {
   py::register_exception_translator([](std::exception_ptr p) {
     try {
       if (p) std::rethrow_exception(p);
+    } catch (const DeviceLostError& e) {
+      const py::object type = py::module_::import("mpsnn._core").attr("DeviceError");
+      const py::object made = type(e.what());
+      made.attr("step") = e.step();
+      PyErr_SetObject(type.ptr(), made.ptr());
     } catch (const FileError& e) {
       errno = e.code();
       PyErr_SetFromErrnoWithFilename(PyExc_OSError, e.path().c_str());

@@ -104,6 +104,11 @@ class Backend {
   virtual std::unique_ptr<Executable> instantiate(std::shared_ptr<const ir::Plan> plan,
                                                   const std::vector<Storage*>& persistents) = 0;
   virtual void set_num_threads(int) {}  // queue thread
+
+  // Of a device that can be pulled out: after how many seconds weights written on it are copied to
+  // the host, and whether it is gone.
+  virtual double save_interval() const { return 0; }  // 0: it stays
+  virtual bool lost() const { return false; }
 };
 
 }  // namespace mpsnn::runtime

@@ -19,10 +19,25 @@ runtime::Storage& ParameterCopies::storage(runtime::DeviceContext& device, DType
 
 void ParameterCopies::refresh_host() {
   if (host_version_ == latest_) return;
+  const auto lost = [&] { return current_->device->backend->lost(); };
   Tensor fresh(shape_, current_->dtype);
-  current_->device->queue.run([&] { current_->storage->read(fresh); });
+  if (!lost()) try {
+      current_->device->queue.run([&] { current_->storage->read(fresh); });
+    } catch (const DeviceError&) {
+      if (!lost()) throw;
+    }
+  if (lost()) {
+    const std::lock_guard lock(saved_mutex_);
+    fresh = saved_ ? saved_ : host_;
+    current_ = nullptr;
+  }
   host_ = fresh.dtype() == dtype_ ? std::move(fresh) : fresh.to(dtype_);
   host_version_ = latest_;
+}
+
+void ParameterCopies::keep(Tensor saved) {
+  const std::lock_guard lock(saved_mutex_);
+  saved_ = std::move(saved);
 }
 
 int64_t ParameterCopies::refresh(runtime::DeviceContext& device, DType dtype, bool writes) {
@@ -38,7 +53,7 @@ int64_t ParameterCopies::refresh(runtime::DeviceContext& device, DType dtype, bo
   if (writes) {
     mine.version = ++latest_;
     current_ = &mine;
-    host_ = Tensor();  // old from now on
+    if (device.backend->save_interval() == 0) host_ = Tensor();  // old from now on
   }
   return mine.version;
 }

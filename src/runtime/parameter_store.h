@@ -33,6 +33,9 @@ class ParameterCopies {
   Tensor read();
   void write(const Tensor& value);
 
+  // What the host has of a device that may go; queue thread.
+  void keep(Tensor saved);
+
  private:
   struct Copy {
     runtime::DeviceContext* device;
@@ -46,7 +49,9 @@ class ParameterCopies {
   std::mutex mutex_;
   Shape shape_;
   DType dtype_;
-  Tensor host_;  // empty while a device holds something newer that nobody has read
+  Tensor host_;  // empty while a device that stays holds something newer that nobody has read
+  std::mutex saved_mutex_;  // taken on queue threads, which others wait for with mutex_ locked
+  Tensor saved_;
   int64_t latest_ = 0, host_version_ = 0;
   Copy* current_ = nullptr;  // nullptr: the host's
   std::vector<std::unique_ptr<Copy>> copies_;

@@ -2,6 +2,7 @@
 
 #include <map>
 #include <mutex>
+#include <vector>
 
 #include "core/threads.h"
 #include "mpsnn/error.h"
@@ -13,6 +14,7 @@ namespace {
 struct Registry {
   std::mutex mutex;
   std::map<std::string, std::unique_ptr<DeviceContext>> contexts;
+  std::vector<std::unique_ptr<DeviceContext>> lost;  // graphs may still hold them
 };
 Registry& registry() {
   static Registry& r = *new Registry;  // queue threads outlive main
@@ -26,7 +28,11 @@ DeviceContext& device_context(const std::string& id) {
   check_not_in_host_call();
   Registry& r = registry();
   const std::lock_guard lock(r.mutex);
-  if (const auto found = r.contexts.find(id); found != r.contexts.end()) return *found->second;
+  if (const auto found = r.contexts.find(id); found != r.contexts.end()) {
+    if (!found->second->backend->lost()) return *found->second;
+    r.lost.push_back(std::move(found->second));  // its name may be another device's now
+    r.contexts.erase(found);
+  }
   std::string known;
   for (const BackendKind& kind : backend_kinds())
     for (const Device& device : kind.enumerate()) {
@@ -60,6 +66,7 @@ void drain() {
   {
     const std::lock_guard lock(r.mutex);
     for (auto& [id, context] : r.contexts) context->queue.drain();
+    for (auto& context : r.lost) context->queue.drain();
   }
   runtime::drain_notifier();
 }

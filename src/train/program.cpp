@@ -3,6 +3,8 @@
 
 #include <algorithm>
 #include <array>
+#include <atomic>
+#include <chrono>
 #include <map>
 
 #include "compile/plan.h"
@@ -51,7 +53,10 @@ class ProgramState {
       if (value.parameter) parameters_.emplace_back(value.parameter, false);
     for (auto& [parameter, written] : parameters_) {
       written = is_written(parameter);
-      if (written) parameter->copies().widen(master_);
+      if (!written) continue;
+      parameter->copies().widen(master_);
+      if (device_.backend->save_interval() > 0)
+        saves_.push_back({parameter, &parameter->copies().storage(device_, master_)});
     }
     for (std::size_t i = 0; i < slots_.size(); ++i) {
       slots_[i].program = this;
@@ -91,7 +96,7 @@ class ProgramState {
       slot.step = new_step(v);
     } catch (...) {
       give_back(slot);
-      throw;
+      std::rethrow_exception(named_lost(std::current_exception()));
     }
     std::shared_ptr<StepState> step = slot.step;
     slot.on_queue = false;
@@ -148,7 +153,9 @@ class ProgramState {
     std::shared_ptr<StepState> step;
 
     void run() noexcept override {
-      const bool on_host = !variant->host.empty();  // once done, the slot may be another step's
+      // Once done, the slot may be another step's.
+      const bool on_host = !variant->host.empty();
+      const int64_t number = step->index;
       try {
         if (on_queue) threads::set_team(variant->executable->small() ? 1 : variant->threads);
         const runtime::StepScalars scalars{step->index, rates.data(), weights};
@@ -157,6 +164,7 @@ class ProgramState {
       } catch (...) {
         done(std::current_exception());
       }
+      if (!program->saves_.empty()) program->save_weights(number);
       if (on_host) program->finish_on_host(*this);
     }
     void done(std::exception_ptr error) noexcept override {
@@ -291,6 +299,49 @@ class ProgramState {
     part.average->write(average.to(weights.dtype()));
   }
 
+  // Weights that a device could take along reach the host now and then: behind the step that was
+  // encoded last, on the queue thread, while callers go on.
+  void save_weights(int64_t step) noexcept {
+    const auto now = std::chrono::steady_clock::now();
+    if (std::chrono::duration<double>(now - saved_at_).count() < device_.backend->save_interval())
+      return;
+    try {
+      std::vector<Tensor> read;
+      for (const Save& save : saves_) {
+        read.emplace_back(save.parameter->shape(), master_);
+        save.storage->read(read.back());
+      }
+      for (std::size_t i = 0; i < read.size(); ++i)
+        saves_[i].parameter->copies().keep(std::move(read[i]));
+      saved_at_ = now;
+      saved_step_ = step;
+    } catch (const std::exception&) {
+      // What is wrong with the device is the error of the steps on it.
+    }
+  }
+
+  std::exception_ptr named_lost(std::exception_ptr error) const {
+    if (!device_.backend->lost()) return error;
+    const auto lost = [&](const std::exception& e) {
+      const int64_t step = saved_step_;
+      return std::make_exception_ptr(DeviceLostError(
+          device_.backend->device().id() + ": the device was removed; the weights that the host " +
+              "has are " +
+              (step < 0 ? "from before the first step" : "those of step " + std::to_string(step)) +
+              " (" + e.what() + ")",
+          step));
+    };
+    try {
+      std::rethrow_exception(error);
+    } catch (const DeviceError& e) {
+      return lost(e);
+    } catch (const OutOfMemoryError& e) {
+      return lost(e);
+    } catch (...) {
+      return error;
+    }
+  }
+
   Slot& take_slot(const std::function<void()>& interrupted) {
     std::unique_lock lock(mutex_);
     Slot* slot = nullptr;
@@ -358,6 +409,7 @@ class ProgramState {
     }
     std::shared_ptr<StepError> kept;
     if (error) {
+      error = named_lost(error);
       kept = std::make_shared<StepError>();
       kept->error = error;
       kept->on_raise = [weak = std::weak_ptr<train::TrainingState>(training_)] {
@@ -413,6 +465,13 @@ class ProgramState {
   std::map<int64_t, Variant> variants_;
   Variant* full_ = nullptr;
   std::vector<std::pair<std::shared_ptr<Parameter>, bool>> parameters_;
+  struct Save {
+    std::shared_ptr<Parameter> parameter;
+    runtime::Storage* storage;
+  };
+  std::vector<Save> saves_;  // of a device that may go
+  std::chrono::steady_clock::time_point saved_at_ = std::chrono::steady_clock::now();
+  std::atomic<int64_t> saved_step_{-1};
 
   std::mutex encode_mutex_;  // encodes are serialised
   std::mutex mutex_;         // slots, errors

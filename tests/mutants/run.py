@@ -21,7 +21,17 @@ from mps import MUTANTS, TESTS, Mutant
 ROOT = Path(__file__).resolve().parent.parent.parent
 WORK = ROOT / "build" / "mutants"
 TREE, BUILD, SITE = WORK / "tree", WORK / "build", WORK / "site"
-COPIED = ("LICENSES", "cmake", "include", "python", "src", "tests/apple_sim")
+COPIED = (
+    "LICENSES",
+    "benchmarks",
+    "cmake",
+    "docs",
+    "examples",
+    "include",
+    "python",
+    "src",
+    "tests",
+)
 FILES = ("CMakeLists.txt", "LICENSE", "README.md", "pyproject.toml")
 LEAST = 0.95
 
@@ -29,7 +39,7 @@ LEAST = 0.95
 def quietly(*command: str, env: dict[str, str] | None = None) -> tuple[int, str]:
     """Exit code and output of a command."""
     done = subprocess.run(
-        command, cwd=ROOT, env={**os.environ, **(env or {})}, text=True, check=False,
+        command, cwd=TREE, env={**os.environ, **(env or {})}, text=True, check=False,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=900,
     )  # fmt: skip
     return done.returncode, done.stdout

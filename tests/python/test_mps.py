@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import gc
 import importlib.util
+import json
 import os
 import subprocess
 import sys
@@ -319,25 +320,63 @@ def test_no_memory_for_a_buffer(digits_model: Any) -> None:
 
 @simulated
 def test_the_device_is_removed() -> None:
-    out = script("removable", """
-        import numpy as np, mpsnn
+    """Steps say so, and how old the weights are that are left; these train on elsewhere."""
+    out = script("removable,unified", """
+        import json, numpy as np, mpsnn
         from mpsnn import nn, optim, _core
         from apple import sim, violations
         x, y = np.random.rand(16, 8, 8, 1).astype(np.float32), np.zeros(16, int)
         model = nn.Sequential(nn.Conv2d(1, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(288, 10))
-        graph = mpsnn.TrainingGraph(model, nn.SoftmaxCrossEntropy(), optim.SGD(0.1), (8, 8, 1), 16,
-                                    "mps", seed=0)
-        graph.encode(x, y).wait()
+
+        def training(device):
+            return mpsnn.TrainingGraph(model, nn.SoftmaxCrossEntropy(), optim.SGD(0.1),
+                                       (8, 8, 1), 16, device, seed=0)
+
+        graph = training("mps")
+        for _ in range(3):
+            graph.encode(x, y).wait()
+        before = dict(model.state_dict())
         sim.apple_sim_remove_device(0)
+        found = []
         for _ in range(3):
             try:
                 graph.encode(x, y).wait()
-            except _core.DeviceError as error:
-                print("DeviceError", error)
-        print(violations())
+            except mpsnn.DeviceError as error:
+                found.append([str(error), error.step])
+        same = all(np.array_equal(v, before[k]) for k, v in model.state_dict().items())
+        losses = [training(device).encode(x, y).loss for device in ("cpu", "mps", "cpu")]
+        print(json.dumps([found, same, losses, violations()]))
+    """, {"MPSNN_SAVE_SECONDS": "1e-9"})  # fmt: skip
+    found, same, losses, violations = json.loads(out)
+    assert len(found) == 3
+    for text, step in found:
+        assert "the device was removed" in text
+        assert "the weights that the host has are those of step 2" in text
+        assert step == 2
+    assert same
+    assert losses[0] > losses[1] > losses[2]
+    assert violations == []
+
+
+@simulated
+def test_weights_that_nobody_saved_are_those_from_before() -> None:
+    out = script("removable", """
+        import numpy as np, mpsnn
+        from mpsnn import nn, optim
+        from apple import sim
+        x = np.ones((4, 3), np.float32)
+        model = nn.Linear(3, 2)
+        first = np.array(model.weight)
+        graph = mpsnn.TrainingGraph(model, nn.MSE(), optim.SGD(0.1), (3,), 4, "mps")
+        graph.encode(x, np.ones((4, 2), np.float32)).wait()  # saved after 30 seconds
+        sim.apple_sim_remove_device(0)
+        try:
+            graph.encode(x, np.ones((4, 2), np.float32)).wait()
+        except mpsnn.DeviceError as error:
+            print(error.step, "from before the first step" in str(error))
+        print(np.array_equal(model.weight, first), mpsnn.DeviceError("other").step)
     """)  # fmt: skip
-    assert out.count("DeviceError") == 3, out
-    assert out.endswith("[]\n"), out
+    assert out == "-1 True\nTrue None\n"
 
 
 @simulated

@@ -209,18 +209,15 @@ std::unique_ptr<Operation> make_arithmetic(Builder& b) {
 
 // The gradient is the identity, which no node computes.
 std::unique_ptr<Operation> make_sum(Builder& b) {
-  const Node& n = b.node();
   std::vector<Dense> terms;
-  for (const ValueId id : n.inputs) terms.push_back(b.dense(id));
-  const Dense y = b.dense(n.y(0));
-  const std::vector<int64_t> dense = ir::broadcast_strides(b.y_shape(), b.y_shape());
-  StridedParams p = strided(b.y_shape(), dense, dense);
-  p.kind = kBinaryAdd;
+  for (const ValueId id : b.node().inputs) terms.push_back(b.dense(id));
+  const Dense y = b.dense(b.node().y(0));
+  const int elements = static_cast<int>(count(b.y_shape()));
   return own_kernels([=](Encoding& e) {
     const Buffer sum = e.target(y);
-    Buffer so_far = e.load(terms[0]);
-    for (std::size_t i = 1; i < terms.size(); ++i, so_far = sum)
-      e.run(e.gpu().pipeline("combine"), {so_far, e.load(terms[i]), sum}, p, p.count);
+    for (std::size_t i = 0; i < terms.size(); ++i)
+      e.run(e.gpu().pipeline("scale_array"), {e.load(terms[i]), sum},
+            ScaleParams{elements, 1, i > 0 ? 1 : 0}, elements);
     e.store(y);
   });
 }

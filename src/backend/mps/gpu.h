@@ -1,9 +1,11 @@
 // One Metal device in use: its queue, our compiled kernels, memory by purpose, and errors as C++.
 #pragma once
 
+#include <atomic>
 #include <exception>
 #include <functional>
 #include <map>
+#include <memory>
 #include <mutex>
 #include <string>
 
@@ -32,6 +34,7 @@ enum class Use : uint8_t {
 class Gpu {
  public:
   explicit Gpu(const Device& device);  // DeviceError when it is gone or not usable
+  ~Gpu();
 
   DeviceRef device() const { return device_; }
   bool unified() const { return unified_; }
@@ -53,6 +56,7 @@ class Gpu {
 
   // nullptr when `commands` has completed well, else an error that names the layer if Metal does.
   std::exception_ptr outcome(CommandsRef commands) const;
+  bool lost() const { return *lost_; }  // the device was removed
 
  private:
   DeviceRef device_;
@@ -61,6 +65,8 @@ class Gpu {
   ToMatrixRef to_matrix_;
   ToImageRef to_image_;
   bool unified_ = true;
+  ObserverRef observer_ = nullptr;  // of removals
+  std::shared_ptr<std::atomic<bool>> lost_ = std::make_shared<std::atomic<bool>>(false);
   std::map<std::string, PipelineRef> pipelines_;
   CommandsRef last_;
 };

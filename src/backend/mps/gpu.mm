@@ -54,8 +54,17 @@ std::string failed_layer(NSError* error) {
 
 Gpu::Gpu(const Device& wanted) {
   pooled([&] {
-    for (id<MTLDevice> device in MTLCopyAllDevices())
-      if (device.registryID == wanted.registry_id) device_ = device;
+    const auto lost = lost_;
+    const uint64_t own = wanted.registry_id;
+    id<NSObject> observer = nil;
+    NSArray<id<MTLDevice>>* all = MTLCopyAllDevicesWithObserver(
+        &observer, ^(id<MTLDevice> device, MTLDeviceNotificationName what) {
+          if (device.registryID == own && [what isEqualToString:MTLDeviceWasRemovedNotification])
+            *lost = true;
+        });
+    observer_ = observer;
+    for (id<MTLDevice> device in all)
+      if (device.registryID == own) device_ = device;
     if (device_ == nil) throw DeviceError("the device " + wanted.name + " is gone");
     unified_ = device_.hasUnifiedMemory;
     queue_ = [device_ newCommandQueue];
@@ -74,6 +83,10 @@ Gpu::Gpu(const Device& wanted) {
         [[MPSMatrixCopyToImage alloc] initWithDevice:device_
                                           dataLayout:MPSDataLayoutHeightxWidthxFeatureChannels];
   });
+}
+
+Gpu::~Gpu() {
+  if (observer_ != nil) MTLRemoveDeviceObserver(observer_);
 }
 
 BufferRef Gpu::buffer(std::size_t bytes, Use use) {
@@ -176,6 +189,7 @@ std::exception_ptr Gpu::outcome(CommandsRef commands) const {
     case MTLCommandBufferErrorOutOfMemory:
       return std::make_exception_ptr(OutOfMemoryError(what));
     case MTLCommandBufferErrorDeviceRemoved:
+      *lost_ = true;
       return std::make_exception_ptr(DeviceError("the device was removed: " + what));
     default:
       return std::make_exception_ptr(DeviceError(what));

@@ -29,6 +29,7 @@
 #define MPSNN_ARRAY(Name, Alias) MPSNN_HANDLE(Alias)
 #endif
 
+MPSNN_PROTOCOL(NSObject, ObserverRef)
 MPSNN_PROTOCOL(MTLDevice, DeviceRef)
 MPSNN_PROTOCOL(MTLCommandQueue, QueueRef)
 MPSNN_PROTOCOL(MTLCommandBuffer, CommandsRef)

@@ -4,6 +4,7 @@
 #import <MetalPerformanceShaders/MetalPerformanceShaders.h>
 
 #include <algorithm>
+#include <cstdlib>
 
 #include "backend/mps/executable.h"
 #include "backend/mps/kernels.h"
@@ -66,6 +67,13 @@ std::string lacking(const Node& node) {
     default:
       return "";
   }
+}
+
+// MPSNN_SAVE_SECONDS: how old the weights may be that the host has of an external GPU.
+double save_seconds() {
+  const char* text = std::getenv("MPSNN_SAVE_SECONDS");
+  const double seconds = text == nullptr ? 0 : std::atof(text);
+  return seconds > 0 ? seconds : 30;
 }
 
 class MpsBackend final : public runtime::Backend {
@@ -150,6 +158,8 @@ class MpsBackend final : public runtime::Backend {
                            node.attrs);
   }
   int channel_alignment() const override { return 4; }
+  double save_interval() const override { return device_.removable ? save_seconds() : 0; }
+  bool lost() const override { return gpu_.lost(); }
 
   std::unique_ptr<runtime::Storage> allocate(const Shape& shape, DType dtype) override {
     std::unique_ptr<runtime::Storage> made;
