@@ -27,6 +27,7 @@ def generate() -> str:
             cwd=folder,
         )  # fmt: skip
         text = (Path(folder) / "mpsnn" / "_core.pyi").read_text(encoding="utf-8")
+    text = text.replace("    step = None\n", "    step: int | None\n")  # of DeviceError
     formatted = subprocess.run(
         [sys.executable, "-m", "ruff", "format", "--stdin-filename", str(STUB), "-"],
         input=text,

@@ -40,7 +40,7 @@ class DTypeError(TypeError):
     pass
 
 class DeviceError(RuntimeError):
-    pass
+    step: int | None
 
 class UnsupportedError(NotImplementedError):
     pass
