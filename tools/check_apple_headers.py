@@ -26,6 +26,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 HEADERS = ROOT / "tests" / "apple_sim" / "include"
 BACKEND = ROOT / "src" / "backend" / "mps"
+PROBES = ROOT / "tests" / "mac" / "probes.mm"
 UMBRELLA = """#import <Foundation/Foundation.h>
 #import <Metal/Metal.h>
 #import <MetalPerformanceShaders/MetalPerformanceShaders.h>
@@ -190,12 +191,13 @@ def compare_headers(compiler: str, sdk: Path) -> int:
 
 def check_backend(compiler: str, sdk: Path) -> int:
     """Type-checks the backend for both architectures; returns the number of failures."""
-    files = sorted(BACKEND.glob("*.mm"))
+    files = [*sorted(BACKEND.glob("*.mm")), PROBES]
     failed = 0
     for file in files:
         for arch in ("arm64", "x86_64"):
             flags = [*target(sdk, arch), "-std=c++17", "-fobjc-arc", *WARNINGS, "-fsyntax-only"]
-            include = [f"-I{ROOT / 'include'}", f"-I{ROOT / 'src'}"]
+            folders = ("include", "src", "tests/apple_sim/tests")
+            include = [f"-I{ROOT / folder}" for folder in folders]
             failed += (
                 subprocess.run([compiler, *flags, *include, str(file)], check=False).returncode != 0
             )

@@ -449,6 +449,16 @@ def test_storage_modes(devices: str) -> None:
 
 
 @simulated
+def test_what_a_mac_is_asked_first() -> None:
+    if not (ROOT / "build" / "package" / "tests" / "mac" / "mac_probes").exists():
+        pytest.skip("the probes are not built")
+    done = subprocess.run([sys.executable, "tests/mac/first_run.py", "--probes"], cwd=ROOT,
+                          capture_output=True, text=True, check=False)  # fmt: skip
+    assert "DIFFERENT" not in done.stdout
+    assert done.stdout.endswith("0 answers are not as assumed\n")
+
+
+@simulated
 def test_the_example_trains() -> None:
     done = subprocess.run(
         [sys.executable, str(ROOT / "examples" / "digits.py"), "--device", "mps", "--epochs", "2"],

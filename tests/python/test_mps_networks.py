@@ -65,9 +65,9 @@ def tiny_yolo(rng: np.random.Generator) -> Network:
 
 
 def inception(rng: np.random.Generator) -> Network:
-    x = rng.random((2, 75, 75, 3), np.float32)
+    x = rng.random((2, 107, 107, 3), np.float32)
     return (lambda: models.inception_v3(5, aux_logits=False, dropout=0.0),
-            nn.SoftmaxCrossEntropy(), optim.SGD(1e-2), x, (5,))  # fmt: skip
+            nn.SoftmaxCrossEntropy(), optim.SGD(1e-3), x, (5,))  # fmt: skip
 
 
 NETWORKS = [digits, activity, text, tiny_yolo, pytest.param(inception, marks=pytest.mark.soak)]
