@@ -153,9 +153,8 @@ class ProgramState {
     std::shared_ptr<StepState> step;
 
     void run() noexcept override {
-      // Once done, the slot may be another step's.
       const bool on_host = !variant->host.empty();
-      const int64_t number = step->index;
+      const int64_t number = step->index;  // once done, the slot may be another step's
       try {
         if (on_queue) threads::set_team(variant->executable->small() ? 1 : variant->threads);
         const runtime::StepScalars scalars{step->index, rates.data(), weights};
@@ -164,8 +163,8 @@ class ProgramState {
       } catch (...) {
         done(std::current_exception());
       }
-      if (!program->saves_.empty()) program->save_weights(number);
       if (on_host) program->finish_on_host(*this);
+      if (!program->saves_.empty()) program->save_weights(number);  // it dies behind this task
     }
     void done(std::exception_ptr error) noexcept override {
       if (variant->host.empty())
@@ -299,8 +298,7 @@ class ProgramState {
     part.average->write(average.to(weights.dtype()));
   }
 
-  // Weights that a device could take along reach the host now and then: behind the step that was
-  // encoded last, on the queue thread, while callers go on.
+  // Weights that a device could take along reach the host behind a step; queue thread.
   void save_weights(int64_t step) noexcept {
     const auto now = std::chrono::steady_clock::now();
     if (std::chrono::duration<double>(now - saved_at_).count() < device_.backend->save_interval())
@@ -315,8 +313,7 @@ class ProgramState {
         saves_[i].parameter->copies().keep(std::move(read[i]));
       saved_at_ = now;
       saved_step_ = step;
-    } catch (const std::exception&) {
-      // What is wrong with the device is the error of the steps on it.
+    } catch (const std::exception&) {  // the steps tell what is wrong with the device
     }
   }
 
