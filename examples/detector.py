@@ -243,7 +243,7 @@ def parse_arguments() -> argparse.Namespace:
     """Read the command line; wrong values end the program with one line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
     add = parser.add_argument
-    add("--steps", type=int, default=2000)
+    add("--steps", type=int, default=1200)
     add("--batch", type=int, default=16)
     add("--lr", type=float, default=2e-3, help="Adam's learning rate at first; it falls to 0")
     add("--test", type=int, default=400, metavar="N", help="canvases for the test")
