@@ -90,8 +90,8 @@ def test_canvases(detector: ModuleType) -> None:
 def test_it_trains_draws_and_judges(tmp_path: Path) -> None:
     """A few steps: nothing is found yet, all is written."""
     done = subprocess.run(
-        [sys.executable, str(SCRIPT), "--steps", "3", "--test", "12", "--batch", "4", "--device", "cpu",
-         "--out", str(tmp_path)], capture_output=True, text=True, check=False,
+        [sys.executable, str(SCRIPT), "--steps", "3", "--test", "12", "--batch", "4",
+         "--device", "cpu", "--out", str(tmp_path)], capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1].startswith("mAP@0.5 0.")
