@@ -13,6 +13,7 @@
 #include "mpsnn/error.h"
 #include "runtime/parameter_store.h"
 #include "runtime/step.h"
+#include "train/device_errors.h"
 #include "train/inputs.h"
 #include "train/training_state.h"
 
@@ -96,7 +97,7 @@ class ProgramState {
       slot.step = new_step(v);
     } catch (...) {
       give_back(slot);
-      std::rethrow_exception(named_lost(std::current_exception()));
+      std::rethrow_exception(explained(std::current_exception(), *v.plan));
     }
     std::shared_ptr<StepState> step = slot.step;
     slot.on_queue = false;
@@ -196,6 +197,17 @@ class ProgramState {
     v.plan =
         compile::cached_plan(whole ? graph_ : graph_.with_batch(batch), options_, *device_.backend);
     v.threads = threads::requested();
+    try {
+      instantiate(v);
+    } catch (...) {
+      std::rethrow_exception(explained(std::current_exception(), *v.plan));
+    }
+    v.steps.reserve(kMostSteps);
+    for (std::size_t i = 0; i < kSteps; ++i) v.steps.push_back(make_step(*v.plan));
+    return variants_.emplace(batch, std::move(v)).first->second;
+  }
+
+  void instantiate(Variant& v) {
     std::map<ValueId, runtime::Storage*> places;
     std::vector<runtime::Storage*> persistents;
     for (const ValueId id : v.plan->persistents) {
@@ -219,9 +231,6 @@ class ProgramState {
       threads::set_team(v.threads);
       v.executable = device_.backend->instantiate(v.plan, persistents);
     });
-    v.steps.reserve(kMostSteps);
-    for (std::size_t i = 0; i < kSteps; ++i) v.steps.push_back(make_step(*v.plan));
-    return variants_.emplace(batch, std::move(v)).first->second;
   }
 
   std::size_t parameter_index(const std::shared_ptr<Parameter>& parameter) const {
@@ -317,26 +326,8 @@ class ProgramState {
     }
   }
 
-  std::exception_ptr named_lost(std::exception_ptr error) const {
-    if (!device_.backend->lost()) return error;
-    const auto lost = [&](const std::exception& e) {
-      const int64_t step = saved_step_;
-      return std::make_exception_ptr(DeviceLostError(
-          device_.backend->device().id() + ": the device was removed; the weights that the host " +
-              "has are " +
-              (step < 0 ? "from before the first step" : "those of step " + std::to_string(step)) +
-              " (" + e.what() + ")",
-          step));
-    };
-    try {
-      std::rethrow_exception(error);
-    } catch (const DeviceError& e) {
-      return lost(e);
-    } catch (const OutOfMemoryError& e) {
-      return lost(e);
-    } catch (...) {
-      return error;
-    }
+  std::exception_ptr explained(std::exception_ptr error, const ir::Plan& plan) const {
+    return train::explained(std::move(error), *device_.backend, saved_step_, plan, graph_.batch());
   }
 
   Slot& take_slot(const std::function<void()>& interrupted) {
@@ -406,7 +397,7 @@ class ProgramState {
     }
     std::shared_ptr<StepError> kept;
     if (error) {
-      error = named_lost(error);
+      error = explained(error, *full_->plan);
       kept = std::make_shared<StepError>();
       kept->error = error;
       kept->on_raise = [weak = std::weak_ptr<train::TrainingState>(training_)] {
