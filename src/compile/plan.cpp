@@ -402,9 +402,6 @@ class Builder {
       }
       add_statistics(update);
       add_weight_sums(update, shares);
-      const Support support = backend_.supports_update(update);
-      if (!support.ok)
-        throw UnsupportedError("[optimizer] on " + backend_.device().id() + ": " + support.reason);
       if (on_host > 0)
         plan_.notes.push_back("updated on the host: " + std::to_string(on_host) +
                               " arrays; one step in flight");

@@ -86,8 +86,6 @@ class Backend {
 
   // Questions of the compiler; `node` is bound to concrete shapes in `values`.
   virtual Support supports(const ir::Plan& plan, const Node& node) const = 0;
-  // What goes beyond the optimizers themselves: several shares of accumulated gradients.
-  virtual Support supports_update(const ir::Update&) const { return {}; }
   virtual ir::Reads saves(const ir::Plan& plan, const Node& node, ir::Reads offers) const = 0;
   virtual bool fuses(Pattern pattern, const Node& node, const Node& next, bool training) const = 0;
   virtual bool can_alias(const ir::Plan& plan, const Node& node) const = 0;  // an op as a view

@@ -59,18 +59,6 @@ def script(devices: str, code: str, environment: dict[str, str] | None = None) -
     return done.stdout
 
 
-class Twice(nn.Module):
-    """A model with two outputs."""
-
-    def __init__(self, inner: nn.Module) -> None:
-        super().__init__()
-        self.inner = inner
-
-    def forward(self, x: Any) -> tuple[Any, Any]:
-        y = self.inner(x)
-        return y, y * 2.0
-
-
 def example_network() -> Any:
     """The network of examples/digits.py, without dropout."""
     spec = importlib.util.spec_from_file_location("digits", ROOT / "examples" / "digits.py")
@@ -110,14 +98,6 @@ def test_flatten_of_more_channels_than_an_image_has() -> None:
 def test_another_dtype_is_refused_with_the_reason(digits_model: Any) -> None:
     with pytest.raises(_core.UnsupportedError, match="bfloat16"):
         training(digits_model(), dtype="bfloat16")
-
-
-def test_accumulation_of_several_losses_is_refused() -> None:
-    model = nn.Sequential(nn.Flatten(), nn.Linear(64, 4))
-    with pytest.raises(_core.UnsupportedError, match="accumulation of several losses"):
-        mpsnn.TrainingGraph(
-            Twice(model), [nn.MSE(), nn.MSE()], optim.SGD(0.1), (8, 8, 1), 4, "mps", accumulate=2
-        )
 
 
 def live_after(steps: int, model: Any) -> tuple[dict[str, int], int, int]:

@@ -207,7 +207,7 @@ class Executable final : public runtime::Executable {
   std::vector<int> takers_;               // by node: how many are its gradient
   std::vector<std::size_t> input_offset_, result_offset_;
   std::size_t input_bytes_ = 0, result_bytes_ = 0, status_offset_ = 0, arena_bytes_ = 0;
-  int64_t gradient_count_ = 0;
+  int64_t gradient_count_ = 0, trained_count_ = 0;
   BufferRef inputs_[kSlots], results_[kSlots];
   BufferRef arena_ = nullptr, gradients_ = nullptr, scratch_ = nullptr, passage_ = nullptr;
   std::size_t scratch_next_ = 0, scratch_bytes_ = 0, image_bytes_ = 0;
@@ -262,8 +262,10 @@ class EpilogueGradient {
 bool mps_has(const ir::NeuronSpec& neuron);
 NeuronRef describe(const ir::NeuronSpec& neuron);  // {}: a copy
 void label(AnyKernelRef kernel, const std::string& layer);
+// `count` gradients of what is trained come first of `all` in the vector; those of other losses
+// are behind them.
 std::unique_ptr<UpdateOperation> make_update(Gpu& gpu, const ir::Plan& plan, Buffer gradients,
-                                             int64_t count);
+                                             int64_t count, int64_t all);
 
 std::unique_ptr<Operation> make_conv2d(Builder& builder);
 std::unique_ptr<Operation> make_conv_transpose2d(Builder& builder);

@@ -83,11 +83,13 @@ Executable::Executable(Gpu& gpu, std::shared_ptr<const ir::Plan> plan,
     }
     if (scratch_bytes_ != 0) scratch_ = gpu_.buffer(scratch_bytes_, Use::gpu);
     if (!p.update) return;
-    update_ = make_update(gpu_, p, {gradients_, 0}, gradient_count_);
+    update_ = make_update(gpu_, p, {gradients_, 0}, trained_count_, gradient_count_);
     for (const auto& item : p.update->items) {
       written_.push_back(storages_[static_cast<std::size_t>(item.parameter)]);
       if (item.accumulator != kNone)
         written_.push_back(storages_[static_cast<std::size_t>(item.accumulator)]);
+      for (const ir::GradientShare& share : item.further)
+        written_.push_back(storages_[static_cast<std::size_t>(share.accumulator)]);
       for (const ValueId m : item.moments)
         written_.push_back(storages_[static_cast<std::size_t>(m)]);
       for (const ValueId v : {item.host_gradient, item.average})
@@ -151,7 +153,10 @@ void Executable::place_values() {
         if (!in_images_[root(v)] && input_of_[root(v)] < 0) in_buffer(node.outputs[0]);
   }
   if (p.update)
-    for (const auto& item : p.update->items) in_buffer(item.gradient);
+    for (const auto& item : p.update->items) {
+      in_buffer(item.gradient);
+      for (const ir::GradientShare& share : item.further) in_buffer(share.gradient);
+    }
 
   dying_.resize(p.nodes.size() + 1);
   for (std::size_t v = 0; v < n; ++v) {
@@ -168,13 +173,18 @@ void Executable::place_buffers() {
   const ir::Plan& p = *plan_;
   std::size_t total = 0;
   std::vector<std::size_t> place(p.values.size(), SIZE_MAX);
-  if (p.update)
-    for (const auto& item : p.update->items) {
-      const std::size_t r = root(item.gradient);
-      if (place[r] != SIZE_MAX) continue;
-      place[r] = total;
-      total += bytes_of(p.values[r]);
-    }
+  const auto put = [&](ValueId gradient) {
+    const std::size_t r = root(gradient);
+    if (place[r] != SIZE_MAX) return;
+    place[r] = total;
+    total += bytes_of(p.values[r]);
+  };
+  if (p.update) {
+    for (const auto& item : p.update->items) put(item.gradient);
+    trained_count_ = static_cast<int64_t>(total / sizeof(float));
+    for (const auto& item : p.update->items)
+      for (const ir::GradientShare& share : item.further) put(share.gradient);
+  }
   if (total != 0) gradients_ = gpu_.buffer(total, Use::gpu);
   gradient_count_ = static_cast<int64_t>(total / sizeof(float));
   std::vector<runtime::Block> blocks;

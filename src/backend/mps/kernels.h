@@ -169,8 +169,14 @@ struct DecideParams {
   int partials, losses;
   int check_finite, dynamic, growth_interval;
   int accumulate, has_weights, has_items;
+  int joined;        // shares have been divided by their own sums of weights
   float clip_norm;   // negative: none
   float most_scale;  // of a dynamic loss scale
+};
+
+struct JoinParams {
+  int count;
+  int adds, divides;  // to what is there; by the share's sum of weights
 };
 
 struct ApplyParams {

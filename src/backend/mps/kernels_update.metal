@@ -61,6 +61,29 @@ kernel void decide(device const int* found [[buffer(0)]], device const uint* los
   if (p.accumulate < 2) return;
   const float total = p.has_weights != 0 ? weight_total[0] : 1.0f;
   c.factor = total == 0.0f ? 0.0f : 1.0f / total;
+  if (p.joined != 0) c.factor = 1.0f;
+}
+
+// The sum of weights of another loss than the first.
+kernel void add_share_weights(device const float* weights [[buffer(0)]],
+                              device float* total [[buffer(1)]],
+                              device const UpdateControlBlock* control [[buffer(2)]],
+                              constant CountParams& p [[buffer(3)]],
+                              uint id [[thread_position_in_grid]]) {
+  if (id >= uint(p.count) || control[0].accepted == 0) return;
+  total[0] = (control[0].first != 0 ? 0.0f : total[0]) + weights[0];
+}
+
+// An item's sum over the accumulated steps by one loss, into that by all of them.
+kernel void join_share(device const float* sums [[buffer(0)]],
+                       device const float* total [[buffer(1)]],
+                       device float* gradients [[buffer(2)]],
+                       device const UpdateControlBlock* control [[buffer(3)]],
+                       constant JoinParams& p [[buffer(4)]], uint id [[thread_position_in_grid]]) {
+  if (id >= uint(p.count) || control[0].accepted == 0) return;
+  float v = sums[id];
+  if (p.divides != 0) v = total[0] == 0.0f ? 0.0f : v / total[0];
+  gradients[id] = (p.adds != 0 ? gradients[id] : 0.0f) + v;
 }
 
 // Adds one item's gradient to its sum, and leaves the sum in the vector.

@@ -104,11 +104,6 @@ class MpsBackend final : public runtime::Backend {
     return {};
   }
 
-  Support supports_update(const ir::Update& update) const override {
-    if (!update.further.empty()) return {false, "accumulation of several losses is not supported"};
-    return {};
-  }
-
   ir::Reads saves(const ir::Plan&, const Node& node, ir::Reads offers) const override {
     ir::Reads reads = offers;
     switch (node.op) {

@@ -20,13 +20,16 @@ constexpr int kPartials = 256;  // of a sum over all gradients; a fixed order, s
 
 class Update final : public UpdateOperation {
  public:
-  Update(Gpu& gpu, const ir::Plan& plan, Buffer gradients, int64_t count)
+  Update(Gpu& gpu, const ir::Plan& plan, Buffer gradients, int64_t count, int64_t all)
       : gpu_(gpu), plan_(plan), update_(*plan.update), gradients_(gradients), count_(count) {
     const int partials =
         static_cast<int>(std::min<int64_t>(kPartials, std::max<int64_t>(count, 1)));
     partial_ = {static_cast<int>(count), partials,
                 update_.clip_value ? static_cast<float>(*update_.clip_value) : -1.0f};
+    every_ = partial_;
+    every_.count = static_cast<int>(all);
     decide_.partials = count == 0 ? 0 : partials;
+    decide_.joined = update_.further.empty() ? 0 : 1;
     decide_.losses = static_cast<int>(update_.losses.size());
     decide_.check_finite = update_.check_finite ? 1 : 0;
     decide_.dynamic = update_.loss_scale.mode == LossScale::Mode::dynamic ? 1 : 0;
@@ -47,16 +50,17 @@ class Update final : public UpdateOperation {
     const Buffer counters = e.buffer(update_.counters), scale = e.buffer(plan_.loss_scale);
     const auto any = [&](ValueId v) { return v == kNone ? scale : e.buffer(v); };
     if (count_ != 0)
-      e.run(gpu_.pipeline("find_non_finite"), {gradients_, found_}, partial_, partial_.partials);
+      e.run(gpu_.pipeline("find_non_finite"), {gradients_, found_}, every_, every_.partials);
     e.run(gpu_.pipeline("decide"),
           {found_, losses_, any(update_.weight_sum), counters, scale, any(update_.weight_total),
            control_},
           decide_, 1);
+    for (const ir::WeightShare& share : update_.further)
+      if (share.total != kNone)
+        e.run(gpu_.pipeline("add_share_weights"),
+              {e.buffer(share.sum), e.buffer(share.total), control_}, CountParams{1}, 1);
     if (update_.accumulate > 1)
-      for (const ir::UpdateItem& item : update_.items)
-        e.run(gpu_.pipeline("accumulate"),
-              {e.buffer(item.gradient), e.buffer(item.accumulator), control_},
-              CountParams{size(item)}, size(item));
+      for (const ir::UpdateItem& item : update_.items) accumulate(e, item);
     if (update_.clip_norm && count_ != 0)
       e.run(gpu_.pipeline("square_sums"), {gradients_, control_, sums_}, partial_,
             partial_.partials);
@@ -87,6 +91,24 @@ class Update final : public UpdateOperation {
   void gather(Encoding& e) {
     for (std::size_t i = 0; i < update_.losses.size(); ++i)
       e.copy(e.buffer(update_.losses[i]), {losses_.buffer, i * 4}, 4);
+  }
+
+  // Each loss's gradients in a sum of their own, and where there are several, all of them joined.
+  void accumulate(Encoding& e, const ir::UpdateItem& item) {
+    std::vector<ir::GradientShare> shares{{item.gradient, item.accumulator, item.share}};
+    shares.insert(shares.end(), item.further.begin(), item.further.end());
+    for (const ir::GradientShare& s : shares)
+      e.run(gpu_.pipeline("accumulate"), {e.buffer(s.gradient), e.buffer(s.accumulator), control_},
+            CountParams{size(item)}, size(item));
+    if (update_.further.empty()) return;
+    for (std::size_t i = 0; i < shares.size(); ++i) {
+      const std::size_t share = shares[i].share;
+      const ValueId total = share == 0 ? update_.weight_total : update_.further[share - 1].total;
+      const Buffer sums = e.buffer(shares[i].accumulator);
+      e.run(gpu_.pipeline("join_share"),
+            {sums, total == kNone ? sums : e.buffer(total), e.buffer(item.gradient), control_},
+            JoinParams{size(item), i > 0 ? 1 : 0, total != kNone ? 1 : 0}, size(item));
+    }
   }
 
   void apply(Encoding& e, const ir::UpdateItem& item) {
@@ -154,7 +176,7 @@ class Update final : public UpdateOperation {
   const ir::Update& update_;
   Buffer gradients_;
   int64_t count_;
-  PartialParams partial_{};
+  PartialParams partial_{}, every_{};  // of what is trained; of all in the vector
   DecideParams decide_{};
   Buffer found_, sums_, losses_, control_;
 };
@@ -162,8 +184,8 @@ class Update final : public UpdateOperation {
 }  // namespace
 
 std::unique_ptr<UpdateOperation> make_update(Gpu& gpu, const ir::Plan& plan, Buffer gradients,
-                                             int64_t count) {
-  return std::make_unique<Update>(gpu, plan, gradients, count);
+                                             int64_t count, int64_t all) {
+  return std::make_unique<Update>(gpu, plan, gradients, count, all);
 }
 
 }  // namespace mpsnn::backend::mps
