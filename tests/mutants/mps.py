@@ -177,7 +177,7 @@ MUTANTS = (
     Mutant("kernels_update.metal", "p.decoupled != 0 ? 0.0f : p.weight_decay", "p.weight_decay"),
     Mutant("kernels_update.metal", "loss_scale[0] = max(1.0f, scale / 2.0f);", ""),
     Mutant("optimizer.mm", "if (item.average != kNone && item.host_gradient == kNone)",
-           "if (false)", ("tests/python/test_training.py", "-k", "ema or average")),
+           "if (false)", ("tests/python/test_host.py", "-k", "averages")),
     # images, buffers, storage
     Mutant("encoding.mm", "MPSImageBatchIncrementReadCount(live_[r], reads);",
            "MPSImageBatchIncrementReadCount(live_[r], reads + 1);"),
