@@ -169,9 +169,9 @@ def random_model(rng: np.random.Generator) -> tuple[nn.Module, tuple[int, ...]]:
     return nn.Sequential(*layers), shape
 
 
-def error(a: np.ndarray, b: np.ndarray) -> float:
+def error(a: np.ndarray, b: np.ndarray, loss: float) -> float:
     # A gradient may be zero but for rounding, such as that of a bias before a batch-norm.
-    scale = max(float(np.abs(b).max(initial=0.0)), 0.1)
+    scale = max(float(np.abs(b).max(initial=0.0)), 0.1 * max(1.0, abs(loss)))
     return float(np.abs(a - b).max(initial=0.0)) / scale
 
 
@@ -253,7 +253,7 @@ def compare(found: dict[str, Any], graph: str, about: str, dtype: str) -> str:
             finite = np.isfinite(left).all() and np.isfinite(right).all()
             if not finite and dtype == "float16":
                 return "overflow"  # then it counts in which order a device multiplies by zeros
-            wrong = error(left, right) if finite else float(
+            wrong = error(left, right, float(a[1])) if finite else float(
                 not np.array_equal(np.isfinite(left), np.isfinite(right)))  # fmt: skip
             if not wrong <= LIMITS.get(dtype, 0):
                 raise AssertionError(
