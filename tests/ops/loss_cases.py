@@ -173,6 +173,7 @@ ELEMENT_LOSSES: list[tuple[str, str, tuple[int, ...], str, str, str, dict[str, A
     ("huber", "images", (2, 3, 4, 5), "x", "t", "we", {"a": 0.3, "reduction": "sum"}),
     ("huber", "none", (6, 5), "x", "t", "", {"a": 2.0, "reduction": "none"}),
     ("log", "rows", (6, 5), "u", "z", "", {"a": 1e-7}),
+    ("log", "rows", (6, 5), "u", "z", "", {"a": 0.02}),
     ("log", "indices", (6, 5), "u", "i", "w", {"a": 0.01, "ignore_index": 0}),
     ("kl_divergence", "rows", (6, 5), "x", "z", "", {}),
     ("kl_divergence", "sum", (2, 3, 5), "x", "z", "wp", {"reduction": "sum"}),

@@ -19,7 +19,7 @@ import mpsnn
 import numpy as np
 import pytest
 from apple import SIMULATED, count, each, sim
-from mpsnn import _core, nn, optim
+from mpsnn import _core, nn, ops, optim
 
 HERE = any(d.kind == "mps" for d in mpsnn.devices())
 pytestmark = pytest.mark.skipif(not HERE, reason="there is no mps device")
@@ -98,6 +98,12 @@ def test_flatten_of_more_channels_than_an_image_has() -> None:
 def test_another_dtype_is_refused_with_the_reason(digits_model: Any) -> None:
     with pytest.raises(_core.UnsupportedError, match="bfloat16"):
         training(digits_model(), dtype="bfloat16")
+
+
+def test_dropout_whose_gradient_nobody_wants() -> None:
+    """Its states are given back: the stand-in counts them."""
+    y = ops.dropout(np.ones((4, 64), np.float32), 0.5, device="mps")
+    assert set(np.unique(y)) == {0.0, 2.0}
 
 
 def live_after(steps: int, model: Any) -> tuple[dict[str, int], int, int]:

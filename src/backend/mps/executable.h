@@ -229,18 +229,14 @@ class Epilogue {
   Epilogue(Builder& builder, const Geometry& y);
   ImagesRef target(Encoding& e) const;  // for the op's own kernel
   void apply(Encoding& e, ImagesRef written) const;
-  bool present() const { return present_; }
+  bool present() const { return kernel_ != nullptr; }
   const char* detail() const;
 
  private:
   ValueId y_ = kNone;
   Geometry images_;
   DType dtype_ = DType::float32;
-  bool present_ = false;
   KernelRef kernel_ = nullptr;
-  ir::NeuronSpec spec_;
-  std::size_t before_ = 0, before_half_ = 0;
-  Dense to_y_;
 };
 
 // Its gradient, from the output, by our own kernel: the compiler makes no such neuron in training

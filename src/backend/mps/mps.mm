@@ -56,6 +56,8 @@ std::string too_large(const Shape& shape) {
 std::string lacking(const Node& node) {
   if (node.attrs.has("neuron") && (node.op == Op::batch_norm || node.op == Op::add))
     return std::string("neuron fused into ") + name_of(node.op);
+  if (node.op != Op::neuron && node.op != Op::rnn && !mps_has(ir::epilogue_of(node.attrs)))
+    return node.attrs.text("neuron") + " of this kind fused into " + name_of(node.op);
   switch (node.op) {
     case Op::avg_pool2d: {
       const auto& pads = node.attrs.integers("pads");

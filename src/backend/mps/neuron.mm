@@ -88,46 +88,20 @@ NeuronParams parameters(const ir::NeuronSpec& s, int64_t count) {
 Epilogue::Epilogue(Builder& b, const Geometry& y)
     : y_(b.node().y(0)), images_(y), dtype_(b.plan().dtype) {
   const ir::NeuronSpec spec = ir::epilogue_of(b.attrs());
-  present_ = spec.kind != Neuron::none;
-  if (!present_) return;
-  if (mps_has(spec)) {
-    kernel_ = [[MPSCNNNeuron alloc] initWithDevice:b.gpu().device()
-                                  neuronDescriptor:describe(spec)];
-    label(kernel_, b.layer());
-    return;
-  }
-  spec_ = spec;
-  before_ = b.scratch(static_cast<std::size_t>(y.count()) * 4);
-  if (b.half()) before_half_ = b.scratch(static_cast<std::size_t>(y.count()) * 2);
-  to_y_ = b.dense(y_);
+  if (spec.kind == Neuron::none) return;
+  kernel_ = [[MPSCNNNeuron alloc] initWithDevice:b.gpu().device() neuronDescriptor:describe(spec)];
+  label(kernel_, b.layer());
 }
 
 ImagesRef Epilogue::target(Encoding& e) const {
-  return present_ ? e.temporary(images_, dtype_, 1) : e.write(y_, images_);
+  return kernel_ != nil ? e.temporary(images_, dtype_, 1) : e.write(y_, images_);
 }
 
 void Epilogue::apply(Encoding& e, ImagesRef written) const {
-  if (!present_) return;
-  if (kernel_ != nil) {
-    e.forward(kernel_, written, e.write(y_, images_), -1);
-    return;
-  }
-  const NeuronParams p = parameters(spec_, images_.count());
-  Buffer x = e.scratch(dtype_ == DType::float16 ? before_half_ : before_);
-  e.to_buffer(written, images_, dtype_, x);
-  e.give_back(written);
-  if (dtype_ == DType::float16) {
-    const Buffer halves = x;
-    x = e.scratch(before_);
-    e.run(e.gpu().pipeline("half_to_float"), {halves, x}, CountParams{p.count}, p.count);
-  }
-  e.run(e.gpu().pipeline("neuron"), {x, e.target(to_y_)}, p, p.count);
-  e.store(to_y_);
+  if (kernel_ != nil) e.forward(kernel_, written, e.write(y_, images_), -1);
 }
 
-const char* Epilogue::detail() const {
-  return !present_ ? "" : kernel_ != nil ? ", MPSCNNNeuron" : ", own kernel";
-}
+const char* Epilogue::detail() const { return kernel_ != nil ? ", MPSCNNNeuron" : ""; }
 
 EpilogueGradient::EpilogueGradient(Builder& b, const Geometry& y)
     : gy_(b.node().gy(0)), y_(y), dtype_(b.plan().dtype), spec_(ir::epilogue_of(b.attrs())) {
