@@ -220,7 +220,7 @@ MUTANTS = (
            ops("norm", "reduce")),
     Mutant("shape.mm", "aligned = aligned && offset % 4 == 0;", "aligned = aligned && true;"),
     Mutant("shape.mm", "if (gradient && cuts) e.run(", "if (false) e.run("),
-    Mutant("shape.mm", "copy.sourceFeatureChannelMaxCount = static_cast<NSUInteger>(part.size);",
+    Mutant("shape.mm", "copy.sourceFeatureChannelOffset = static_cast<NSUInteger>(part.offset);",
            ""),
     Mutant("resample.mm", "top = sides[0];", "top = sides[1];"),
 )  # fmt: skip
