@@ -49,9 +49,10 @@ def train(graph: Any, x: np.ndarray, y: np.ndarray, steps: int) -> list[float]:
 
 def script(devices: str, code: str, environment: dict[str, str] | None = None) -> str:
     """Run in a process of its own, with these devices."""
+    path = os.pathsep.join([str(ROOT / "tests"), os.environ.get("PYTHONPATH", "")])
     done = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(code)],
-        env={**os.environ, "APPLE_SIM_DEVICES": devices, "PYTHONPATH": str(ROOT / "tests"),
+        env={**os.environ, "APPLE_SIM_DEVICES": devices, "PYTHONPATH": path,
              **(environment or {})},
         capture_output=True, text=True, timeout=300, check=False,
     )  # fmt: skip
