@@ -42,7 +42,7 @@ TESTS: dict[str, tuple[str, ...]] = {
     "kernels_update.metal": TRAINING,
     "linear.mm": ops("linear"),
     "local_norm.mm": ops("norm"),
-    "loss.mm": ops("entropy", "element_loss", "total_loss"),
+    "loss.mm": ops("entropy", "mse", "log", "total_loss"),
     "masked_norm.mm": ops("batch_norm"),
     "mps.mm": (*DEVICE, "-k", "not two_thousand"),
     "neuron.mm": ops("neuron", "elu"),

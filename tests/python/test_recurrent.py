@@ -363,7 +363,7 @@ def test_encoder_hands_its_state_to_a_decoder() -> None:
     close(by_x, tx.grad, 3e-5)
 
 
-def test_embedding_like_torch() -> None:
+def test_embedding_like_torch(device: str) -> None:
     """Training on character indices; rows that are not named do not move."""
     mpsnn.manual_seed(0)
     net = nn.Sequential(nn.Embedding(9, 4, padding_idx=2), nn.GRU(4, H), nn.Linear(H, 9))
@@ -383,7 +383,7 @@ def test_embedding_like_torch() -> None:
     )
     loss.backward()
     before = net.state_dict()["0.weight"]
-    graph = mpsnn.TrainingGraph(net, nn.SoftmaxCrossEntropy(), optim.SGD(1.0), (3,), 2, "cpu",
+    graph = mpsnn.TrainingGraph(net, nn.SoftmaxCrossEntropy(), optim.SGD(1.0), (3,), 2, device,
                                 outputs=["0.weight:grad"])  # fmt: skip
     step = graph.encode(x, labels)
     assert step.loss == pytest.approx(float(loss.detach()), rel=1e-5)
