@@ -185,7 +185,7 @@ MUTANTS = (
            "MPSImageBatchIncrementReadCount(live_[r], reads + 1);"),
     Mutant("encoding.mm", "    [blit synchronizeResource:executable_.results_[slot_]];\n", ""),
     Mutant("encoding.mm", "if (reads > 1) MPSImageBatchIncrementReadCount(images, reads - 1);", "",
-           GRAPHS),
+           DEVICE),
     Mutant("encoding.mm", "      if (--it->takers == 0) states_.erase(it);\n",
            "      states_.erase(it);\n", GRAPHS),
     Mutant("encoding.mm", "if (takers > 1) MPSState", "if (false) MPSState",

@@ -96,6 +96,17 @@ def test_flatten_of_more_channels_than_an_image_has() -> None:
         mpsnn.InferenceGraph(alone, (8, 8, 1), 4, device="mps")
 
 
+def test_a_norm_behind_a_flatten() -> None:
+    """It reads images of another form than those that its input lives in, twice."""
+    curves = []
+    for device in ("mps", "reference"):
+        mpsnn.manual_seed(2)
+        model = nn.Sequential(nn.Conv2d(1, 3, 3), nn.Flatten(), nn.BatchNorm1d(108),
+                              nn.Linear(108, 10))  # fmt: skip
+        curves.append(train(training(model, device), *data(32), 4))
+    np.testing.assert_allclose(curves[0], curves[1], rtol=1e-4)
+
+
 def test_another_dtype_is_refused_with_the_reason(digits_model: Any) -> None:
     with pytest.raises(_core.UnsupportedError, match="bfloat16"):
         training(digits_model(), dtype="bfloat16")
