@@ -270,6 +270,7 @@ for op, function in ARITHMETIC:
         (lambda f: lambda x, b: f(x, channels(b)))(function),
         positive=True,
     )
+row("sum of 3", "add_n", [("x", IMAGE)] * 3, lambda x, y, z: x + y + z)
 row(
     "multiply by image and channel",
     "multiply",
