@@ -32,6 +32,12 @@ NOT_ROWS = {
 }
 
 
+def without_row(rows: Any) -> list[str]:
+    """Return the ops that the table leaves out without a reason."""
+    ops = {row["name"] for row in importlib.import_module("mpsnn._core").op_table()}
+    return sorted(ops - {row.op for row in rows} - NOT_ROWS.keys())
+
+
 def make_operands(row: Any) -> list[np.ndarray]:
     """Draw seeded operands, channels last."""
     random = np.random.default_rng(0)
@@ -314,10 +320,9 @@ def main() -> None:
     for framework in ("mpsnn", "torch"):
         common.require(framework)
     all_rows: Any = importlib.import_module("op_rows").ROWS
-    ops = {row["name"] for row in importlib.import_module("mpsnn._core").op_table()}
-    missing = ops - {row.op for row in all_rows} - NOT_ROWS.keys()
+    missing = without_row(all_rows)
     if missing:
-        sys.exit(f"no row: {', '.join(sorted(missing))}")
+        sys.exit(f"no row: {', '.join(missing)}")
     chosen = [(i, r) for i, r in enumerate(all_rows) if any(text in r.name for text in args.only)]
     chosen = chosen[len(chosen) * (part - 1) // parts : len(chosen) * part // parts]
     facts = common.machine(["mpsnn", "torch"])
