@@ -325,6 +325,8 @@ def main() -> None:
         sys.exit(f"no row: {', '.join(missing)}")
     chosen = [(i, r) for i, r in enumerate(all_rows) if any(text in r.name for text in args.only)]
     chosen = chosen[len(chosen) * (part - 1) // parts : len(chosen) * part // parts]
+    if not chosen:
+        parser.error("--only and --part leave no row")
     facts = common.machine(["mpsnn", "torch"])
     if not args.json:
         common.print_machine(facts)
