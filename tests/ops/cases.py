@@ -39,7 +39,7 @@ class Case:
     differences: bool = True  # no part of the gradient is left out on purpose
     distinct: bool = False  # no two equal values (ties of max pooling)
     scale: float = 1.0  # of parameters
-    several: bool = False  # `torch` returns all outputs
+    outputs: tuple[int, ...] = ()  # those in use, which `torch` returns; one only if empty
     negative: bool = False  # the first operand is: padding by zeros would win a maximum
 
 

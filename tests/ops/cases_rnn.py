@@ -91,9 +91,9 @@ def by_torch(cell: str, neuron: str, a: dict[str, Any]) -> tuple[T, ...]:
 def rnn(
     name: str, cell: str, n: int, t: int, size: int, hidden: int, *, neuron: str = "tanh",
     reverse: bool = False, without: tuple[str, ...] = (), lengths: bool = False,
-    peephole: bool = False, scale: float = 0.3, loops: bool = False,
+    peephole: bool = False, scale: float = 0.3, loops: bool = False, outputs: str = "yhc",
 ) -> None:  # fmt: skip
-    """Append a row."""
+    """Append a row. Of `outputs` are used the sequence y, the last h and the last c."""
     rows = GATES[cell] * hidden
     operands: list[Any] = [
         ("x", (n, t, size)),
@@ -113,13 +113,16 @@ def rnn(
     own = cell in ("gru_reset_before", "mgu") or neuron in ("sigmoid", "none")
     loops = loops or own or reverse or lengths or peephole
 
+    used = tuple(i for i, o in enumerate("yhc" if cell == "lstm" else "yh") if o in outputs)
+
     def oracle(*values: Any) -> tuple[T, ...]:
         a = dict.fromkeys(NAMES)
         a.update(zip(NAMES, values, strict=False))
-        return by_loops(cell, neuron, reverse, a) if loops else by_torch(cell, neuron, a)
+        every = by_loops(cell, neuron, reverse, a) if loops else by_torch(cell, neuron, a)
+        return tuple(every[i] for i in used)
 
     case(
-        f"rnn-{name}", "rnn", operands, oracle, several=True, classes=t + 1, scale=scale,
+        f"rnn-{name}", "rnn", operands, oracle, outputs=used, classes=t + 1, scale=scale,
         attrs={"cell": cell, "neuron": neuron, "reverse": reverse},
         long_sum=t >= 20 or n * t > 1000,
     )  # fmt: skip
@@ -137,10 +140,21 @@ for cell in GATES:
         without=("bias", "bias_hn", "h0", "c0"))  # fmt: skip
     rnn(f"{cell}-20", cell, 2, 20, 8, 12)
     rnn(f"{cell}-100", cell, 2, 100, 5, 16, scale=0.2)
+    # Without states that are given or, of c, read: the layers of Apple and oneDNN.
+    own = ("h0", "c0")
+    rnn(f"{cell}-sequence", cell, 4, 6, 5, 18, without=own, outputs="y")
+    rnn(f"{cell}-last", cell, 3, 5, 6, 7, without=own, outputs="h")
+    rnn(f"{cell}-sequence-and-last", cell, 5, 4, 3, 9, without=own, outputs="yh")
+    rnn(f"{cell}-reverse", cell, 3, 7, 4, 6, without=own, outputs="yh", reverse=True)
+    rnn(f"{cell}-reverse-bare", cell, 2, 3, 4, 5, without=("bias", "bias_hn", *own), outputs="h",
+        reverse=True)  # fmt: skip
 for neuron in ("relu", "sigmoid", "none"):
+    rnn(f"rnn-{neuron}-sequence", "rnn", 4, 6, 5, 18, neuron=neuron, without=("h0",), outputs="y")
     rnn(f"rnn-{neuron}", "rnn", 4, 6, 5, 18, neuron=neuron)
 rnn("lstm-peepholes", "lstm", 3, 6, 5, 19, peephole=True)
 rnn("lstm-peepholes-lengths", "lstm", 5, 6, 5, 8, peephole=True, lengths=True, reverse=True)
+rnn("lstm-peepholes-sequence", "lstm", 3, 6, 5, 19, peephole=True, without=("h0", "c0"),
+    outputs="yh")  # fmt: skip
 rnn("lstm-large-batch", "lstm", 150, 3, 4, 8)
 rnn("gru-no-initial-state", "gru", 3, 5, 4, 8, without=("h0",))
 rnn("lstm-saturated", "lstm", 4, 6, 30, 8, scale=3.0)
@@ -152,7 +166,7 @@ for shape in ((7,), (3, 5)):  # a padding row's gradient is zero by definition: 
     )  # fmt: skip
 
 case("stack", "stack", [("x", (3, 4))] * 3, lambda *parts: torch.stack(parts))
-case("unstack", "unstack", [("x", (3, 4, 5))], lambda x: x.unbind(0), several=True)
+case("unstack", "unstack", [("x", (3, 4, 5))], lambda x: x.unbind(0), outputs=(0, 1, 2))
 
 
 def masked_bn_oracle(training: bool) -> Callable[..., T]:

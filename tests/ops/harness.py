@@ -124,7 +124,7 @@ def oracle(
     for i in wanted:
         tensors[i].requires_grad_(True)
     y = case.torch(*tensors)
-    if case.several:
+    if case.outputs:
         y = torch.cat([part.reshape(-1) for part in y])
     seed = torch.ones_like(y) if cotangent is None else torch.from_numpy(cotangent)
     y.backward(seed)
@@ -163,7 +163,7 @@ def run(
         ids.append(graph.input(f"x{i}", value.shape, dtype if kind in ("x", "u") else master))
         fed.append(value.astype(master))
     outputs = graph.add(case.op, ids, dict(case.attrs), f"{case.op} {case.name}")
-    kept = outputs if case.several else outputs[:1]
+    kept = [outputs[i] for i in case.outputs or (0,)]
     results = [(f"y{i}", y, False) for i, y in enumerate(kept)]
     seeds = []
     if gradient:
@@ -185,7 +185,7 @@ def run(
     step = program.encode(tuple(fed), ())
     step.wait()
     values = [as_float64(step.result(i)) for i in range(len(results))]
-    y = np.concatenate([v.reshape(-1) for v in values[: len(kept)]]) if case.several else values[0]
+    y = np.concatenate([v.reshape(-1) for v in values[: len(kept)]]) if case.outputs else values[0]
     return y, values[len(kept) :]
 
 

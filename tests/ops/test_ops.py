@@ -33,7 +33,7 @@ def cotangent_for(case: Case, operands: list[Any], dtype: str) -> np.ndarray | N
     if scalar(case):
         return None
     y = case.torch(*as_tensors(operands))
-    shape = (sum(part.numel() for part in y),) if case.several else y.shape
+    shape = (sum(part.numel() for part in y),) if case.outputs else y.shape
     return round_to(np.random.default_rng(7).standard_normal(tuple(shape)), dtype)
 
 

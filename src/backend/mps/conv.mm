@@ -13,74 +13,9 @@
 #include <vector>
 
 #include "backend/mps/own.h"
+#include "backend/mps/weights.h"
 #include "ir/images.h"
 #include "mpsnn/layouts.h"
-
-// What MPS asks of a data source. The weights it copies at first are zeros: true ones follow on the
-// command buffer before the first use, so that no layer's weights are ever held twice on the host.
-@interface MpsnnWeights : NSObject <MPSCNNConvolutionDataSource>
-- (instancetype)initWithDescriptor:(MPSCNNConvolutionDescriptor*)descriptor
-                             count:(NSUInteger)count
-                              bias:(NSUInteger)bias
-                              half:(BOOL)half
-                             label:(NSString*)label;
-@end
-
-@implementation MpsnnWeights {
-  MPSCNNConvolutionDescriptor* _descriptor;
-  NSUInteger _count, _bias;
-  BOOL _half;
-  NSString* _label;
-  std::vector<float> _zeros;
-}
-
-- (instancetype)initWithDescriptor:(MPSCNNConvolutionDescriptor*)descriptor
-                             count:(NSUInteger)count
-                              bias:(NSUInteger)bias
-                              half:(BOOL)half
-                             label:(NSString*)label {
-  if ((self = [super init])) {
-    _descriptor = descriptor;
-    _count = count;
-    _bias = bias;
-    _half = half;
-    _label = label;
-  }
-  return self;
-}
-- (MPSDataType)dataType {
-  return MPSDataTypeFloat32;
-}
-- (MPSCNNConvolutionDescriptor*)descriptor {
-  return _descriptor;
-}
-- (void*)weights {
-  return _zeros.data();
-}
-- (float*)biasTerms {
-  return _bias == 0 ? nullptr : _zeros.data();
-}
-- (BOOL)load {
-  _zeros.assign(_count > _bias ? _count : _bias, 0.0f);
-  return YES;
-}
-- (void)purge {
-  _zeros = {};
-}
-- (NSString*)label {
-  return _label;
-}
-- (MPSDataType)kernelWeightsDataType {
-  return _half ? MPSDataTypeFloat16 : MPSDataTypeFloat32;
-}
-- (id)copyWithZone:(NSZone*)zone {
-  return [[MpsnnWeights allocWithZone:zone] initWithDescriptor:_descriptor
-                                                         count:_count
-                                                          bias:_bias
-                                                          half:_half
-                                                         label:_label];
-}
-@end
 
 namespace mpsnn::backend::mps {
 namespace {
@@ -158,26 +93,10 @@ class Weights {
       e.run(e.gpu().pipeline("move_elements"), {wide_ ? own : from, to}, turn_, turn_.count);
   }
 
-  // The weights as MPS reloads them, if they have changed since; nil otherwise. While the command
-  // buffer that loads them is in flight it may still fail: the steps behind it load them, too. A
-  // gradient kernel uses no bias.
+  // The weights as MPS reloads them, if they have changed since; nil otherwise. A gradient kernel
+  // uses no bias.
   MPSCNNConvolutionWeightsAndBiasesState* fresh(Encoding& e) {
-    DeviceStorage* weight = e.storage(weight_);
-    DeviceStorage* bias = bias_ == kNone ? nullptr : e.storage(bias_);
-    const bool lasting = weight != nullptr && (bias_ == kNone || bias != nullptr);
-    const int64_t stamps[2] = {weight == nullptr ? 0 : weight->version(),
-                               bias == nullptr ? 0 : bias->version()};
-    const bool same = lasting && std::equal(stamps, stamps + 2, stamps_);
-    if (same && loads_ != nil && loads_.status == MTLCommandBufferStatusCompleted) {
-      loaded_ = true;
-      loads_ = nil;
-    }
-    if (same && loaded_) return nil;
-    std::copy(stamps, stamps + 2, stamps_);
-    loaded_ = false;
-    const bool flies = loads_ != nil && (loads_.status == MTLCommandBufferStatusCommitted ||
-                                         loads_.status == MTLCommandBufferStatusScheduled);
-    if (!same || !flies) loads_ = e.command_buffer();
+    if (!changes_.since(e, {weight_, bias_})) return nil;
     Buffer from = e.buffer(weight_);
     if (turned_ != nil) {
       e.run(e.gpu().pipeline("move_elements"), {from, {turned_, 0}}, turn_, turn_.count);
@@ -206,9 +125,7 @@ class Weights {
   MpsnnWeights* source_;
   BufferRef spread_ = nil, turned_ = nil;
   StridedParams turn_{};  // its own inverse
-  bool loaded_ = false;
-  CommandsRef loads_ = nil;
-  int64_t stamps_[2] = {-1, -1};
+  Changes changes_;
 };
 
 // The images that the kernels read, or write the gradient of: the operand's, or stretched ones.

@@ -72,6 +72,10 @@ const Shape& Builder::y_shape() const {
 Geometry Builder::home(ValueId id) const { return executable_.home_[executable_.root(id)]; }
 bool Builder::in_images(ValueId id) const { return executable_.in_images_[executable_.root(id)]; }
 
+Operation& Builder::forward_operation() const {
+  return *executable_.operations_[static_cast<std::size_t>(forward())];
+}
+
 int Builder::gradients() const { return executable_.takers_[static_cast<std::size_t>(index_)]; }
 
 std::size_t Builder::scratch(std::size_t bytes) {

@@ -62,6 +62,7 @@ class Builder {
   const Node& node() const { return node_; }
   const Attrs& attrs() const { return node_.attrs; }
   int forward() const { return node_.gradient ? node_.forward : index_; }  // whose states these are
+  Operation& forward_operation() const;                                    // of a gradient
   bool half() const { return plan().dtype == DType::float16; }
 
   const Value& value(ValueId id) const { return plan().values[static_cast<std::size_t>(id)]; }
@@ -287,6 +288,9 @@ std::unique_ptr<Operation> make_sum(Builder& builder);         // add_n
 std::unique_ptr<Operation> make_reduction(Builder& builder);
 std::size_t rnn_state_bytes(const Shape& x, const Shape& weight_hh, const Attrs& attrs);
 std::unique_ptr<Operation> make_rnn(Builder& builder);
+// Whether MPSRNNMatrixTrainingLayer does all of a forward node and its gradients; in rnn_layer.mm.
+bool rnn_has_layer(const ir::Plan& plan, const Node& forward);
+std::unique_ptr<Operation> make_rnn_layer(Builder& builder);
 std::unique_ptr<Operation> make_embedding(Builder& builder);
 std::unique_ptr<Operation> make_loss(Builder& builder);       // MPSCNNLoss where it will do
 std::unique_ptr<Operation> make_unit_loss(Builder& builder);  // own kernels

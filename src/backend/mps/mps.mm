@@ -147,7 +147,7 @@ class MpsBackend final : public runtime::Backend {
   }
   bool can_alias(const ir::Plan&, const Node&) const override { return true; }
   std::size_t state_bytes(const ir::Plan& plan, const Node& node, int) const override {
-    if (node.op != Op::rnn) return 0;  // MPS keeps its states itself
+    if (node.op != Op::rnn || rnn_has_layer(plan, node)) return 0;  // MPS keeps its states itself
     const auto shape = [&](int i) -> const Shape& {
       return plan.values[static_cast<std::size_t>(node.x(i))].shape;
     };

@@ -1,5 +1,5 @@
-// rnn from MPSMatrix products and our own kernels of its cells, for all of them: Apple's training
-// layer has no lengths, no direction, no reset behind the product and its own layout of weights.
+// rnn from MPSMatrix products and our own kernels of its cells: what Apple's training layer lacks,
+// which rnn_layer.mm prefers.
 // Arrays lie step by step, each step's images together, so that a step is a matrix and all steps
 // are one: the products with x, and the gradients by weights and x, are one each for a sequence.
 #import <Foundation/Foundation.h>
@@ -384,6 +384,8 @@ std::size_t rnn_state_bytes(const Shape& x, const Shape& weight_hh, const Attrs&
 }
 
 std::unique_ptr<Operation> make_rnn(Builder& b) {
+  if (rnn_has_layer(b.plan(), b.plan().nodes[static_cast<std::size_t>(b.forward())]))
+    return make_rnn_layer(b);
   if (b.node().gradient) return std::make_unique<RnnGradient>(b);
   return std::make_unique<Rnn>(b);
 }

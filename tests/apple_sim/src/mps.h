@@ -32,6 +32,20 @@ Tensor load(const ImageRef& image, long first_channel = 0, long max_channels = L
 // Writes t to the image at (x, y) and first_channel; halves are rounded.
 void store(const ImageRef& image, const Tensor& t, long x = 0, long y = 0, long first_channel = 0);
 
+inline size_t element_size(MPSDataType t) { return (t & 0xffff) >> 3; }
+struct MatrixView {  // one matrix as a closure sees it
+  StorePtr store;
+  size_t base, row_bytes;
+  bool half;
+  // Whether rows x columns from here share memory with those of another matrix. Two matrices may
+  // lie in one buffer.
+  bool meets(size_t rows, size_t columns, const MatrixView& o, size_t o_rows,
+             size_t o_columns) const;
+  float get(size_t r, size_t c) const;
+  void set(size_t r, size_t c, float v) const;
+};
+MatrixView view(MPSMatrix* m, MTLOrigin origin = {0, 0, 0}, NSUInteger index = 0);
+
 struct Window {  // one dimension of a filter
   long k = 1, s = 1, d = 1, o = 0;
   long dilated() const { return (k - 1) * d + 1; }

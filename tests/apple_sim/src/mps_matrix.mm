@@ -6,7 +6,33 @@
 
 using namespace apple_sim;
 
-static size_t element_size(MPSDataType t) { return (t & 0xffff) >> 3; }
+namespace apple_sim {
+bool MatrixView::meets(size_t rows, size_t columns, const MatrixView& o, size_t o_rows,
+                       size_t o_columns) const {
+  const auto end = [](const MatrixView& v, size_t r, size_t c) {
+    return v.base + (r - 1) * v.row_bytes + c * (v.half ? 2 : 4);
+  };
+  return store == o.store && base < end(o, o_rows, o_columns) && o.base < end(*this, rows, columns);
+}
+float MatrixView::get(size_t r, size_t c) const {
+  const uint8_t* p = store->gpu.data() + base + r * row_bytes;
+  return half ? half_to_float(reinterpret_cast<const uint16_t*>(p)[c])
+              : reinterpret_cast<const float*>(p)[c];
+}
+void MatrixView::set(size_t r, size_t c, float v) const {
+  uint8_t* p = store->gpu.data() + base + r * row_bytes;
+  if (half)
+    reinterpret_cast<uint16_t*>(p)[c] = float_to_half(v);
+  else
+    reinterpret_cast<float*>(p)[c] = v;
+}
+MatrixView view(MPSMatrix* m, MTLOrigin origin, NSUInteger index) {
+  return {store_of(m.data),
+          m.offset + index * m.matrixBytes + origin.x * m.rowBytes +
+              origin.y * element_size(m.dataType),
+          m.rowBytes, m.dataType == MPSDataTypeFloat16};
+}
+}  // namespace apple_sim
 
 @implementation MPSMatrixDescriptor {
   NSUInteger _count, _stride;
@@ -146,37 +172,6 @@ static void sim_synchronize(id<MTLCommandBuffer> cb, id<MTLBuffer> buffer) {
 @end
 
 namespace {
-struct View {  // one matrix as a closure sees it
-  StorePtr store;
-  size_t base, row_bytes;
-  bool half;
-  // Whether rows x columns from here share memory with those of another matrix. Two matrices may
-  // lie in one buffer.
-  bool meets(size_t rows, size_t columns, const View& o, size_t o_rows, size_t o_columns) const {
-    const auto end = [](const View& v, size_t r, size_t c) {
-      return v.base + (r - 1) * v.row_bytes + c * (v.half ? 2 : 4);
-    };
-    return store == o.store && base < end(o, o_rows, o_columns) &&
-           o.base < end(*this, rows, columns);
-  }
-  float get(size_t r, size_t c) const {
-    const uint8_t* p = store->gpu.data() + base + r * row_bytes;
-    return half ? half_to_float(reinterpret_cast<const uint16_t*>(p)[c])
-                : reinterpret_cast<const float*>(p)[c];
-  }
-  void set(size_t r, size_t c, float v) const {
-    uint8_t* p = store->gpu.data() + base + r * row_bytes;
-    if (half)
-      reinterpret_cast<uint16_t*>(p)[c] = float_to_half(v);
-    else
-      reinterpret_cast<float*>(p)[c] = v;
-  }
-};
-View view(MPSMatrix* m, MTLOrigin origin, NSUInteger index) {
-  const size_t e = element_size(m.dataType);
-  return {store_of(m.data), m.offset + index * m.matrixBytes + origin.x * m.rowBytes + origin.y * e,
-          m.rowBytes, m.dataType == MPSDataTypeFloat16};
-}
 // Element i of row content: pixel and channel.
 template <class F>
 void content(const ImageRef& r, bool hwc, F f) {
@@ -210,7 +205,7 @@ void check_fit(id kernel, MPSImageBatch* images, MPSMatrix* m, MTLOrigin o) {
   check_batch(self, sources, "sources");
   check_read(self, cb, sources);
   check_fit(self, sources, matrix, _destinationMatrixOrigin);
-  const View to = view(matrix, _destinationMatrixOrigin, _destinationMatrixBatchIndex);
+  const MatrixView to = view(matrix, _destinationMatrixOrigin, _destinationMatrixBatchIndex);
   const bool hwc = _dataLayout == MPSDataLayoutHeightxWidthxFeatureChannels;
   encode(cb, name_of(self), self.label, stores(sources), {to.store}, [=, from = refs(sources)] {
     for (size_t n = 0; n < from.size(); ++n) {
@@ -237,7 +232,7 @@ void check_fit(id kernel, MPSImageBatch* images, MPSMatrix* m, MTLOrigin o) {
   check_batch(self, destinations, "destinations");
   check_write(self, cb, destinations);
   check_fit(self, destinations, matrix, _sourceMatrixOrigin);
-  const View from = view(matrix, _sourceMatrixOrigin, _sourceMatrixBatchIndex);
+  const MatrixView from = view(matrix, _sourceMatrixOrigin, _sourceMatrixBatchIndex);
   const bool hwc = _dataLayout == MPSDataLayoutHeightxWidthxFeatureChannels;
   encode(cb, name_of(self), self.label, {from.store}, stores(destinations),
          [=, into = refs(destinations)] {
@@ -304,14 +299,14 @@ void check_fit(id kernel, MPSImageBatch* images, MPSMatrix* m, MTLOrigin o) {
     violate("%s: the matrices do not fit %lux%lux%lu", name_of(self), _rows, _columns, _interior);
     return;
   }
-  const View a = view(l, _leftMatrixOrigin, 0), b = view(r, _rightMatrixOrigin, 0);
-  const View y = view(out, _resultMatrixOrigin, 0);
+  const MatrixView a = view(l, _leftMatrixOrigin, 0), b = view(r, _rightMatrixOrigin, 0);
+  const MatrixView y = view(out, _resultMatrixOrigin, 0);
   const size_t m = _rows, n = _columns, k = _interior;
   if (a.meets(_left ? k : m, _left ? m : k, y, m, n) ||
       b.meets(_right ? n : k, _right ? k : n, y, m, n))
     violate("%s: a source is also a destination", name_of(self));
   Stores reads;
-  for (const View* v : {&a, &b})
+  for (const MatrixView* v : {&a, &b})
     if (v->store != y.store) reads.push_back(v->store);
   encode(cb, name_of(self), self.label, std::move(reads), {y.store},
          [=, left = _left, right = _right, rows = _rows, columns = _columns, interior = _interior,

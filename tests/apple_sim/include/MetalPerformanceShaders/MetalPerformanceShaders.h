@@ -12,4 +12,5 @@
 #import <MetalPerformanceShaders/MPSImage.h>
 #import <MetalPerformanceShaders/MPSMatrix.h>
 #import <MetalPerformanceShaders/MPSNNOptimizers.h>
+#import <MetalPerformanceShaders/MPSRNNLayer.h>
 #import <MetalPerformanceShaders/MPSState.h>

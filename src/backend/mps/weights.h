@@ -1,0 +1,36 @@
+// Parameters on their way into kernels of MPS that hold weights themselves. Objective-C++ only.
+#pragma once
+
+#import <MetalPerformanceShaders/MetalPerformanceShaders.h>
+
+#include <cstdint>
+#include <vector>
+
+#include "backend/mps/executable.h"
+
+// What MPS asks of a data source. The weights it copies at first are zeros: true ones follow on the
+// command buffer before the first use, so that no layer's weights are ever held twice on the host.
+@interface MpsnnWeights : NSObject <MPSCNNConvolutionDataSource>
+- (instancetype)initWithDescriptor:(MPSCNNConvolutionDescriptor*)descriptor
+                             count:(NSUInteger)count
+                              bias:(NSUInteger)bias
+                              half:(BOOL)half
+                             label:(NSString*)label;
+@end
+
+namespace mpsnn::backend::mps {
+
+// Whether a kernel's own weights are those of the parameters.
+class Changes {
+ public:
+  // True where they must be loaded in this step. While the command buffer that loads them is in
+  // flight it may still fail: the steps behind it load them, too.
+  bool since(Encoding& e, const std::vector<ValueId>& parameters);
+
+ private:
+  bool loaded_ = false;
+  CommandsRef loads_ = nil;
+  std::vector<int64_t> stamps_;
+};
+
+}  // namespace mpsnn::backend::mps
