@@ -26,7 +26,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 HEADERS = ROOT / "tests" / "apple_sim" / "include"
 BACKEND = ROOT / "src" / "backend" / "mps"
-PROBES = ROOT / "tests" / "mac" / "probes.mm"
+PROBES = ROOT / "tests" / "mac"
 UMBRELLA = """#import <Foundation/Foundation.h>
 #import <Metal/Metal.h>
 #import <MetalPerformanceShaders/MetalPerformanceShaders.h>
@@ -191,7 +191,7 @@ def compare_headers(compiler: str, sdk: Path) -> int:
 
 def check_backend(compiler: str, sdk: Path) -> int:
     """Type-checks the backend for both architectures; returns the number of failures."""
-    files = [*sorted(BACKEND.glob("*.mm")), PROBES]
+    files = [*sorted(BACKEND.glob("*.mm")), *sorted(PROBES.glob("*.mm"))]
     failed = 0
     for file in files:
         for arch in ("arm64", "x86_64"):

@@ -17,13 +17,6 @@ from typing import TextIO
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 REPORT = ROOT / "build" / "first_run.txt"
-# Asked by no probe: the backend has its own kernels instead of these classes.
-NOT_ASKED = {
-    19: "MPSRNNMatrixTrainingLayer: do gradients of weights add up from run to run?",
-    20: "MPSRNNMatrixTrainingLayer: encodeCopyWeights of gradients",
-    22: "MPSNNOptimizer: float32 vectors with float16 gradients",
-    25: "MPSCNNYOLOLoss: how it divides, when two boxes are one",
-}
 
 
 def say(report: TextIO, text: str) -> None:
@@ -48,12 +41,10 @@ def probes(program: Path, report: TextIO) -> int:
     for line in ask(program).splitlines():
         number, place, assumed, question = line.split("\t")
         answer = ask(program, number)
-        same = answer == assumed
+        same = answer == assumed or (assumed == "ended" and answer.startswith("ended with"))
         different += not same
         say(report, f"{number:>3} {'as assumed' if same else 'DIFFERENT '}  {question}")
         say(report, f"               {answer}{'' if same else f', not {assumed}: see {place}'}")
-    for number, question in NOT_ASKED.items():
-        say(report, f"{number:>3} not asked   {question}")
     return different
 
 

@@ -2,15 +2,13 @@
 // answer; without an argument it prints one line a question: number, place in the sources that
 // relies on the answer, what is assumed, the question. Each answer is asked for in a process of its
 // own, as a kernel that is used in a way it does not take may end it.
-#import "images.h"
+#import "probes.h"
 
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
 #include <functional>
 #include <string>
-
-namespace {
 
 using V = std::vector<float>;
 
@@ -24,6 +22,13 @@ std::string text(const V& values) {
   return all;
 }
 
+void finish(id<MTLCommandBuffer> cb) {
+  [cb commit];
+  [cb waitUntilCompleted];
+}
+
+namespace {
+
 std::string name_of(MPSImageFeatureChannelFormat format) {
   if (format == MPSImageFeatureChannelFormatFloat32) return "float32";
   return format == MPSImageFeatureChannelFormatFloat16 ? "float16" : "another";
@@ -33,11 +38,6 @@ MPSCNNNeuron* neuron(MPSCNNNeuronType type, float a = 0, float b = 0) {
   return [[MPSCNNNeuron alloc]
         initWithDevice:device()
       neuronDescriptor:[MPSNNNeuronDescriptor cnnNeuronDescriptorWithType:type a:a b:b c:0]];
-}
-
-void finish(id<MTLCommandBuffer> cb) {
-  [cb commit];
-  [cb waitUntilCompleted];
 }
 
 std::string default_format() {
@@ -493,6 +493,11 @@ const Probe kProbes[] = {
     {17, "conv.mm, weighs_", "2", "the gradient by a bias that is not there", gradient_of_no_bias},
     {18, "linear.mm: a convolution", "rows, then columns", "order of a dense layer's weights",
      dense_order},
+    {19, "rnn_layer.mm: the long form", "1 1",
+     "do weight gradients begin anew (1) or add up (2) in a second run: short form, long form?",
+     second_weight_gradients},
+    {20, "rnn_layer.mm, createWeightGradientMatrices", "2 1",
+     "are weight gradients copied out as weights are: by weight, by bias", copied_weight_gradients},
     {24, "conv.mm and loss.mm", "float, float32", "default accumulator; format of a loss image",
      defaults},
 #ifndef MPSNN_APPLE_SIM
@@ -504,6 +509,12 @@ const Probe kProbes[] = {
      reshaped},
     {23, "arithmetic.mm, no limits set", "1", "is a clamp differentiated (0) or not (1)?",
      clamped_gradient},
+    {22, "optimizer.mm: gradients are float32", "ended",
+     "does SGD take float16 gradients for float32 values (0.5), or end the process?",
+     half_gradients},
+    {25, "unit_loss.mm: own kernels", "0.4688 -25 1.25 -0.5",
+     "YOLO's gradients by x, object, no object and class: divided by objects, cells?",
+     yolo_gradients},
     {21, "local_norm.mm: own kernels", "0.5556",
      "is the gradient of a response norm divided by the window?", response_gradient},
 #endif

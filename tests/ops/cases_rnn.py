@@ -153,6 +153,7 @@ for neuron in ("relu", "sigmoid", "none"):
     rnn(f"rnn-{neuron}", "rnn", 4, 6, 5, 18, neuron=neuron)
 rnn("lstm-peepholes", "lstm", 3, 6, 5, 19, peephole=True)
 rnn("lstm-peepholes-lengths", "lstm", 5, 6, 5, 8, peephole=True, lengths=True, reverse=True)
+rnn("lstm-cell", "lstm", 3, 6, 5, 11, without=("h0", "c0"))
 rnn("lstm-peepholes-sequence", "lstm", 3, 6, 5, 19, peephole=True, without=("h0", "c0"),
     outputs="yh")  # fmt: skip
 rnn("lstm-large-batch", "lstm", 150, 3, 4, 8)

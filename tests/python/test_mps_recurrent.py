@@ -98,3 +98,28 @@ def test_lengths_are_composed() -> None:
     counts = encodes(lambda: graph.encode(x, y, lengths=[5, 2]).wait())
     assert counts.get(LAYER, 0) == 0
     assert counts[PRODUCT] > 0
+
+
+# What gradients arrive decides too: by y, the last h, the last c.
+@pytest.mark.parametrize("given", ["y", "h", "c", "yh", "yc", "yhc"])
+def test_gradients_of_some_outputs(given: str) -> None:
+    rng = np.random.default_rng(4)
+    x, w, u = rng.random((3, 5, 4)), rng.standard_normal((24, 4)), rng.standard_normal((24, 6))
+    gy = [
+        rng.standard_normal(shape).astype(np.float32) if name in given else None
+        for name, shape in zip("yhc", [(3, 5, 6), (3, 6), (3, 6)], strict=True)
+    ]
+    operands = [np.asarray(v, np.float32) for v in (x, w, u)]
+    found = ops.lstm_gradient(tuple(gy), *operands, device="mps")
+    expected = ops.lstm_gradient(tuple(gy), *operands, device="reference")
+    for a, b in zip(found, expected, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
+
+
+def test_all_outputs_of_one_layer() -> None:
+    rng = np.random.default_rng(5)
+    x, w, u = (rng.standard_normal(s).astype(np.float32) for s in [(3, 5, 4), (24, 4), (24, 6)])
+    found, (h, c) = ops.lstm(x, w, u, device="mps")
+    expected, (last_h, last_c) = ops.lstm(x, w, u, device="reference")
+    for a, b in ((found, expected), (h, last_h), (c, last_c)):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
