@@ -133,16 +133,30 @@ def live_after(steps: int, model: Any) -> tuple[dict[str, int], int, int]:
     return counts[1]
 
 
+class Rows(nn.Module):
+    """An image's rows as a sequence: one layer by MPS, one of products and own cells."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lstm, self.gru = nn.LSTM(8, 12), nn.GRU(12, 12, return_sequences=False)
+        self.head = nn.Linear(12, 10)
+
+    def forward(self, x: Any) -> Any:
+        return self.head(self.gru(self.lstm(ops.reshape(x, (8, 8)))))
+
+
 @simulated
-def test_nothing_grows(digits_model: Any) -> None:
-    live_after(200, digits_model(0.5))
+@pytest.mark.parametrize("network", ["digits", "rows"])
+def test_nothing_grows(digits_model: Any, network: str) -> None:
+    live_after(200, digits_model(0.5) if network == "digits" else Rows())
     assert count("missing_pools") == 0
 
 
 @simulated
 @pytest.mark.soak
-def test_nothing_grows_in_two_thousand_steps(digits_model: Any) -> None:
-    live_after(2000, digits_model(0.5))
+@pytest.mark.parametrize("network", ["digits", "rows"])
+def test_nothing_grows_in_two_thousand_steps(digits_model: Any, network: str) -> None:
+    live_after(2000, digits_model(0.5) if network == "digits" else Rows())
     assert count("missing_pools") == 0
 
 

@@ -49,11 +49,7 @@ class Weights {
         b.half() && (precision == "float16" || (precision.empty() && b.plan().half_accumulator));
     biased_ = b.node().gradient ? b.node().nx > 2 && b.node().gx(2) != kNone : bias_ != kNone;
     count_ = out_ * s.kh * s.kw * (wide_ ? in_ : part_in);
-    source_ = [[MpsnnWeights alloc] initWithDescriptor:descriptor_
-                                                 count:static_cast<NSUInteger>(count_)
-                                                  bias:biased_ ? static_cast<NSUInteger>(out_) : 0
-                                                  half:b.half()
-                                                 label:@(b.layer().c_str())];
+    source_ = source_of_zeros(descriptor_, count_, biased_ ? out_ : 0, b.half(), b.layer());
     if (s.turned && s.kh * s.kw > 1) {
       const int64_t taps = s.kh * s.kw;
       turn_ = strided({out_, taps, part_in}, {taps * part_in, -part_in, 1},
@@ -64,7 +60,7 @@ class Weights {
     if (wide_) spread_ = b.gpu().buffer(static_cast<std::size_t>(count_) * 4, Use::gpu);
   }
 
-  id<MPSCNNConvolutionDataSource> source() const { return source_; }
+  SourceRef source() const { return source_; }
   MPSCNNConvolutionDescriptor* descriptor() const { return descriptor_; }
   MPSNNConvolutionAccumulatorPrecisionOption accumulator() const {
     return half_accumulator_ ? MPSNNConvolutionAccumulatorPrecisionOptionHalf
@@ -122,7 +118,7 @@ class Weights {
   int64_t in_, out_, count_ = 0;
   bool depthwise_ = false, wide_ = false, biased_ = false, half_accumulator_ = false;
   MPSCNNConvolutionDescriptor* descriptor_;
-  MpsnnWeights* source_;
+  SourceRef source_;
   BufferRef spread_ = nil, turned_ = nil;
   StridedParams turn_{};  // its own inverse
   Changes changes_;

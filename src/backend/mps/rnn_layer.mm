@@ -133,18 +133,14 @@ class RnnLayer final : public Operation {
   }
 
   // Its weights are zeros until they are first copied. The bias is there in any case.
-  id<MPSCNNConvolutionDataSource> source(Builder& b, int64_t columns, NeuronRef neuron) {
+  SourceRef source(Builder& b, int64_t columns, NeuronRef neuron) {
     MPSCNNConvolutionDescriptor* d =
         [MPSCNNConvolutionDescriptor cnnConvolutionDescriptorWithKernelWidth:1
                                                                 kernelHeight:1
                                                         inputFeatureChannels:u(columns)
                                                        outputFeatureChannels:u(hidden)];
     if (neuron != nil) d.fusedNeuronDescriptor = neuron;
-    return [[MpsnnWeights alloc] initWithDescriptor:d
-                                              count:u(columns * hidden)
-                                               bias:neuron == nil ? 0 : u(hidden)
-                                               half:NO
-                                              label:@(b.layer().c_str())];
+    return source_of_zeros(d, columns * hidden, neuron == nil ? 0 : hidden, false, b.layer());
   }
   void piece(NSUInteger id, int operand, int64_t first, int64_t rows, int64_t columns) {
     if (operands_[static_cast<std::size_t>(operand)] == kNone) return;

@@ -1,24 +1,18 @@
-// Parameters on their way into kernels of MPS that hold weights themselves. Objective-C++ only.
+// Parameters on their way into kernels of MPS that hold weights themselves.
 #pragma once
 
-#import <MetalPerformanceShaders/MetalPerformanceShaders.h>
-
 #include <cstdint>
+#include <string>
 #include <vector>
 
 #include "backend/mps/executable.h"
 
+namespace mpsnn::backend::mps {
+
 // What MPS asks of a data source. The weights it copies at first are zeros: true ones follow on the
 // command buffer before the first use, so that no layer's weights are ever held twice on the host.
-@interface MpsnnWeights : NSObject <MPSCNNConvolutionDataSource>
-- (instancetype)initWithDescriptor:(MPSCNNConvolutionDescriptor*)descriptor
-                             count:(NSUInteger)count
-                              bias:(NSUInteger)bias
-                              half:(BOOL)half
-                             label:(NSString*)label;
-@end
-
-namespace mpsnn::backend::mps {
+SourceRef source_of_zeros(ConvolutionDescriptorRef descriptor, int64_t weights, int64_t biases,
+                          bool half, const std::string& layer);
 
 // Whether a kernel's own weights are those of the parameters.
 class Changes {

@@ -4,6 +4,14 @@
 
 #include "backend/mps/weights.h"
 
+@interface MpsnnWeights : NSObject <MPSCNNConvolutionDataSource>
+- (instancetype)initWithDescriptor:(MPSCNNConvolutionDescriptor*)descriptor
+                             count:(NSUInteger)count
+                              bias:(NSUInteger)bias
+                              half:(BOOL)half
+                             label:(NSString*)label;
+@end
+
 @implementation MpsnnWeights {
   MPSCNNConvolutionDescriptor* _descriptor;
   NSUInteger _count, _bias;
@@ -61,6 +69,15 @@
 @end
 
 namespace mpsnn::backend::mps {
+
+SourceRef source_of_zeros(ConvolutionDescriptorRef descriptor, int64_t weights, int64_t biases,
+                          bool half, const std::string& layer) {
+  return [[MpsnnWeights alloc] initWithDescriptor:descriptor
+                                            count:static_cast<NSUInteger>(weights)
+                                             bias:static_cast<NSUInteger>(biases)
+                                             half:half
+                                            label:@(layer.c_str())];
+}
 
 bool Changes::since(Encoding& e, const std::vector<ValueId>& parameters) {
   std::vector<int64_t> stamps;
