@@ -17,6 +17,7 @@ function(mpsnn_kernels isa)
         pool
         resample
         norm
+        softmax
         local_norm
         loss
         winograd

@@ -185,18 +185,22 @@ KernelPtr make_softmax_cross_entropy(Builder& b, const Node& node) {
   const LossNode l(b, node, positions_an_image(shape));
   const Labels labels(b, node);
   const int64_t classes = shape.back();
+  constexpr int64_t kChunk = 64;
   if (!node.gradient) {
     return kernel([=](const runtime::StepContext&) {
       l.reduce(classes, [&](int64_t first, int64_t last, double& sum, double& weight) {
+        float log_sums[kChunk];
         for (int64_t at = first; at < last; ++at) {
+          const int64_t place = (at - first) % kChunk;
+          if (place == 0)
+            select().log_sums(l.x.get<float>() + at * classes, std::min(kChunk, last - at), classes,
+                              log_sums);
           if (l.none) l.loss.get<float>()[at] = 0.0f;
           const float by = l.unit_weight(at);
           if (labels.ignored(at) || by == 0.0f) continue;
           const float *x = l.x.get<float>() + at * classes, *row = labels.row(at);
           const int64_t label = labels.label(at);
-          float most;
-          const float total = select().exp_row(x, nullptr, classes, &most);
-          const float log_total = most + std::log(total);
+          const float log_total = log_sums[place];
           double loss = 0;
           if (labels.plain()) {
             loss = static_cast<double>(labels.class_weight(label)) *
@@ -216,31 +220,37 @@ KernelPtr make_softmax_cross_entropy(Builder& b, const Node& node) {
     });
   }
   return kernel([=](const runtime::StepContext&) {
-    const int64_t grain = 1 + 8192 / classes;
-    threads::parallel_for(l.images * l.each, grain, [&](int64_t begin, int64_t end) {
-      for (int64_t at = begin; at < end; ++at) {
-        float* gx = l.gx.get<float>() + at * classes;
-        const float *x = l.x.get<float>() + at * classes, *row = labels.row(at);
-        const int64_t label = labels.label(at), n = at / l.each;
-        const float by = l.unit_weight(at),
-                    factor = by == 0.0f ? 0.0f : by * (l.factor(n) + l.own_factor(n, at));
-        if (labels.ignored(at) || factor == 0.0f) {
-          for (int64_t k = 0; k < classes; ++k) gx[k] = 0.0f;
-          continue;
+    const int64_t chunks = (l.each + kChunk - 1) / kChunk, grain = 1 + 8192 / (classes * kChunk);
+    threads::parallel_for(l.images * chunks, grain, [&](int64_t begin, int64_t end) {
+      float factors[kChunk], shares[kChunk];
+      for (int64_t i = begin; i < end; ++i) {
+        const int64_t n = i / chunks, first = n * l.each + i % chunks * kChunk,
+                      size = std::min(kChunk, (n + 1) * l.each - first);
+        const float by_image = l.factor(n);
+        for (int64_t j = 0; j < size; ++j) {
+          const int64_t at = first + j, label = labels.label(at);
+          const float by = l.unit_weight(at);
+          const bool counts = by != 0.0f && !labels.ignored(at);
+          factors[j] = counts ? by * (by_image + l.own_factor(n, at)) : 0.0f;
+          float sum = 0.0f;
+          if (labels.plain())
+            sum = counts ? labels.class_weight(label) : 0.0f;
+          else
+            for (int64_t k = 0; k < classes; ++k)
+              sum += labels.coefficient(labels.row(at), label, k);
+          shares[j] = factors[j] * sum;
         }
-        float most;
-        const float total = select().exp_row(x, gx, classes, &most);
-        float sum = 0.0f;
-        if (labels.plain())
-          sum = labels.class_weight(label);
-        else
-          for (int64_t k = 0; k < classes; ++k) sum += labels.coefficient(row, label, k);
-        const float share = factor * sum / total;
-        for (int64_t k = 0; k < classes; ++k) gx[k] *= share;
-        if (labels.plain()) {
-          gx[label] -= factor * labels.class_weight(label);
-        } else {
-          for (int64_t k = 0; k < classes; ++k) gx[k] -= factor * labels.coefficient(row, label, k);
+        float* gx = l.gx.get<float>() + first * classes;
+        select().scaled_softmax(l.x.get<float>() + first * classes, shares, gx, size, classes);
+        for (int64_t j = 0; j < size; ++j, gx += classes) {
+          const int64_t at = first + j, label = labels.label(at);
+          if (factors[j] == 0.0f)
+            for (int64_t k = 0; k < classes; ++k) gx[k] = 0.0f;  // also where x is not finite
+          else if (labels.plain())
+            gx[label] -= factors[j] * labels.class_weight(label);
+          else
+            for (int64_t k = 0; k < classes; ++k)
+              gx[k] -= factors[j] * labels.coefficient(labels.row(at), label, k);
         }
       }
     });

@@ -99,6 +99,30 @@ double row_total(const float* a, const float* b, int64_t n) {
   return total;
 }
 
+// part[i] joined with kRows rows, themselves joined in pairs.
+template <Reduce kKind, int kB, int kRows>
+void join_rows(const float* a, int64_t step, const float* b, int64_t by_step, int64_t n,
+               float* part) {
+  using T = Term<kKind>;
+  const auto joined = [](const auto& term) {
+    if constexpr (kRows == 1)
+      return term(0);
+    else
+      return T::join(T::join(term(0), term(1)), T::join(term(2), term(3)));
+  };
+  int64_t i = 0;
+  for (; i + kLanes <= n; i += kLanes) {
+    const auto term = [&](int64_t r) {
+      return T::of(load(a + r * step + i), other<kB>(b + r * by_step, i));
+    };
+    store(part + i, T::join(load(part + i), joined(term)));
+  }
+  for (; i < n; ++i) {
+    const auto term = [&](int64_t r) { return T::of(a[r * step + i], b[r * by_step + kB * i]); };
+    part[i] = T::join(part[i], joined(term));
+  }
+}
+
 template <Reduce kKind, int kB>
 void reduce_rows(const Tile<3>& t, const float* a, const float* b, double* to) {
   using T = Term<kKind>;
@@ -110,10 +134,11 @@ void reduce_rows(const Tile<3>& t, const float* a, const float* b, double* to) {
     }
     return;
   }
-  // Columns: several rows at once where they share their results, four of them in a pass.
-  constexpr int64_t kRows = 32, kColumns = 512;
+  // Columns: several rows at once where they share their results, four of them in a pass. Sums go
+  // over to double after a few rows; extremes need not.
+  constexpr int64_t kRows = T::kExtreme ? INT64_MAX : 32, kColumns = 512;
   const int64_t many = t.outer[2] == 0 ? kRows : 1;
-  for (int64_t r = 0; r < t.rows; r += many) {
+  for (int64_t r = 0; r < t.rows;) {
     const int64_t rows = t.rows - r < many ? t.rows - r : many;
     for (int64_t c = 0; c < t.n; c += kColumns) {
       const int64_t width = t.n - c < kColumns ? t.n - c : kColumns;
@@ -123,23 +148,15 @@ void reduce_rows(const Tile<3>& t, const float* a, const float* b, double* to) {
       const int64_t step = t.outer[0], by_step = t.outer[1];
       int64_t k = 0;
       for (; k + 4 <= rows; k += 4, from += 4 * step, by += 4 * by_step)
-#pragma GCC ivdep
-        for (int64_t i = 0; i < width; ++i) {
-          const int64_t j = kB * i;
-          const float first =
-                          T::join(T::of(from[i], by[j]), T::of(from[step + i], by[by_step + j])),
-                      second = T::join(T::of(from[2 * step + i], by[2 * by_step + j]),
-                                       T::of(from[3 * step + i], by[3 * by_step + j]));
-          part[i] = T::join(part[i], T::join(first, second));
-        }
+        join_rows<kKind, kB, 4>(from, step, by, by_step, width, part);
       for (; k < rows; ++k, from += step, by += by_step)
-#pragma GCC ivdep
-        for (int64_t i = 0; i < width; ++i) part[i] = T::join(part[i], T::of(from[i], by[kB * i]));
+        join_rows<kKind, kB, 1>(from, step, by, by_step, width, part);
       double* result = to + r * t.outer[2] + c;
 #pragma GCC ivdep
       for (int64_t i = 0; i < width; ++i)
         result[i] = T::join(result[i], static_cast<double>(part[i]));
     }
+    r += rows;
   }
 }
 

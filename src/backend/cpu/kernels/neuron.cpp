@@ -133,7 +133,7 @@ inline float slope(const Constants& s, float v) {
     case k_relun:
       return v > 0.0f ? (v < s.b ? 1.0f : 0.0f) : (s.a * v < s.b ? s.a : 0.0f);
     case k_power:
-      return s.c == 0.0f ? 0.0f : s.a * s.c * power(u, s.c - 1.0f, s.sign);
+      return s.a * s.c * power(u, s.c - 1.0f, s.sign);
     case k_exponential:
       return s.a * s.base * v;
     case k_logarithm:
@@ -196,6 +196,10 @@ void neuron_gradient(const NeuronParams& p, const float* gy, const float* from, 
   };
   if (p.kind == k_elu && !(p.a > 0.0f && p.b > 0.0f && p.c > 0.0f))
     return elu_backward(p, gy, from, gx, n);
+  if (p.kind == k_power && p.c == 0.0f) {  // a constant, also where u^-1 is infinite
+    for (int64_t i = 0; i < n; ++i) gx[i] = gy[i] * 0.0f;
+    return;
+  }
   kBackward[p.kind](p, gy, from, gx, n);
 }
 

@@ -1,4 +1,4 @@
-// Normalisation and softmax over rows of c values.
+// Normalisation over rows of c values.
 #include "backend/cpu/kernels/kernels.h"
 
 namespace mpsnn::backend::cpu::MPSNN_ISA {
@@ -103,72 +103,6 @@ void norm_gradient(const float* gy, const float* x, const float* a, const float*
 #pragma GCC ivdep
     for (int64_t k = 0; k < c; ++k)
       gx[r * c + k] = gy[r * c + k] * a[k] + x[r * c + k] * b[k] + d[k];
-}
-
-float exp_row(const float* x, float* y, int64_t c, float* most) {
-  constexpr int64_t kWidth = 16, kFlush = 512;
-  const int64_t whole = c / kWidth * kWidth, rest = c - whole;
-  // What is left of the row, filled up with what is never the largest and has no exponential.
-  float last[kWidth], tops[kWidth], part[kWidth];
-  for (int64_t k = 0; k < kWidth; ++k)
-    tops[k] = last[k] = k < rest ? x[whole + k] : -__builtin_inff();
-  for (int64_t i = 0; i < whole; i += kWidth)
-#pragma GCC ivdep
-    for (int64_t k = 0; k < kWidth; ++k) tops[k] = x[i + k] > tops[k] ? x[i + k] : tops[k];
-  const float top = fold(tops, [](float a, float b) { return b > a ? b : a; });
-  for (int64_t k = 0; k < kWidth; ++k) part[k] = last[k] = fast_exp(last[k] - top);
-  if (y != nullptr)
-    for (int64_t k = 0; k < rest; ++k) y[whole + k] = last[k];
-  double sum = 0;
-  for (int64_t i = 0; i < whole;) {
-    const int64_t end = i + kFlush < whole ? i + kFlush : whole;
-    for (; y != nullptr && i < end; i += kWidth)
-#pragma GCC ivdep
-      for (int64_t k = 0; k < kWidth; ++k) part[k] += y[i + k] = fast_exp(x[i + k] - top);
-    for (; i < end; i += kWidth)
-#pragma GCC ivdep
-      for (int64_t k = 0; k < kWidth; ++k) part[k] += fast_exp(x[i + k] - top);
-    if (end == whole) break;
-    sum += static_cast<double>(fold_sum(part));
-    for (float& p : part) p = 0.0f;
-  }
-  *most = top;
-  return static_cast<float>(sum + static_cast<double>(fold_sum(part)));
-}
-
-void softmax(const float* x, float* y, int64_t rows, int64_t c) {
-  for (int64_t r = 0; r < rows; ++r) {
-    float top;
-    const float share = 1.0f / exp_row(x + r * c, y + r * c, c, &top);
-    for (int64_t k = 0; k < c; ++k) y[r * c + k] *= share;
-  }
-}
-
-void softmax_gradient(const float* y, const float* gy, float* gx, int64_t rows, int64_t c) {
-  for (int64_t r = 0; r < rows; ++r) {
-    const float *out = y + r * c, *g = gy + r * c;
-    const auto dot = static_cast<float>(sum_of(c, [=](int64_t k) { return out[k] * g[k]; }));
-#pragma GCC ivdep
-    for (int64_t k = 0; k < c; ++k) gx[r * c + k] = y[r * c + k] * (gy[r * c + k] - dot);
-  }
-}
-
-void log_softmax(const float* x, float* y, int64_t rows, int64_t c) {
-  for (int64_t r = 0; r < rows; ++r) {
-    float top;
-    const float sum = exp_row(x + r * c, nullptr, c, &top), log_sum = fast_log(sum);
-#pragma GCC ivdep
-    for (int64_t k = 0; k < c; ++k) y[r * c + k] = x[r * c + k] - top - log_sum;
-  }
-}
-
-void log_softmax_gradient(const float* y, const float* gy, float* gx, int64_t rows, int64_t c) {
-  for (int64_t r = 0; r < rows; ++r) {
-    const float* g = gy + r * c;
-    const auto sum = static_cast<float>(sum_of(c, [g](int64_t k) { return g[k]; }));
-#pragma GCC ivdep
-    for (int64_t k = 0; k < c; ++k) gx[r * c + k] = gy[r * c + k] - fast_exp(y[r * c + k]) * sum;
-  }
 }
 
 }  // namespace mpsnn::backend::cpu::MPSNN_ISA

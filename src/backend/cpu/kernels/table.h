@@ -178,8 +178,10 @@ struct KernelTable {
   void (*softmax_gradient)(const float* y, const float* gy, float* gx, int64_t rows, int64_t c);
   void (*log_softmax)(const float* x, float* y, int64_t rows, int64_t c);
   void (*log_softmax_gradient)(const float* y, const float* gy, float* gx, int64_t rows, int64_t c);
-  // y = exp(x - max), if y is asked for; returns the sum, and the maximum in `most`.
-  float (*exp_row)(const float* x, float* y, int64_t c, float* most);
+  // The logarithms of the sums of each row's exponentials.
+  void (*log_sums)(const float* x, int64_t rows, int64_t c, float* y);
+  // Softmax times a factor of each row; without factors times 1.
+  void (*scaled_softmax)(const float* x, const float* factors, float* y, int64_t rows, int64_t c);
 
   // l = w * loss of each element, where w (absent: 1) is not 0; their sum. And its gradient by x.
   double (*element_loss)(const LossParams& p, const float* x, const float* t, const float* w,
