@@ -22,32 +22,44 @@ struct Groups {
   std::size_t parts_bytes(int64_t columns) const {
     return static_cast<std::size_t>(images * parts * columns) * sizeof(double);
   }
-  // f(image, first pixel, pixels, sums) on each part's pixels, then finish(image, sums).
-  template <class F, class G>
-  void reduce(int64_t columns, double* sums, F f, G finish) const {
+  // add(image, first pixel, pixels, sums) on each part's pixels, finish(image, sums), then
+  // apply(image, first pixel, pixels): an image after the other where there are enough of them, so
+  // that it is still near when it is read again. Leaves every image's sums at sums_of(image).
+  template <class A, class F, class P>
+  void run(int64_t columns, double* sums, A add, F finish, P apply) const {
+    const auto part = [&](int64_t p) {
+      const int64_t first = pixels * (p % parts) / parts, last = pixels * (p % parts + 1) / parts;
+      std::memset(sums + p * columns, 0, static_cast<std::size_t>(columns) * sizeof(double));
+      add(p / parts, first, last - first, sums + p * columns);
+    };
+    if (parts == 1) {
+      threads::parallel_for(images, 1, [&](int64_t begin, int64_t end) {
+        for (int64_t n = begin; n < end; ++n) {
+          part(n);
+          finish(n, sums + n * columns);
+          apply(n, 0, pixels);
+        }
+      });
+      return;
+    }
     threads::parallel_for(images * parts, 1, [&](int64_t begin, int64_t end) {
-      for (int64_t p = begin; p < end; ++p) {
-        const int64_t first = pixels * (p % parts) / parts, last = pixels * (p % parts + 1) / parts;
-        std::memset(sums + p * columns, 0, static_cast<std::size_t>(columns) * sizeof(double));
-        f(p / parts, first, last - first, sums + p * columns);
-      }
+      for (int64_t p = begin; p < end; ++p) part(p);
     });
     for (int64_t n = 0; n < images; ++n) {
-      double* whole = sums + n * parts * columns;
+      double* whole = sums_of(sums, columns, n);
       for (int64_t p = 1; p < parts; ++p)
         for (int64_t k = 0; k < columns; ++k) whole[k] += whole[p * columns + k];
       finish(n, whole);
     }
-  }
-  // f(image, first pixel, pixels) on each part.
-  template <class F>
-  void share(F f) const {
     threads::parallel_for(images * parts, 1, [&](int64_t begin, int64_t end) {
       for (int64_t p = begin; p < end; ++p) {
         const int64_t first = pixels * (p % parts) / parts, last = pixels * (p % parts + 1) / parts;
-        f(p / parts, first, last - first);
+        apply(p / parts, first, last - first);
       }
     });
+  }
+  double* sums_of(double* sums, int64_t columns, int64_t image) const {
+    return sums + image * parts * columns;
   }
   double size() const { return static_cast<double>(pixels * width); }
   int64_t images, c, pixels, groups, width;
@@ -67,7 +79,7 @@ KernelPtr group_forward(Builder& b, const Node& node) {
     auto *in = x.get<float>(), *scale = rows.get<float>(), *shift = scale + g.images * g.c;
     const int64_t image = g.pixels * g.c;
     // Means and squared deviations of parts become sums, which add up; doubles have room for it.
-    g.reduce(
+    g.run(
         2 * g.c, parts.get<double>(),
         [&](int64_t n, int64_t first, int64_t pixels, double* sums) {
           double* squares = sums + g.c;
@@ -96,12 +108,12 @@ KernelPtr group_forward(Builder& b, const Node& node) {
                   (bias ? static_cast<double>(bias.get<float>()[k]) : 0.0) - s * m);
             }
           }
+        },
+        [&](int64_t n, int64_t first, int64_t pixels) {
+          const int64_t at = n * image + first * g.c;
+          select().norm_apply(in + at, scale + n * g.c, shift + n * g.c, pixels, g.c,
+                              y.get<float>() + at);
         });
-    g.share([&](int64_t n, int64_t first, int64_t pixels) {
-      const int64_t at = n * image + first * g.c;
-      select().norm_apply(in + at, scale + n * g.c, shift + n * g.c, pixels, g.c,
-                          y.get<float>() + at);
-    });
   });
 }
 
@@ -113,8 +125,7 @@ KernelPtr group_gradient(Builder& b, const Node& node) {
   const auto gw = node.nx > 1 ? b.out(node.gx(1)) : runtime::Ref(),
              gb = node.nx > 2 ? b.out(node.gx(2)) : runtime::Ref();
   const auto rows = b.workspace(static_cast<std::size_t>(5 * g.images * g.c));
-  const auto parts = b.scratch(g.parts_bytes(2 * g.c)),
-             totals = b.scratch(static_cast<std::size_t>(2 * g.c) * sizeof(double));
+  const auto parts = b.scratch(g.parts_bytes(2 * g.c));
   return kernel([=](const runtime::StepContext&) {
     const float *in = x.get<float>(), *dy = gy.get<float>();
     const int64_t image = g.pixels * g.c, all = g.images * g.c;
@@ -123,16 +134,13 @@ KernelPtr group_gradient(Builder& b, const Node& node) {
       std::fill_n(m + i * g.width, g.width, mean.get<float>()[i]);
       std::fill_n(r + i * g.width, g.width, inverse.get<float>()[i]);
     }
-    auto* total = totals.get<double>();
-    std::memset(total, 0, static_cast<std::size_t>(2 * g.c) * sizeof(double));
-    g.reduce(
+    g.run(
         2 * g.c, parts.get<double>(),
         [&](int64_t n, int64_t first, int64_t pixels, double* s) {
           const int64_t at = n * image + first * g.c;
           select().norm_dots(dy + at, in + at, m + n * g.c, r + n * g.c, pixels, g.c, s, s + g.c);
         },
         [&](int64_t n, const double* s) {
-          for (int64_t k = 0; k < 2 * g.c; ++k) total[k] += s[k];
           const auto weight = [&](int64_t k) {
             return w ? static_cast<double>(w.get<float>()[k]) : 1.0;
           };
@@ -151,17 +159,23 @@ KernelPtr group_gradient(Builder& b, const Node& node) {
               fd[k] = static_cast<float>(-inv * sum / g.size() - slope * mid);
             }
           }
+        },
+        [&](int64_t n, int64_t first, int64_t pixels) {
+          const int64_t at = n * image + first * g.c;
+          if (gx)
+            select().norm_gradient(dy + at, in + at, fa + n * g.c, fb + n * g.c, fd + n * g.c,
+                                   pixels, g.c, gx.get<float>() + at);
         });
-    for (int64_t k = 0; k < g.c; ++k) {
-      if (gb) gb.get<float>()[k] = static_cast<float>(total[k]);
-      if (gw) gw.get<float>()[k] = static_cast<float>(total[g.c + k]);
+    for (int64_t k = 0; (gw || gb) && k < g.c; ++k) {
+      double sum = 0, dot = 0;
+      for (int64_t n = 0; n < g.images; ++n) {
+        const double* s = g.sums_of(parts.get<double>(), 2 * g.c, n);
+        sum += s[k];
+        dot += s[g.c + k];
+      }
+      if (gb) gb.get<float>()[k] = static_cast<float>(sum);
+      if (gw) gw.get<float>()[k] = static_cast<float>(dot);
     }
-    if (!gx) return;
-    g.share([&](int64_t n, int64_t first, int64_t pixels) {
-      const int64_t at = n * image + first * g.c;
-      select().norm_gradient(dy + at, in + at, fa + n * g.c, fb + n * g.c, fd + n * g.c, pixels,
-                             g.c, gx.get<float>() + at);
-    });
   });
 }
 
@@ -196,24 +210,28 @@ KernelPtr make_layer_norm(Builder& b, const Node& node) {
              gb = node.nx > 2 ? b.out(node.gx(2)) : runtime::Ref();
   const int64_t team = rows * c < 16384 ? 1 : threads::team();
   const auto parts = b.scratch(static_cast<std::size_t>(team * 2 * c) * sizeof(double));
-  // A block of rows stays in cache for the gradients by the weights.
-  const int64_t block = grain;
+  const auto blocks = b.scratch(static_cast<std::size_t>(team * 2 * c) * sizeof(float));
+  constexpr int64_t kBlock = 64;  // rows that are summed in float
   return kernel([=](const runtime::StepContext&) {
     auto* sums = parts.get<double>();
     std::memset(sums, 0, static_cast<std::size_t>(team * 2 * c) * sizeof(double));
     threads::parallel_for(team, 1, [&](int64_t begin, int64_t end) {
       for (int64_t t = begin; t < end; ++t) {
         const int64_t last = rows * (t + 1) / team;
-        for (int64_t i = rows * t / team; i < last; i += block) {
-          const int64_t many = std::min(block, last - i);
+        float* own = gw || gb ? blocks.get<float>() + t * 2 * c : nullptr;
+        for (int64_t i = rows * t / team; i < last; i += kBlock) {
+          const int64_t many = std::min(kBlock, last - i);
+          if (own != nullptr) std::memset(own, 0, static_cast<std::size_t>(2 * c) * sizeof(float));
           const float *g = gy.get<float>() + i * c, *in = x.get<float>() + i * c,
                       *m = mean.get<float>() + i, *r = inverse.get<float>() + i;
           if (gx)
             select().layer_norm_gradient(g, in, w ? w.get<float>() : nullptr, m, r, many, c,
-                                         gx.get<float>() + i * c);
-          if (gw || gb)
-            select().layer_norm_weights(g, in, m, r, many, c, sums + t * 2 * c,
-                                        sums + t * 2 * c + c);
+                                         gx.get<float>() + i * c, own,
+                                         own == nullptr ? nullptr : own + c);
+          else if (own != nullptr)
+            select().layer_norm_weights(g, in, m, r, many, c, own, own + c);
+          for (int64_t k = 0; own != nullptr && k < 2 * c; ++k)
+            sums[t * 2 * c + k] += static_cast<double>(own[k]);
         }
       }
     });

@@ -63,9 +63,9 @@ void element_loss_gradient(const LossParams&, const float*, const float*, const 
 void layer_norm(const float*, const float*, const float*, int64_t, int64_t, float, float*, float*,
                 float*);
 void layer_norm_gradient(const float*, const float*, const float*, const float*, const float*,
-                         int64_t, int64_t, float*);
+                         int64_t, int64_t, float*, float*, float*);
 void layer_norm_weights(const float*, const float*, const float*, const float*, int64_t, int64_t,
-                        double*, double*);
+                        float*, float*);
 void window_sum(const float*, int64_t, int64_t, float, float, float*);
 void local_scale(const float*, const float*, float, float*, int64_t);
 void local_terms(const float*, const float*, const float*, float, float*, float*, int64_t);

@@ -4,28 +4,36 @@
 namespace mpsnn::backend::cpu::MPSNN_ISA {
 namespace {
 
-// sum = sum of g(k), dot = sum of g(k) h(k).
-template <class G, class H>
-inline void sum_and_dot(int64_t n, G g, H h, double& sum, double& dot) {
-  constexpr int64_t kWidth = 16, kFlush = 512;
+inline double total(Vec v) {
+  float lanes[kLanes];
+  store(lanes, v);
+  for (int half = kLanes / 2; half > 0; half /= 2)
+    for (int l = 0; l < half; ++l) lanes[l] += lanes[l + half];
+  return static_cast<double>(lanes[0]);
+}
+
+// The sums of g w, and of g w (x - m): by lanes over a few hundred terms, then in double.
+template <bool kWeighted>
+void sum_and_dot(const float* g, const float* w, const float* x, float m, int64_t n, double& sum,
+                 double& dot) {
+  constexpr int64_t kFlush = 512;
   sum = dot = 0;
   int64_t i = 0;
-  while (i + kWidth <= n) {
+  while (i + kLanes <= n) {
     const int64_t last = i + kFlush < n ? i + kFlush : n;
-    float sums[kWidth] = {}, dots[kWidth] = {};
-    for (; i + kWidth <= last; i += kWidth)
-#pragma GCC ivdep
-      for (int64_t k = 0; k < kWidth; ++k) {
-        const float v = g(i + k);
-        sums[k] += v;
-        dots[k] += v * h(i + k);
-      }
-    sum += static_cast<double>(fold_sum(sums));
-    dot += static_cast<double>(fold_sum(dots));
+    Vec sums{}, dots{};
+    for (; i + kLanes <= last; i += kLanes) {
+      const Vec v = kWeighted ? load(g + i) * load(w + i) : load(g + i);
+      sums += v;
+      dots += v * (load(x + i) - m);
+    }
+    sum += total(sums);
+    dot += total(dots);
   }
   for (; i < n; ++i) {
-    sum += static_cast<double>(g(i));
-    dot += static_cast<double>(g(i) * h(i));
+    const float v = kWeighted ? g[i] * w[i] : g[i];
+    sum += static_cast<double>(v);
+    dot += static_cast<double>(v * (x[i] - m));
   }
 }
 
@@ -55,51 +63,82 @@ void layer_norm(const float* x, const float* w, const float* b, int64_t rows, in
   }
 }
 
-void layer_norm_gradient(const float* gy, const float* x, const float* w, const float* mean,
-                         const float* inverse, int64_t rows, int64_t c, float* gx) {
-  const auto n = static_cast<double>(c);
-  for (int64_t r = 0; r < rows; ++r) {
-    const float *g = gy + r * c, *in = x + r * c;
-    const float m = mean[r], i = inverse[r];
+namespace {
+
+// kRows rows at a time. Also adds to the sums that the gradients by weight and bias are.
+template <bool kWeighted, bool kSums, int kRows>
+void layer_norm_rows(const float* g, const float* x, const float* w, const float* mean,
+                     const float* inverse, int64_t c, float* gx, float* dots, float* sums) {
+  float m[kRows], scale[kRows], s[kRows], d[kRows];  // gx = scale (g w - s - d (x - m))
+  for (int r = 0; r < kRows; ++r) {
     double sum, dot;
-    const auto normal = [=](int64_t k) { return (in[k] - m) * i; };
-    if (w != nullptr)
-      sum_and_dot(c, [=](int64_t k) { return g[k] * w[k]; }, normal, sum, dot);
-    else
-      sum_and_dot(c, [=](int64_t k) { return g[k]; }, normal, sum, dot);
-    const auto s = static_cast<float>(sum / n), d = static_cast<float>(dot / n);
-    float* out = gx + r * c;
-    if (w != nullptr) {
-#pragma GCC ivdep
-      for (int64_t k = 0; k < c; ++k) out[k] = i * (g[k] * w[k] - s - (in[k] - m) * i * d);
-    } else {
-#pragma GCC ivdep
-      for (int64_t k = 0; k < c; ++k) out[k] = i * (g[k] - s - (in[k] - m) * i * d);
+    m[r] = mean[r];
+    scale[r] = inverse[r];
+    sum_and_dot<kWeighted>(g + r * c, w, x + r * c, m[r], c, sum, dot);
+    const auto square = static_cast<double>(scale[r]) * static_cast<double>(scale[r]);
+    s[r] = static_cast<float>(sum / static_cast<double>(c));
+    d[r] = static_cast<float>(dot * square / static_cast<double>(c));
+  }
+  int64_t k = 0;
+  for (; k + kLanes <= c; k += kLanes) {
+    Vec by_weight{}, by_bias{};
+    const Vec weight = kWeighted ? load(w + k) : Vec{};
+    for (int r = 0; r < kRows; ++r) {
+      const Vec one = load(g + r * c + k), off = load(x + r * c + k) - m[r];
+      store(gx + r * c + k, scale[r] * ((kWeighted ? one * weight : one) - s[r] - off * d[r]));
+      by_weight += one * (off * scale[r]);
+      by_bias += one;
+    }
+    if (kSums) {
+      store(dots + k, load(dots + k) + by_weight);
+      store(sums + k, load(sums + k) + by_bias);
     }
   }
+  for (; k < c; ++k)
+    for (int r = 0; r < kRows; ++r) {
+      const float one = g[r * c + k], off = x[r * c + k] - m[r];
+      gx[r * c + k] = scale[r] * ((kWeighted ? one * w[k] : one) - s[r] - off * d[r]);
+      if (kSums) {
+        dots[k] += one * (off * scale[r]);
+        sums[k] += one;
+      }
+    }
+}
+
+template <bool kWeighted, bool kSums>
+void layer_norm_all(const float* g, const float* x, const float* w, const float* mean,
+                    const float* inverse, int64_t rows, int64_t c, float* gx, float* dots,
+                    float* sums) {
+  constexpr int kRows = 4;
+  int64_t r = 0;
+  for (; r + kRows <= rows; r += kRows)
+    layer_norm_rows<kWeighted, kSums, kRows>(g + r * c, x + r * c, w, mean + r, inverse + r, c,
+                                             gx + r * c, dots, sums);
+  for (; r < rows; ++r)
+    layer_norm_rows<kWeighted, kSums, 1>(g + r * c, x + r * c, w, mean + r, inverse + r, c,
+                                         gx + r * c, dots, sums);
+}
+
+}  // namespace
+
+void layer_norm_gradient(const float* gy, const float* x, const float* w, const float* mean,
+                         const float* inverse, int64_t rows, int64_t c, float* gx, float* dots,
+                         float* sums) {
+  const auto run = [&](auto kernel) { kernel(gy, x, w, mean, inverse, rows, c, gx, dots, sums); };
+  if (w != nullptr)
+    return dots != nullptr ? run(layer_norm_all<true, true>) : run(layer_norm_all<true, false>);
+  dots != nullptr ? run(layer_norm_all<false, true>) : run(layer_norm_all<false, false>);
 }
 
 void layer_norm_weights(const float* gy, const float* x, const float* mean, const float* inverse,
-                        int64_t rows, int64_t c, double* gw, double* gb) {
-  constexpr int64_t kFlush = 64, kColumns = 256;
-  for (int64_t c0 = 0; c0 < c; c0 += kColumns) {
-    const int64_t width = c - c0 < kColumns ? c - c0 : kColumns;
-    for (int64_t r0 = 0; r0 < rows; r0 += kFlush) {
-      float dots[kColumns] = {}, sums[kColumns] = {};
-      const int64_t r1 = r0 + kFlush < rows ? r0 + kFlush : rows;
-      for (int64_t r = r0; r < r1; ++r) {
-        const float *g = gy + r * c + c0, *in = x + r * c + c0;
-        const float m = mean[r], i = inverse[r];
+                        int64_t rows, int64_t c, float* dots, float* sums) {
+  for (int64_t r = 0; r < rows; ++r) {
+    const float *g = gy + r * c, *in = x + r * c;
+    const float m = mean[r], i = inverse[r];
 #pragma GCC ivdep
-        for (int64_t k = 0; k < width; ++k) {
-          dots[k] += g[k] * ((in[k] - m) * i);
-          sums[k] += g[k];
-        }
-      }
-      for (int64_t k = 0; k < width; ++k) {
-        gw[c0 + k] += static_cast<double>(dots[k]);
-        gb[c0 + k] += static_cast<double>(sums[k]);
-      }
+    for (int64_t k = 0; k < c; ++k) {
+      dots[k] += g[k] * ((in[k] - m) * i);
+      sums[k] += g[k];
     }
   }
 }

@@ -10,8 +10,8 @@ constexpr int64_t kFlush = 64, kColumns = 128;
 // f(first row, rows, first column, columns)
 template <class F>
 void each_block(int64_t rows, int64_t c, F f) {
-  for (int64_t c0 = 0; c0 < c; c0 += kColumns)
-    for (int64_t r0 = 0; r0 < rows; r0 += kFlush)
+  for (int64_t r0 = 0; r0 < rows; r0 += kFlush)
+    for (int64_t c0 = 0; c0 < c; c0 += kColumns)
       f(r0, rows - r0 < kFlush ? rows - r0 : kFlush, c0, c - c0 < kColumns ? c - c0 : kColumns);
 }
 

@@ -193,10 +193,13 @@ struct KernelTable {
   // sums over rows.
   void (*layer_norm)(const float* x, const float* w, const float* b, int64_t rows, int64_t c,
                      float epsilon, float* y, float* mean, float* inverse);
+  // To dots[c] and sums[c], where given, they add the gradients by weight and bias.
   void (*layer_norm_gradient)(const float* gy, const float* x, const float* w, const float* mean,
-                              const float* inverse, int64_t rows, int64_t c, float* gx);
+                              const float* inverse, int64_t rows, int64_t c, float* gx, float* dots,
+                              float* sums);
   void (*layer_norm_weights)(const float* gy, const float* x, const float* mean,
-                             const float* inverse, int64_t rows, int64_t c, double* gw, double* gb);
+                             const float* inverse, int64_t rows, int64_t c, float* dots,
+                             float* sums);
 
   // y[i] = k + a * (v[i] + ... + v[i + size - 1]).
   void (*window_sum)(const float* v, int64_t n, int64_t size, float a, float k, float* y);
