@@ -65,24 +65,35 @@ class OperandGradient {
   }
 
   void run() const {
-    const float *gy = gy_.get<float>(), *other = other_.get<float>(),
-                *divisor = divisor_.get<float>();
-    auto* gx = gx_.get<float>();
     if (reducer_) {
-      reducer_.run(gy, other, scale_, gx);
+      reducer_.run(gy_.get<float>(), other_.get<float>(), scale_, gx_.get<float>());
     } else {
-      const float* factor = other != nullptr ? other : &scale_;
-      loops_.run([&](const auto& at, const Tile<3>& tile) {
-        select().binary(op_, tile, gy + at[0], factor + at[1], gx + at[2]);
-      });
+      loops_.run([&](const auto& at, const Tile<3>& tile) { some(at, tile); });
     }
-    if (divisor == nullptr) return;
-    pointwise(outputs_, [&](int64_t i, int64_t end) {
-      for (; i < end; ++i) gx[i] = -gx[i] / divisor[i] / divisor[i];
+    pointwise(outputs_, [&](int64_t begin, int64_t end) { divide(begin, end); });
+  }
+  // Whether elements begin..end of gx are those of every operand.
+  bool dense() const { return !reducer_ && loops_.rows() == 1; }
+  void run(int64_t begin, int64_t end) const {
+    loops_.tiles(0, 1, [&](Loops<3>::At at, Tile<3> tile) {
+      for (std::size_t k = 0; k < 3; ++k) at[k] += begin * tile.inner[k];
+      tile.n = end - begin;
+      some(at, tile);
     });
+    divide(begin, end);
   }
 
  private:
+  void some(const Loops<3>::At& at, const Tile<3>& tile) const {
+    const float* factor = other_ ? other_.get<float>() : &scale_;
+    select().binary(op_, tile, gy_.get<float>() + at[0], factor + at[1], gx_.get<float>() + at[2]);
+  }
+  void divide(int64_t begin, int64_t end) const {
+    if (!divisor_) return;
+    auto* gx = gx_.get<float>();
+    const auto* divisor = divisor_.get<float>();
+    for (int64_t i = begin; i < end; ++i) gx[i] = -gx[i] / divisor[i] / divisor[i];
+  }
   Reduce reduction() const {
     if (!other_) return Reduce::sum;
     return op_ == Binary::multiply ? Reduce::dot : Reduce::quotient;
@@ -107,8 +118,19 @@ KernelPtr gradient(Builder& b, const Node& node, const Term& first, const Term& 
     const Term& t = k == 0 ? first : second;
     if (node.gx(k) != kNone) by.emplace_back(b, node, k, t.op, t.other, t.divisor, t.scale);
   }
-  return kernel([by = std::move(by)](const runtime::StepContext&) {
-    for (const OperandGradient& g : by) g.run();
+  const bool dense =
+      std::all_of(by.begin(), by.end(), [](const OperandGradient& g) { return g.dense(); });
+  const int64_t n = count(b.shape(node.gy(0)));
+  return kernel([by = std::move(by), dense, n](const runtime::StepContext&) {
+    if (!dense) {
+      for (const OperandGradient& g : by) g.run();
+      return;
+    }
+    pointwise(n, [&](int64_t begin, int64_t end) {  // both while the operands are in cache
+      constexpr int64_t kTile = 2048;
+      for (int64_t i = begin; i < end; i += kTile)
+        for (const OperandGradient& g : by) g.run(i, std::min(i + kTile, end));
+    });
   });
 }
 
@@ -157,6 +179,18 @@ KernelPtr make_multiply(Builder& b, const Node& node) {
 
 KernelPtr make_divide(Builder& b, const Node& node) {
   if (!node.gradient) return forward(b, node, Binary::divide);
+  if (b.shape(node.x(1)) == b.shape(node.gy(0)) && b.shape(node.x(0)) == b.shape(node.gy(0))) {
+    const auto gy = b.in(node.gy(0)), x0 = b.in(node.x(0)), x1 = b.in(node.x(1)),
+               gx0 = b.out(node.gx(0)), gx1 = b.out(node.gx(1));
+    const auto at = [](const runtime::Ref& ref, int64_t i) {
+      return ref ? ref.get<float>() + i : nullptr;
+    };
+    return kernel([=, n = count(b.shape(node.gy(0)))](const runtime::StepContext&) {
+      pointwise(n, [&](int64_t i, int64_t end) {
+        select().divide_gradient(at(gy, i), at(x0, i), at(x1, i), at(gx0, i), at(gx1, i), end - i);
+      });
+    });
+  }
   return gradient(b, node, {Binary::divide, node.x(1), kNone, 1},
                   {Binary::multiply, node.x(0), node.x(1), 1});
 }

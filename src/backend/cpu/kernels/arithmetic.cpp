@@ -89,11 +89,9 @@ double row_total(const float* a, const float* b, int64_t n) {
       }
     for (; i + kLanes <= last; i += kLanes)
       part[0] = T::join(part[0], T::of(load(a + i), other<kB>(b, i)));
-    float lanes[kLanes];
-    store(lanes, T::join(T::join(part[0], part[1]), T::join(part[2], part[3])));
-    for (int half = kLanes / 2; half > 0; half /= 2)
-      for (int l = 0; l < half; ++l) lanes[l] = T::join(lanes[l], lanes[l + half]);
-    total = T::join(total, static_cast<double>(lanes[0]));
+    const Vec all = T::join(T::join(part[0], part[1]), T::join(part[2], part[3]));
+    const float one = fold_lanes(all, [](Vec s, Vec x) { return T::join(s, x); });
+    total = T::join(total, static_cast<double>(one));
   }
   for (; i < n; ++i) total = T::join(total, static_cast<double>(T::of(a[i], b[kB * i])));
   return total;
@@ -178,6 +176,24 @@ void binary(Binary op, const Tile<3>& t, const float* a, const float* b, float* 
       return binary_any<Binary::multiply>(t, a, b, y);
     case Binary::divide:
       return binary_any<Binary::divide>(t, a, b, y);
+  }
+}
+
+void divide_gradient(const float* g, const float* a, const float* b, float* ga, float* gb,
+                     int64_t n) {
+  if (gb == nullptr) {
+#pragma GCC ivdep
+    for (int64_t i = 0; i < n; ++i) ga[i] = g[i] / b[i];
+  } else if (ga == nullptr) {
+#pragma GCC ivdep
+    for (int64_t i = 0; i < n; ++i) gb[i] = -(g[i] / b[i]) * a[i] / b[i];
+  } else {
+#pragma GCC ivdep
+    for (int64_t i = 0; i < n; ++i) {
+      const float quotient = g[i] / b[i];
+      ga[i] = quotient;
+      gb[i] = -quotient * a[i] / b[i];
+    }
   }
 }
 

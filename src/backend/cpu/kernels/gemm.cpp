@@ -85,19 +85,6 @@ void gemm(int64_t rows, int64_t cols, int64_t depth, const float* a, int64_t ar,
 
 namespace {
 
-typedef int32_t Lanes __attribute__((vector_size(4 * kLanes)));
-
-// The lanes of a and b, one behind the other, that `which` numbers.
-inline Vec shuffled(Vec a, Vec b, Lanes which) {
-#if defined(__clang__)
-  Vec y;
-  for (int l = 0; l < kLanes; ++l) y[l] = which[l] < kLanes ? a[which[l]] : b[which[l] - kLanes];
-  return y;
-#else
-  return __builtin_shuffle(a, b, which);
-#endif
-}
-
 // Exchanges, for each step of halves, a block beside the diagonal with the one across it.
 template <int kStep>
 inline void exchange(Vec (&rows)[kLanes]) {

@@ -14,6 +14,7 @@ void add(const float*, const float*, float*, int64_t);
 void copy_rows(const float*, int64_t, int64_t, int64_t, float*, int64_t);
 void binary(Binary, const Tile<3>&, const float*, const float*, float*);
 void ties(const Tile<3>&, const float*, const float*, const float*, float*);
+void divide_gradient(const float*, const float*, const float*, float*, float*, int64_t);
 void reduce(Reduce, const Tile<3>&, const float*, const float*, double*);
 void dropout(uint64_t, uint32_t, int64_t, int64_t, uint32_t, float, const float*, float*, uint8_t*,
              int64_t);

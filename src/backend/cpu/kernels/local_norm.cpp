@@ -5,11 +5,7 @@ namespace mpsnn::backend::cpu::MPSNN_ISA {
 namespace {
 
 inline double total(Vec v) {
-  float lanes[kLanes];
-  store(lanes, v);
-  for (int half = kLanes / 2; half > 0; half /= 2)
-    for (int l = 0; l < half; ++l) lanes[l] += lanes[l + half];
-  return static_cast<double>(lanes[0]);
+  return static_cast<double>(fold_lanes(v, [](Vec a, Vec b) { return a + b; }));
 }
 
 // The sums of g w, and of g w (x - m): by lanes over a few hundred terms, then in double.

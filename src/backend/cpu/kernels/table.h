@@ -108,6 +108,9 @@ struct KernelTable {
   // y = a op b, y dense along rows; `to` is joined with the tile's terms, b not read where the term
   // has none.
   void (*binary)(Binary op, const Tile<3>& t, const float* a, const float* b, float* y);
+  // ga = g / b, gb = -g a / b^2; either may be absent.
+  void (*divide_gradient)(const float* g, const float* a, const float* b, float* ga, float* gb,
+                          int64_t n);
   // gx = share where x == y, else 0; y and share have the same strides.
   void (*ties)(const Tile<3>& t, const float* x, const float* y, const float* share, float* gx);
   void (*reduce)(Reduce kind, const Tile<3>& t, const float* a, const float* b, double* to);

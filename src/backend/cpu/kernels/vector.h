@@ -20,6 +20,31 @@ typedef float Vec __attribute__((vector_size(4 * kLanes), aligned(4), may_alias)
 static inline Vec load(const float* p) { return *reinterpret_cast<const Vec*>(p); }
 static inline void store(float* p, Vec v) { *reinterpret_cast<Vec*>(p) = v; }
 
+typedef int32_t Lanes __attribute__((vector_size(4 * kLanes)));
+
+// The lanes of a and b, one behind the other, that `which` numbers.
+static inline Vec shuffled(Vec a, Vec b, Lanes which) {
+#if defined(__clang__)
+  Vec y;
+  for (int l = 0; l < kLanes; ++l) y[l] = which[l] < kLanes ? a[which[l]] : b[which[l] - kLanes];
+  return y;
+#else
+  return __builtin_shuffle(a, b, which);
+#endif
+}
+
+// What all lanes are together, in pairs of pairs.
+template <int kStep = kLanes / 2, class F>
+static inline float fold_lanes(Vec v, F join) {
+  Lanes across;
+  for (int l = 0; l < kLanes; ++l) across[l] = l ^ kStep;
+  const Vec pairs = join(v, shuffled(v, v, across));
+  if constexpr (kStep > 1)
+    return fold_lanes<kStep / 2>(pairs, join);
+  else
+    return pairs[0];
+}
+
 // exp by 2^n * p(r), |r| <= ln 2 / 2, p of degree 6: within 2 ulp; inf and NaN as they should, 0
 // where float has no normal number.
 static inline float fast_exp(float x) {
