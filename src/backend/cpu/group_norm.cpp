@@ -23,8 +23,9 @@ struct Groups {
     return static_cast<std::size_t>(images * parts * columns) * sizeof(double);
   }
   // add(image, first pixel, pixels, sums) on each part's pixels, finish(image, sums), then
-  // apply(image, first pixel, pixels): an image after the other where there are enough of them, so
-  // that it is still near when it is read again. Leaves every image's sums at sums_of(image).
+  // apply(image, first pixel, pixels): an image after the other where there are enough of them, and
+  // from its end, which is still in cache. Leaves every image's sums at sums_of(image).
+  static constexpr int64_t kTile = 64;
   template <class A, class F, class P>
   void run(int64_t columns, double* sums, A add, F finish, P apply) const {
     const auto part = [&](int64_t p) {
@@ -37,7 +38,8 @@ struct Groups {
         for (int64_t n = begin; n < end; ++n) {
           part(n);
           finish(n, sums + n * columns);
-          apply(n, 0, pixels);
+          for (int64_t end = pixels; end > 0; end -= kTile)
+            apply(n, std::max<int64_t>(0, end - kTile), std::min(kTile, end));
         }
       });
       return;

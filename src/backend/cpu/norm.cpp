@@ -27,12 +27,16 @@ struct Geometry {
       for (int64_t part = begin; part < end; ++part) f(part);
     });
   }
-  // f(part, first row, rows)
+  // f(part, first row, rows); the second time from the end of a part, which is still in cache.
   template <class F>
-  void each_tile(F f) const {
+  void each_tile(F f, bool again = false) const {
     each_part([&](int64_t part) {
-      const int64_t end = first(part + 1);
-      for (int64_t r = first(part); r < end; r += tile) f(part, r, std::min(tile, end - r));
+      const int64_t begin = first(part), end = first(part + 1),
+                    tiles = (end - begin + tile - 1) / tile;
+      for (int64_t i = 0; i < tiles; ++i) {
+        const int64_t r = begin + (again ? tiles - 1 - i : i) * tile;
+        f(part, r, std::min(tile, end - r));
+      }
     });
   }
   // Of the rows begin..end: f(first, count) of each run that counts, g of each that does not.
@@ -149,18 +153,22 @@ KernelPtr forward(Builder& b, const Node& node) {
     }
     float *a = scale.get<float>(), *shift = a + g.c;
     make_affine(g, m, v, epsilon, weight.get<float>(), bias.get<float>(), a, shift);
-    g.each_tile([&](int64_t part, int64_t first, int64_t rows) {
-      float* out = y.get<float>() + first * pitch;
-      float* to = dense ? out : tiles.get<float>() + part * g.tile * g.c;
-      g.split(
-          lengths, first, first + rows,
-          [&](int64_t r, int64_t size) {
-            select().norm_apply(in + r * g.c, a, shift, size, g.c, to + (r - first) * g.c);
-          },
-          [&](int64_t r, int64_t size) { std::fill_n(to + (r - first) * g.c, size * g.c, 0.0f); });
-      epilogue.apply_here(to, rows * g.c);
-      if (!dense) copy_rows(to, g.c, out, pitch, rows, g.c);
-    });
+    g.each_tile(
+        [&](int64_t part, int64_t first, int64_t rows) {
+          float* out = y.get<float>() + first * pitch;
+          float* to = dense ? out : tiles.get<float>() + part * g.tile * g.c;
+          g.split(
+              lengths, first, first + rows,
+              [&](int64_t r, int64_t size) {
+                select().norm_apply(in + r * g.c, a, shift, size, g.c, to + (r - first) * g.c);
+              },
+              [&](int64_t r, int64_t size) {
+                std::fill_n(to + (r - first) * g.c, size * g.c, 0.0f);
+              });
+          epilogue.apply_here(to, rows * g.c);
+          if (!dense) copy_rows(to, g.c, out, pitch, rows, g.c);
+        },
+        true);
   });
 }
 
@@ -226,17 +234,19 @@ KernelPtr gradient(Builder& b, const Node& node) {
       fd[k] = static_cast<float>(training ? -a * sum / n - slope * m[k] : 0);
     }
     if (!gx) return;
-    g.each_tile([&](int64_t part, int64_t first, int64_t rows) {
-      const float* dz = inside(part, first, rows);
-      auto* to = gx.get<float>();
-      g.split(
-          lengths, first, first + rows,
-          [&](int64_t r, int64_t size) {
-            select().norm_gradient(dz + (r - first) * g.c, in + r * g.c, fa, fb, fd, size, g.c,
-                                   to + r * g.c);
-          },
-          [&](int64_t r, int64_t size) { std::fill_n(to + r * g.c, size * g.c, 0.0f); });
-    });
+    g.each_tile(
+        [&](int64_t part, int64_t first, int64_t rows) {
+          const float* dz = inside(part, first, rows);
+          auto* to = gx.get<float>();
+          g.split(
+              lengths, first, first + rows,
+              [&](int64_t r, int64_t size) {
+                select().norm_gradient(dz + (r - first) * g.c, in + r * g.c, fa, fb, fd, size, g.c,
+                                       to + r * g.c);
+              },
+              [&](int64_t r, int64_t size) { std::fill_n(to + r * g.c, size * g.c, 0.0f); });
+        },
+        true);
   });
 }
 
