@@ -7,6 +7,7 @@
 #include <limits>
 #include <type_traits>
 
+#include "core/f16c.h"
 #include "core/half.h"
 #include "mpsnn/tensor.h"
 
@@ -89,11 +90,6 @@ To convert_one(From from) {
 }
 
 #if defined(__x86_64__)
-bool has_f16c() {
-  static const bool has = __builtin_cpu_supports("avx") && __builtin_cpu_supports("f16c");
-  return has;
-}
-
 // Each returns how many elements it has done.
 __attribute__((target("avx,f16c"))) int64_t widen(const Half* from, float* to, int64_t n) {
   if (!has_f16c()) return 0;

@@ -2,6 +2,7 @@
 #include <string_view>
 
 #include "backend/cpu/kernels/table.h"
+#include "core/f16c.h"
 
 namespace mpsnn::backend::cpu {
 namespace {
@@ -11,8 +12,7 @@ const KernelTable& choose() {
   const char* wish = std::getenv("MPSNN_CPU_ISA");
   const std::string_view most = wish != nullptr ? wish : "avx512";
   __builtin_cpu_init();
-  const bool has2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
-                    __builtin_cpu_supports("f16c");
+  const bool has2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && has_f16c();
   const bool has512 = has2 && __builtin_cpu_supports("avx512f") &&
                       __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
                       __builtin_cpu_supports("avx512vl");

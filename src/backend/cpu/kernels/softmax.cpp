@@ -20,7 +20,7 @@ float exp_row(const float* x, float* y, int64_t c, float* most) {
 #pragma GCC ivdep
     for (int64_t k = 0; k < kWidth; ++k) tops[k] = x[i + k] > tops[k] ? x[i + k] : tops[k];
   const float top = fold(tops, [](float a, float b) { return b > a ? b : a; });
-  for (int64_t k = 0; k < kWidth; ++k) part[k] = last[k] = fast_exp(last[k] - top);
+  for (int64_t k = 0; k < kWidth; ++k) part[k] = last[k] = fast_exp_below(last[k] - top);
   if (y != nullptr)
     for (int64_t k = 0; k < rest; ++k) y[whole + k] = last[k];
   double sum = 0;
@@ -28,10 +28,10 @@ float exp_row(const float* x, float* y, int64_t c, float* most) {
     const int64_t end = i + kFlush < whole ? i + kFlush : whole;
     for (; y != nullptr && i < end; i += kWidth)
 #pragma GCC ivdep
-      for (int64_t k = 0; k < kWidth; ++k) part[k] += y[i + k] = fast_exp(x[i + k] - top);
+      for (int64_t k = 0; k < kWidth; ++k) part[k] += y[i + k] = fast_exp_below(x[i + k] - top);
     for (; i < end; i += kWidth)
 #pragma GCC ivdep
-      for (int64_t k = 0; k < kWidth; ++k) part[k] += fast_exp(x[i + k] - top);
+      for (int64_t k = 0; k < kWidth; ++k) part[k] += fast_exp_below(x[i + k] - top);
     if (end == whole) break;
     sum += static_cast<double>(fold_sum(part));
     for (float& p : part) p = 0.0f;
@@ -40,8 +40,8 @@ float exp_row(const float* x, float* y, int64_t c, float* most) {
   return static_cast<float>(sum + static_cast<double>(fold_sum(part)));
 }
 
-// Rows of few values are taken sixteen at a time, side by side: column k of them is at[k * kSide].
-constexpr int64_t kSide = 16, kNarrow = 64;
+// Rows of few values are taken side by side, one to a lane: column k of them is at[k * kSide].
+constexpr int64_t kSide = kLanes, kNarrow = 64;
 
 // to(k, r) = from(r, k)
 void swap_axes(const float* from, int64_t rows, int64_t columns, int64_t ld, float* to,
@@ -70,15 +70,19 @@ void swap_axes(const float* from, int64_t rows, int64_t columns, int64_t ld, flo
 
 // Columns of kSide rows become exponentials of what they are above their rows' largest values.
 void exp_columns(float* at, int64_t c, float* tops, float* sums) {
-  for (int64_t i = 0; i < kSide; ++i) tops[i] = -__builtin_inff(), sums[i] = 0.0f;
-  for (int64_t k = 0; k < c; ++k)
+  Vec top = load(at), sum{};
+  for (int64_t k = 1; k < c; ++k) {
+    const Vec x = load(at + k * kSide);
+    top = x > top ? x : top;
+  }
+  store(tops, top);
+  for (int64_t k = 0; k < c; ++k) {
+    float* column = at + k * kSide;
 #pragma GCC ivdep
-    for (int64_t i = 0; i < kSide; ++i)
-      tops[i] = at[k * kSide + i] > tops[i] ? at[k * kSide + i] : tops[i];
-  for (int64_t k = 0; k < c; ++k)
-#pragma GCC ivdep
-    for (int64_t i = 0; i < kSide; ++i)
-      sums[i] += at[k * kSide + i] = fast_exp(at[k * kSide + i] - tops[i]);
+    for (int64_t i = 0; i < kSide; ++i) column[i] = fast_exp_below(column[i] - tops[i]);
+    sum += load(column);
+  }
+  store(sums, sum);
 }
 
 }  // namespace
