@@ -5,7 +5,7 @@ namespace mpsnn::backend::cpu::MPSNN_ISA {
 namespace {
 
 // Row sums are kept in float over a block of rows, then added to the doubles.
-constexpr int64_t kFlush = 64, kColumns = 128;
+constexpr int64_t kFlush = 64, kColumns = 512;
 
 // f(first row, rows, first column, columns)
 template <class F>
