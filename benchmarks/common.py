@@ -21,7 +21,12 @@ from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).resolve().parent
-PACKAGES = {"mpsnn": ("mpsnn",), "torch": ("torch",), "jax": ("jax", "jaxlib")}
+PACKAGES = {
+    "mpsnn": ("mpsnn",),
+    "torch": ("torch",),
+    "jax": ("jax", "jaxlib"),
+    "onnxruntime": ("onnxruntime",),
+}
 
 # glibc told to keep what it was given: without it PyTorch pays page faults in every step.
 TUNED = {
@@ -29,6 +34,29 @@ TUNED = {
     "MALLOC_TRIM_THRESHOLD_": "17179869184",
     "MALLOC_TOP_PAD_": "1073741824",
 }
+
+
+def resident(field: str) -> int:
+    """Return VmRSS or VmHWM of this process in bytes."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith(field + ":"):
+            return 1024 * int(line.split()[1])
+    raise RuntimeError(f"/proc/self/status has no {field}")
+
+
+class Growth:
+    """How far the peak of resident memory has come from where it was here (Linux; 0 elsewhere)."""
+
+    def __init__(self) -> None:
+        self.there = Path("/proc/self/clear_refs").exists()
+        if not self.there:
+            return
+        self.before = resident("VmRSS")
+        Path("/proc/self/clear_refs").write_text("5")  # the peak starts again from here
+
+    def bytes(self) -> int:
+        """Return the growth so far."""
+        return resident("VmHWM") - self.before if self.there else 0
 
 
 @dataclass(frozen=True)
@@ -39,7 +67,7 @@ class Variant:
     group: str
     framework: str
     threads: int = 2
-    mode: str = ""  # torch: "eager", "channels-last" or "compile"
+    mode: str = ""  # torch: "eager", "channels-last" or "compile"; mpsnn: "recompute"
     fused: bool = False  # torch: the optimizer's fused kernel
     dtype: str = "float32"
     env: dict[str, str] = field(default_factory=dict)

@@ -21,14 +21,6 @@ from common import TUNED, Variant, Worker
 MIB = 2**20
 
 
-def resident(field: str) -> int:
-    """Return VmRSS or VmHWM of this process in bytes."""
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith(field + ":"):
-            return 1024 * int(line.split()[1])
-    raise RuntimeError(f"/proc/self/status has no {field}")
-
-
 def run_mpsnn(x: np.ndarray, y: np.ndarray, batch: int, epochs: int, v: Variant) -> dict[str, int]:
     """Train and evaluate in mpsnn; return planned and naive bytes of both graphs."""
     mpsnn: Any = importlib.import_module("mpsnn")
@@ -74,11 +66,10 @@ def child() -> None:
     common.limit_cpus(variant.threads)
     x, y = workloads.make_batch("digits", job["images"])
     importlib.import_module(variant.framework)
-    before = resident("VmRSS")
-    Path("/proc/self/clear_refs").write_text("5")  # the peak starts again from here
+    growth = common.Growth()
     run = run_mpsnn if variant.framework == "mpsnn" else run_torch
     graphs = run(x, y, job["batch"], job["epochs"], variant)
-    answer = {"after_import": before, "growth": resident("VmHWM") - before, "graphs": graphs}
+    answer = {"after_import": growth.before, "growth": growth.bytes(), "graphs": graphs}
     print(json.dumps(answer), file=answers)
 
 

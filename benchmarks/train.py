@@ -17,6 +17,7 @@ import common
 from common import TUNED, Variant, Worker
 
 QUEUED, WAITED = "queued", "encode+wait"
+HEAVY = ("inception", "inference", "yolo")  # a step takes long enough by itself
 
 
 def peers(workload: str, framework: str) -> list[Variant]:
@@ -36,8 +37,9 @@ def peers(workload: str, framework: str) -> list[Variant]:
             for group, env, fused in kinds
             for mode in ("eager", "channels-last", "compile")
         ]
-    if workload in ("inception", "inference"):
-        return [
+    if workload in HEAVY:
+        onnx = [Variant("onnxruntime", "onnxruntime", "onnxruntime")]
+        return onnx[: workload == "inference"] + [
             Variant(f"{group}: {mode}", group, "torch", 2, mode, False, env=env)
             for group, env in (("PyTorch", {}), ("PyTorch tuned", TUNED))
             for mode in ("eager", "channels-last", "compile")
@@ -60,7 +62,7 @@ def measure(
     args: argparse.Namespace, batch: int, variants: list[Variant], program: str = "workloads.py"
 ) -> dict[str, Any]:
     """Run one batch size; return every variant's milliseconds a step, a figure a round."""
-    heavy = args.workload in ("inception", "inference")  # a step takes long enough by itself
+    heavy = args.workload in HEAVY
     warm = 1 if heavy else 3
     job = {"workload": args.workload, "batch": batch, "cpus": 2, "warm": 2 if heavy else 10}
     workers: list[Worker] = []
@@ -77,7 +79,7 @@ def measure(
         times: dict[str, dict[str, list[float]]] = {
             kind: {v.label: [] for v in variants} for kind in (QUEUED, WAITED)
         }
-        losses = {}
+        losses, growth = {}, {}
         for number in range(args.rounds):
             # Every second round in reverse: nobody always runs behind the same neighbour.
             for worker in workers if number % 2 == 0 else reversed(workers):
@@ -87,11 +89,12 @@ def measure(
                     question = {"steps": steps[label], "wait": kind == WAITED, "warm": warm}
                     answer = worker.ask(question)
                     times[kind][label].append(1e3 * answer["seconds"])
-                    losses[label] = answer["loss"]
+                    losses[label], growth[label] = answer["loss"], answer.get("growth", 0)
     finally:
         for worker in workers:
             worker.close()
-    return {"batch": batch, "steps": steps, "milliseconds": times, "losses": losses}
+    return {"batch": batch, "steps": steps, "milliseconds": times, "losses": losses,
+            "growth": growth}  # fmt: skip
 
 
 def compare(result: dict[str, Any], variants: list[Variant]) -> list[dict[str, Any]]:
@@ -117,9 +120,11 @@ def report(result: dict[str, Any], rows: list[dict[str, Any]], workload: str) ->
             for kind in (QUEUED, WAITED)
         ]
         loss = f"{result['losses'][label]:.2g}"
-        table.append([label, *figures[0], *figures[1], str(result["steps"][label]), loss])
+        growth = f"{result['growth'][label] / 2**20:.0f}"
+        steps = str(result["steps"][label])
+        table.append([label, *figures[0], *figures[1], steps, loss, growth])
     ends = ["median", "min", "max"]
-    head = ["variant", QUEUED, *ends[1:], WAITED, *ends[1:], "steps", "last loss"]
+    head = ["variant", QUEUED, *ends[1:], WAITED, *ends[1:], "steps", "last loss", "growth MiB"]
     common.print_table(head, table)
     if rows:
         print("\nmpsnn / fastest of the group, round by round")
@@ -136,7 +141,7 @@ def main() -> None:
     summary = (__doc__ or "").split("\n", 1)[0]
     parser = argparse.ArgumentParser(description=summary)
     add = parser.add_argument
-    add("--workload", choices=("digits", "mlp", "inception", "inference"), default="digits")
+    add("--workload", choices=("digits", "mlp", *HEAVY), default="digits")
     add("--against", choices=("torch", "jax", "none"), default="torch")
     add("--batch", type=int, nargs="+", help="default: 32 64 for digits, 32 for mlp, 8")
     add("--dtype", choices=("float32", "bfloat16"), default="float32")
@@ -144,6 +149,7 @@ def main() -> None:
     add("--skip", default="", metavar="TEXT", help="no peer's variants whose name has TEXT")
     add("--window", type=float, default=0.4, help="seconds a window lasts, about")
     add("--only", default="", metavar="TEXT", help="only the peer's variants whose name has TEXT")
+    add("--recompute", action="store_true", help="mpsnn's recompute=True")
     add("--json", action="store_true", help="print one JSON object instead of tables")
     args = parser.parse_args()
     if args.rounds < 1 or min(args.batch or [1]) < 1:
@@ -152,20 +158,21 @@ def main() -> None:
     frameworks = ["mpsnn"] + ([args.against] if args.against != "none" else [])
     for framework in frameworks:
         common.require(framework)
-    variants = [Variant("mpsnn", "mpsnn", "mpsnn")]
+    mode = "recompute" if args.recompute else ""
+    variants = [Variant("mpsnn", "mpsnn", "mpsnn", mode=mode)]
     variants += [
         v
         for v in peers(args.workload, args.against)
         if args.only in v.label and not (args.skip and args.skip in v.label)
     ]
     variants = [dataclasses.replace(v, dtype=args.dtype) for v in variants]
-    if args.against == "jax" and args.workload in ("inception", "inference"):
+    if args.against == "jax" and args.workload in HEAVY:
         parser.error("jax has digits and mlp only")
     facts = common.machine(frameworks)
     if not args.json:
         common.print_machine(facts)
     results = []
-    defaults = {"digits": [32, 64], "mlp": [32], "inception": [8], "inference": [1, 8]}
+    defaults = {"digits": [32, 64], "mlp": [32], "inception": [8], "inference": [1, 8], "yolo": [4]}
     for batch in args.batch or defaults[args.workload]:
         result = measure(args, batch, variants)
         rows = compare(result, variants)

@@ -6,12 +6,14 @@ takes a numpy array, and copies it). `step()` queues a step, `finish(handle)` wa
 * `digits`: the talk's network on 28x28 pictures, dropout 0.5, Adam 1e-3.
 * `mlp`: 64-64-10 with a ReLU, SGD 0.1 with momentum 0.9.
 * `inception`: Inception V3 without auxiliary head, 299x299 pictures, 1000 classes, SGD 0.001 with
-  momentum 0.9; `inference` runs the same network forward, in evaluation mode.
+  momentum 0.9; `inference` runs the same network forward, in evaluation mode;
+* `yolo`: tiny YOLO v2, 416x416 pictures, 5 anchors, 20 classes, its loss, SGD 1e-4 and momentum.
 """
 
 from __future__ import annotations
 
 import importlib
+import io
 import json
 import math
 import sys
@@ -20,7 +22,7 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 import numpy as np
-from common import Variant, limit_cpus, private_stdout
+from common import Growth, Variant, limit_cpus, private_stdout
 
 
 class Trainer(Protocol):
@@ -34,11 +36,29 @@ class Trainer(Protocol):
 
 
 def make_batch(workload: str, batch: int) -> tuple[np.ndarray, np.ndarray]:
-    """Draw seeded pictures (N, H, W, C) or rows (N, 64), and labels (N,)."""
+    """Draw seeded pictures (N, H, W, C) or rows (N, 64), and labels (N,) or YOLO's targets."""
     random = np.random.default_rng(0)
+    if workload == "yolo":
+        return random.random((batch, 416, 416, 3), np.float32), yolo_targets(random, batch)
     shape = {"digits": (28, 28, 1), "mlp": (64,)}.get(workload, (299, 299, 3))
     classes = 10 if workload in ("digits", "mlp") else 1000
     return random.random((batch, *shape), np.float32), random.integers(0, classes, batch)
+
+
+ANCHORS = [[1.08, 1.19], [3.42, 4.41], [6.63, 11.38], [9.42, 5.11], [16.62, 10.52]]
+
+
+def yolo_targets(random: np.random.Generator, batch: int) -> np.ndarray:
+    """Draw eight boxes a picture, of 20 classes, on a grid of 13 x 13 cells."""
+    targets = np.zeros((batch, 13, 13, len(ANCHORS), 25), np.float32)
+    for image in targets:
+        for place in random.choice(169, 8, replace=False):
+            cell = image[divmod(int(place), 13)]
+            cell[:, :2] = random.random(2)
+            cell[:, 2:4] = 0.7 + 8 * random.random(2)
+            cell[:, 4] = 1
+            cell[:, 5 + random.integers(20)] = 1
+    return targets.reshape(batch, 13, 13, -1)
 
 
 def mpsnn_network(workload: str) -> Any:
@@ -46,6 +66,8 @@ def mpsnn_network(workload: str) -> Any:
     nn: Any = importlib.import_module("mpsnn.nn")
     if workload in ("inception", "inference"):
         return importlib.import_module("mpsnn.models").inception_v3(aux_logits=False)
+    if workload == "yolo":
+        return importlib.import_module("mpsnn.models").tiny_yolo_v2(20, len(ANCHORS))
     if workload == "mlp":
         return nn.Sequential(nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 10))
     return nn.Sequential(
@@ -56,7 +78,7 @@ def mpsnn_network(workload: str) -> Any:
     )  # fmt: skip
 
 
-SGD_RATES = {"mlp": 0.1, "inception": 0.001}
+SGD_RATES = {"mlp": 0.1, "inception": 0.001, "yolo": 1e-4}
 
 
 class MpsnnTrainer:
@@ -75,9 +97,9 @@ class MpsnnTrainer:
         )
         self.model = mpsnn_network(workload)
         self.graph = mpsnn.TrainingGraph(
-            self.model, loss=mpsnn.nn.SoftmaxCrossEntropy(), optimizer=optimizer,
-            input_shape=self.x.shape[1:], batch_size=batch, device="cpu", dtype=variant.dtype,
-            seed=0,
+            self.model, optimizer=optimizer, input_shape=self.x.shape[1:], batch_size=batch,
+            loss=mpsnn.nn.YOLO(ANCHORS) if workload == "yolo" else mpsnn.nn.SoftmaxCrossEntropy(),
+            device="cpu", dtype=variant.dtype, seed=0, recompute=variant.mode == "recompute",
         )  # fmt: skip
 
     def step(self) -> Any:
@@ -111,6 +133,8 @@ def torch_network(workload: str) -> Any:
     nn: Any = importlib.import_module("torch.nn")
     if workload in ("inception", "inference"):
         return importlib.import_module("inception_torch").Inception(1000, False)
+    if workload == "yolo":
+        return importlib.import_module("yolo_torch").TinyYOLO(20)
     if workload == "mlp":
         return nn.Sequential(nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 10))
     return nn.Sequential(
@@ -138,7 +162,11 @@ class TorchTrainer:
             self.model = self.model.to(memory_format=torch.channels_last)
         x, y = make_batch(workload, batch)
         self.x, self.y = self.images(x), torch.from_numpy(y)
-        criterion = torch.nn.CrossEntropyLoss()
+        criterion = (
+            importlib.import_module("yolo_torch").Loss()
+            if workload == "yolo"
+            else torch.nn.CrossEntropyLoss()
+        )
 
         def loss(x: Any, y: Any) -> Any:
             if variant.dtype == "float32":
@@ -200,6 +228,32 @@ class TorchPredictor:
     def step(self) -> Any:
         with self.torch.inference_mode():
             return self.model(self.x)
+
+    def finish(self, handle: Any) -> float:
+        return float(handle[0, 0])
+
+
+class OnnxPredictor:
+    """onnxruntime on what PyTorch exports."""
+
+    def __init__(self, workload: str, batch: int, variant: Variant) -> None:
+        torch: Any = importlib.import_module("torch")
+        ort: Any = importlib.import_module("onnxruntime")
+        x, _ = make_batch(workload, batch)
+        self.x = np.ascontiguousarray(x.transpose(0, 3, 1, 2))
+        file = io.BytesIO()
+        torch.onnx.export(
+            torch_network(workload).eval(), (torch.from_numpy(self.x),), file, dynamo=False,
+            input_names=["x"],
+        )  # fmt: skip
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = variant.threads
+        self.session = ort.InferenceSession(
+            file.getvalue(), options, providers=["CPUExecutionProvider"]
+        )
+
+    def step(self) -> Any:
+        return self.session.run(None, {"x": self.x})[0]
 
     def finish(self, handle: Any) -> float:
         return float(handle[0, 0])
@@ -290,6 +344,7 @@ TRAINERS: dict[str, Callable[[str, int, Variant], Trainer]] = {
 PREDICTORS: dict[str, Callable[[str, int, Variant], Trainer]] = {
     "mpsnn": MpsnnPredictor,
     "torch": TorchPredictor,
+    "onnxruntime": OnnxPredictor,
 }
 
 
@@ -313,6 +368,8 @@ def main(trainers: dict[str, Callable[[str, int, Variant], Trainer]] = TRAINERS)
     variant = Variant(**job["variant"])
     limit_cpus(job["cpus"])
     makers = PREDICTORS if job["workload"] == "inference" else trainers
+    importlib.import_module(variant.framework)
+    growth = Growth()
     trainer = makers[variant.framework](job["workload"], job["batch"], variant)
     run_window(trainer, job.get("warm", 10), False)
     print(json.dumps({"ready": True}), file=answers)
@@ -320,7 +377,8 @@ def main(trainers: dict[str, Callable[[str, int, Variant], Trainer]] = TRAINERS)
         question = json.loads(line)
         run_window(trainer, question.get("warm", 3), False)  # caches and clock back, after others
         seconds, loss = run_window(trainer, question["steps"], question["wait"])
-        print(json.dumps({"seconds": seconds, "loss": loss}), file=answers)
+        answer = {"seconds": seconds, "loss": loss, "growth": growth.bytes()}
+        print(json.dumps(answer), file=answers)
 
 
 if __name__ == "__main__":

@@ -191,9 +191,11 @@ def test_gradients_of_a_training_step(pair: Any) -> None:
     elif getattr(model, "AuxLogits", None) is not None:
         losses, targets, weights = (losses, losses), (targets, targets), (1, 0.4)
 
-    def gradients_of_twin(dtype: torch.dtype) -> dict[str, np.ndarray]:
+    def gradients_of_twin(dtype: torch.dtype, noise: float = 0) -> dict[str, np.ndarray]:
         network = copy.deepcopy(twin).train().to(dtype)
-        out = network(nchw(x).to(dtype))
+        out = network(
+            nchw(x * (1 + noise * rng.choice([-1, 1], x.shape)).astype(x.dtype)).to(dtype)
+        )
         if isinstance(losses, nn.MSE):
             total = tf.mse_loss(out, nchw(targets).to(dtype))
         elif isinstance(targets, tuple):
@@ -204,7 +206,8 @@ def test_gradients_of_a_training_step(pair: Any) -> None:
         total.backward()
         return {n: p.grad.double().numpy() for n, p in network.named_parameters()}
 
-    gradients, single = gradients_of_twin(torch.float64), gradients_of_twin(torch.float32)
+    gradients = gradients_of_twin(torch.float64)
+    singles = [gradients_of_twin(torch.float32, noise) for noise in (0, 1e-7, 1e-7, 1e-7)]
     names = [name for name, _ in model.named_parameters()]
     graph = mpsnn.TrainingGraph(
         model, losses, None, x.shape[1:], len(x), device="cpu", seed=0, loss_weights=weights,
@@ -217,7 +220,7 @@ def test_gradients_of_a_training_step(pair: Any) -> None:
     ours = model.torch_state_dict(x.shape[1:])
     model.load_state_dict(kept)
     # Where rounding decides a near-tie of a max-pooling, terms go elsewhere, and PyTorch's own
-    # float32 errs by more than the limit as well.
+    # float32 errs by more than the limit as well, if not always at the same place.
     norm = np.linalg.norm
     largest = max(norm(g) for g in gradients.values())
     for name, expected in gradients.items():
@@ -225,7 +228,7 @@ def test_gradients_of_a_training_step(pair: Any) -> None:
         if weights is not None and not name.startswith(("AuxLogits", "Mixed_7", "fc")):
             continue
         scale = max(norm(expected), 1e-4 * largest)
-        limit = max(1e-3 * scale, 10 * norm(single[name] - expected))
+        limit = max(1e-3 * scale, 10 * max(norm(s[name] - expected) for s in singles))
         assert norm(ours[name] - expected) < limit, name
 
 

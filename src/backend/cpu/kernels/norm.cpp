@@ -93,19 +93,24 @@ void norm_sums(const float* x, const float* mean, int64_t rows, int64_t c, doubl
   });
 }
 
-// Sums of what values are off the mean so far, or the first row, and of its squares: exact enough,
-// as a pivot far off the mean comes with a variance as large. Blocks join by the formula of Chan,
+// Sums of what values are off the mean so far, and of its squares: exact enough, as a pivot far off
+// the mean comes with a variance as large. The first block, which may be all, is read twice for its
+// own mean. Blocks join by the formula of Chan,
 // Golub and LeVeque (1983).
 void norm_moments(const float* x, int64_t rows, int64_t c, double* mean, double* squares) {
   each_block(rows, c, [=](int64_t r0, int64_t n, int64_t c0, int64_t width) {
-    float pivot[kColumns], rest[kColumns], square[kColumns];
+    float pivot[kColumns] = {}, rest[kColumns], square[kColumns];
     const float* first = x + r0 * c + c0;
-    for (int64_t k = 0; k < width; ++k)
-      pivot[k] = r0 == 0 ? first[k] : static_cast<float>(mean[c0 + k]);
     const auto term = [&](int64_t r, int64_t k, auto kind) {
       const auto d = at(first + r * c, k, kind) - at(pivot, k, kind);
       return Pair<decltype(kind)>{d, d * d};
     };
+    if (r0 == 0) {
+      block_sums(term, n, width, rest, square);
+      for (int64_t k = 0; k < width; ++k) pivot[k] = rest[k] / static_cast<float>(n);
+    } else {
+      for (int64_t k = 0; k < width; ++k) pivot[k] = static_cast<float>(mean[c0 + k]);
+    }
     block_sums(term, n, width, rest, square);
     const auto before = static_cast<double>(r0), more = static_cast<double>(n), all = before + more;
 #pragma GCC ivdep
