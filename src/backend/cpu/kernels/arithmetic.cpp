@@ -57,8 +57,8 @@ struct Term {
   // NaN wins, as in PyTorch.
   template <class T>
   static T join(T s, T x) {
-    if constexpr (kKind == Reduce::max) return ((x > s) | (x != x)) ? x : s;
-    if constexpr (kKind == Reduce::min) return ((x < s) | (x != x)) ? x : s;
+    if constexpr (kKind == Reduce::max) return x == x ? larger(x, s) : x;
+    if constexpr (kKind == Reduce::min) return x == x ? smaller(x, s) : x;
     return s + x;
   }
   static constexpr float start() {

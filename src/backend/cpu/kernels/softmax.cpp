@@ -71,10 +71,7 @@ void swap_axes(const float* from, int64_t rows, int64_t columns, int64_t ld, flo
 // Columns of kSide rows become exponentials of what they are above their rows' largest values.
 void exp_columns(float* at, int64_t c, float* tops, float* sums) {
   Vec top = load(at), sum{};
-  for (int64_t k = 1; k < c; ++k) {
-    const Vec x = load(at + k * kSide);
-    top = x > top ? x : top;
-  }
+  for (int64_t k = 1; k < c; ++k) top = larger(load(at + k * kSide), top);
   store(tops, top);
   for (int64_t k = 0; k < c; ++k) {
     float* column = at + k * kSide;

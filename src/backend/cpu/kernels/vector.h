@@ -3,6 +3,10 @@
 // from the wrong set.
 #pragma once
 
+#if defined(__AVX2__)
+#include <immintrin.h>
+#endif
+
 #include <cstdint>
 #include <cstring>
 
@@ -19,6 +23,26 @@ typedef float Vec __attribute__((vector_size(4 * kLanes), aligned(4), may_alias)
 
 static inline Vec load(const float* p) { return *reinterpret_cast<const Vec*>(p); }
 static inline void store(float* p, Vec v) { *reinterpret_cast<Vec*>(p) = v; }
+
+// a > b ? a : b and a < b ? a : b, for which a compiler does not take the one instruction.
+#if defined(__AVX512F__)
+static inline Vec larger(Vec a, Vec b) { return Vec(_mm512_max_ps(__m512(a), __m512(b))); }
+static inline Vec smaller(Vec a, Vec b) { return Vec(_mm512_min_ps(__m512(a), __m512(b))); }
+#elif defined(__AVX2__)
+static inline Vec larger(Vec a, Vec b) { return Vec(_mm256_max_ps(__m256(a), __m256(b))); }
+static inline Vec smaller(Vec a, Vec b) { return Vec(_mm256_min_ps(__m256(a), __m256(b))); }
+#else
+static inline Vec larger(Vec a, Vec b) { return a > b ? a : b; }
+static inline Vec smaller(Vec a, Vec b) { return a < b ? a : b; }
+#endif
+template <class T>
+static inline T larger(T a, T b) {
+  return a > b ? a : b;
+}
+template <class T>
+static inline T smaller(T a, T b) {
+  return a < b ? a : b;
+}
 
 typedef int32_t Lanes __attribute__((vector_size(4 * kLanes)));
 
