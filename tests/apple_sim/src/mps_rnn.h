@@ -28,6 +28,7 @@ struct Sequence {  // of matrices, as a closure sees them
   std::vector<MatrixView> views;
   std::vector<long> rows;
   Stores stores;
+  bool fits = true;
 };
 
 // What the forward pass keeps of a step, in floats of (rows, out): what each gate's neuron sees, h

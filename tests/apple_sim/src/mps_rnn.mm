@@ -37,10 +37,16 @@ Sequence sequence(id layer, NSArray<MPSMatrix*>* matrices, const NSUInteger* off
     if (offsets) s.views.back().base += offsets[i];
     s.rows.push_back(static_cast<long>(m.rows));
     s.stores.push_back(s.views.back().store);
-    if (static_cast<long>(m.columns) < columns)
-      violate("%s: %s %lu has %lu columns, not %ld", name_of(layer), what, i, m.columns, columns);
-    if (i > 0 && s.rows[i] > s.rows[i - 1])
-      violate("%s: %s %lu has more rows than the one before", name_of(layer), what, i);
+    const MatrixView& v = s.views.back();
+    const size_t end = v.base + (m.rows - 1) * v.row_bytes +
+                       static_cast<size_t>(columns) * element_size(m.dataType);
+    if (static_cast<long>(m.columns) < columns || (i > 0 && s.rows[i] > s.rows[i - 1]) ||
+        end > v.store->size()) {
+      violate("%s: %s %lu has %lu columns, not %ld, more rows than the one before, or passes the "
+              "end of its buffer",
+              name_of(layer), what, i, m.columns, columns);
+      s.fits = false;
+    }
   }
   return s;
 }
@@ -309,9 +315,11 @@ static long changes_of(NSArray<MPSMatrix*>* weights) {
   // Biases and diagonals are rows there.
   const bool row = place.part == kBias || (place.part == kMemory && gate.diagonal);
   if (offset.x + (row ? 1 : rows) > matrix.rows ||
-      offset.y + (row ? rows : columns) > matrix.columns)
+      offset.y + (row ? rows : columns) > matrix.columns) {
     violate("%s: matrix id %lu does not fit a matrix of %lux%lu", name_of(self), matrixId,
             matrix.rows, matrix.columns);
+    return;
+  }
   auto* own = static_cast<SimGateMatrix*>(weights[place.gate]);
   if (!out) ++*own->_changes;
   const MatrixView packed = view(own), plain = view(matrix, offset);
@@ -359,6 +367,7 @@ static long changes_of(NSArray<MPSMatrix*>* weights) {
   if (![self simTakes:weights]) return;
   const Sequence x = sequence(self, sources, sourceOffsets, cell.in, "source");
   const Sequence y = sequence(self, destinations, destinationOffsets, cell.out, "destination");
+  if (!x.fits || !y.fits) return;
   if (x.rows != y.rows || x.rows.empty()) {
     violate("%s: %lu sources and %lu destinations, or their rows, do not match", name_of(self),
             x.rows.size(), y.rows.size());
@@ -430,6 +439,7 @@ static long changes_of(NSArray<MPSMatrix*>* weights) {
   const Sequence x = sequence(self, sources, sourceOffsets, cell.in, "source");
   const Sequence dy = sequence(self, gradients, gradientOffsets, cell.out, "source gradient");
   const Sequence dx = sequence(self, destinations, destinationOffsets, cell.in, "destination");
+  if (!x.fits || !dy.fits || !dx.fits) return;
   if (x.rows != dy.rows || (destinations && x.rows != dx.rows) || states.count != x.rows.size()) {
     violate("%s: %lu sources, %lu source gradients, %lu destinations and %lu training states, or "
             "their rows, do not match",

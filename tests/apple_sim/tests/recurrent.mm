@@ -211,6 +211,18 @@ const bool contract = add_test("recurrent layer: what its contract forbids", [] 
                        copyFromWeightsToMatrix:YES
                                   matrixOffset:MTLOriginMake(0, 1, 0)];
   });
+  NSUInteger far[] = {0, 8};
+  VIOLATES("passes the end of its buffer", {
+    [l.kernel encodeForwardSequenceToCommandBuffer:cb
+                                    sourceMatrices:x
+                                     sourceOffsets:far
+                               destinationMatrices:y
+                                destinationOffsets:nullptr
+                                    trainingStates:l.states
+                               recurrentInputState:nil
+                             recurrentOutputStates:nil
+                                           weights:l.weights];
+  });
   l.forward(cb, x, y);
   l.forward(cb, x, y);  // appends
   NSArray<MPSMatrix*>* dx = @[ matrix({0}), matrix({0}) ];
