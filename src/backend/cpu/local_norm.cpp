@@ -9,36 +9,15 @@
 namespace mpsnn::backend::cpu {
 namespace {
 
-struct Window {
-  Window(int64_t size, bool reverse)
-      : size(size),
-        before(reverse ? (size - 1) / 2 : size / 2),
-        after(reverse ? size / 2 : (size - 1) / 2) {}
-  int64_t size, before, after;
-};
-
 struct Image {
   explicit Image(const Shape& x) : h(x[1]), w(x[2]), c(x[3]), size(h * w * c) {}
   int64_t h, w, c, size;
 };
 
-// sums(at) of value(at) over the window of each value of an image, in `out`; `row`: w c doubles.
-template <class F>
-void box_sums(const Image& s, const Window& window, F value, double* row, double* out) {
-  const int64_t width = s.w * s.c;
-  for (int64_t i = 0; i < s.h; ++i) {
-    std::memset(row, 0, static_cast<std::size_t>(width) * sizeof(double));
-    const int64_t first = std::max<int64_t>(0, i - window.before),
-                  last = std::min(s.h - 1, i + window.after);
-    for (int64_t q = first; q <= last; ++q)
-      for (int64_t k = 0; k < width; ++k) row[k] += value(q * width + k);
-    double* to = out + i * width;
-    std::memset(to, 0, static_cast<std::size_t>(width) * sizeof(double));
-    for (int64_t d = -window.before; d <= window.after; ++d) {
-      const int64_t from = std::max<int64_t>(0, -d), until = std::min(s.w, s.w - d);
-      for (int64_t k = from * s.c; k < until * s.c; ++k) to[k] += row[k + d * s.c];
-    }
-  }
+// Windows of an image, or the mirrored ones of its gradient.
+BoxShape windows(const Image& s, int64_t size, bool reverse) {
+  const int64_t front = size / 2, back = (size - 1) / 2;
+  return {s.h, s.w, s.c, reverse ? back : front, reverse ? front : back};
 }
 
 // Rows of c values: y = x u^-beta with u = k + alpha / size * sum of squares in the window.
@@ -108,16 +87,14 @@ KernelPtr across_space(Builder& b, const Node& node) {
         float *u = floats.get<float>() + t * 3 * s.size, *direct = u + s.size, *q = direct + s.size;
         for (int64_t n = images * t / team; n < images * (t + 1) / team; ++n) {
           const float* in = x.get<float>() + n * s.size;
-          const auto square = [in](int64_t i) { return static_cast<double>(in[i]) * in[i]; };
-          box_sums(s, Window(p.size, false), square, row, sums);
+          select().box_sums(in, true, windows(s, p.size, false), row, sums);
           for (int64_t i = 0; i < s.size; ++i) u[i] = static_cast<float>(p.k + share * sums[i]);
           if (!gradient) {
             select().local_scale(in, u, p.beta, y.get<float>() + n * s.size, s.size);
             continue;
           }
           select().local_terms(y.get<float>() + n * s.size, in, u, p.beta, direct, q, s.size);
-          const auto through = [q](int64_t i) { return static_cast<double>(q[i]); };
-          box_sums(s, Window(p.size, true), through, row, sums);
+          select().box_sums(q, false, windows(s, p.size, true), row, sums);
           float* to = gx.get<float>() + n * s.size;
           const double by = -2 * share * static_cast<double>(p.beta);
           for (int64_t i = 0; i < s.size; ++i)
@@ -142,8 +119,13 @@ KernelPtr make_local_contrast_norm(Builder& b, const Node& node) {
   const Image s(shape);
   const int64_t images = shape[0], size = node.attrs.integer("size"),
                 team = std::min<int64_t>(threads::team(), images);
-  const double alpha = node.attrs.number("alpha"), delta = node.attrs.number("delta"),
-               p0 = node.attrs.number("p0"), area = static_cast<double>(size * size);
+  ContrastParams p{};
+  p.area = static_cast<double>(size * size);
+  p.alpha = node.attrs.number("alpha");
+  p.delta = node.attrs.number("delta");
+  p.p0 = node.attrs.number("p0");
+  p.ps = node.attrs.number("ps");
+  p.by = -p.alpha * node.attrs.number("beta") * p.ps;
   const auto beta = static_cast<float>(node.attrs.number("beta")),
              pm = static_cast<float>(node.attrs.number("pm")),
              ps = static_cast<float>(node.attrs.number("ps"));
@@ -162,15 +144,9 @@ KernelPtr make_local_contrast_norm(Builder& b, const Node& node) {
               *q = h + s.size;
         for (int64_t n = images * t / team; n < images * (t + 1) / team; ++n) {
           const float* in = x.get<float>() + n * s.size;
-          const auto value = [in](int64_t i) { return static_cast<double>(in[i]); };
-          const auto square = [in](int64_t i) { return static_cast<double>(in[i]) * in[i]; };
-          box_sums(s, Window(size, false), value, row, means);
-          box_sums(s, Window(size, false), square, row, sums);
-          for (int64_t i = 0; i < s.size; ++i) {
-            const double mean = means[i] /= area;
-            u[i] = static_cast<float>(delta + alpha * (sums[i] / area - mean * mean));
-            d[i] = static_cast<float>(in[i] - p0 * mean);
-          }
+          select().box_sums(in, false, windows(s, size, false), row, means);
+          select().box_sums(in, true, windows(s, size, false), row, sums);
+          select().contrast_terms(in, sums, p, s.size, means, u, d);
           if (!gradient) {
             float* to = y.get<float>() + n * s.size;
             select().local_scale(d, u, beta, to, s.size);
@@ -178,16 +154,10 @@ KernelPtr make_local_contrast_norm(Builder& b, const Node& node) {
             continue;
           }
           select().local_terms(y.get<float>() + n * s.size, d, u, beta, h, q, s.size);
-          const double by = -alpha * static_cast<double>(beta * ps), ps2 = static_cast<double>(ps);
-          const auto through = [=](int64_t i) { return by * q[i]; };
-          const auto both = [=](int64_t i) { return -p0 * ps2 * h[i] - 2 * by * q[i] * means[i]; };
-          float* to = gx.get<float>() + n * s.size;
-          box_sums(s, Window(size, true), both, row, sums);
-          for (int64_t i = 0; i < s.size; ++i)
-            to[i] = static_cast<float>(ps2 * h[i] + sums[i] / area);
-          box_sums(s, Window(size, true), through, row, sums);
-          for (int64_t i = 0; i < s.size; ++i)
-            to[i] += static_cast<float>(2 * in[i] * sums[i] / area);
+          select().contrast_mixed(h, q, means, p, s.size, u);
+          select().box_sums(u, false, windows(s, size, true), row, means);
+          select().box_sums(q, false, windows(s, size, true), row, sums);
+          select().contrast_gradient(in, h, means, sums, p, s.size, gx.get<float>() + n * s.size);
         }
       }
     });

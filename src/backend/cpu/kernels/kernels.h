@@ -68,6 +68,13 @@ void layer_norm_gradient(const float*, const float*, const float*, const float*,
 void layer_norm_weights(const float*, const float*, const float*, const float*, int64_t, int64_t,
                         float*, float*);
 void window_sum(const float*, int64_t, int64_t, float, float, float*);
+void box_sums(const float*, bool, const BoxShape&, double*, double*);
+void contrast_terms(const float*, const double*, const ContrastParams&, int64_t, double*, float*,
+                    float*);
+void contrast_mixed(const float*, const float*, const double*, const ContrastParams&, int64_t,
+                    float*);
+void contrast_gradient(const float*, const float*, const double*, const double*,
+                       const ContrastParams&, int64_t, float*);
 void local_scale(const float*, const float*, float, float*, int64_t);
 void local_terms(const float*, const float*, const float*, float, float*, float*, int64_t);
 void rnn_pack_columns(const float*, const RnnShape&, int64_t, int, int, float*);

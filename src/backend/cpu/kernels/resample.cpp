@@ -54,25 +54,10 @@ void resample_gradient(const float* gy, const ResampleTap* taps, int64_t ow, int
     const ResampleTap& t = taps[j];
     if (t.low < 0) continue;
     const float* from = gy + j * c;
-    const float left = 1.0f - t.part, right = t.part, above = 1.0f - part, below = part;
-    if (left * right * above * below != 0.0f && t.low != t.high && low != high) {
-      float *a = low + t.low * c, *b = low + t.high * c, *d = high + t.low * c,
-            *e = high + t.high * c;
-      const float wa = above * left, wb = above * right, wd = below * left, we = below * right;
-#pragma GCC ivdep
-      for (int64_t k = 0; k < c; ++k) {
-        const float g = from[k];
-        a[k] += wa * g;
-        b[k] += wb * g;
-        d[k] += wd * g;
-        e[k] += we * g;
-      }
-      continue;
-    }
-    add(from, above * left, low + t.low * c);
-    add(from, above * right, low + t.high * c);
-    add(from, below * left, high + t.low * c);
-    add(from, below * right, high + t.high * c);
+    add(from, (1.0f - part) * (1.0f - t.part), low + t.low * c);
+    add(from, (1.0f - part) * t.part, low + t.high * c);
+    add(from, part * (1.0f - t.part), high + t.low * c);
+    add(from, part * t.part, high + t.high * c);
   }
 }
 

@@ -85,6 +85,13 @@ struct NeuronParams {
   float a, b, c;
 };
 
+struct BoxShape {
+  int64_t h, w, c, before, after;  // pixels of a window to the front and the back
+};
+struct ContrastParams {
+  double area, alpha, delta, p0, ps, by;
+};
+
 // Labels are keep * t + add.
 struct LossParams {
   int kind;  // ir::Loss
@@ -207,6 +214,17 @@ struct KernelTable {
   // y[i] = k + a * (v[i] + ... + v[i + size - 1]).
   void (*window_sum)(const float* v, int64_t n, int64_t size, float a, float k, float* y);
   // y = x * u^-beta; direct = g * u^-beta, through = g * x * u^(-beta - 1).
+  // Sums over the windows around the values of an image of h x w x c, or of their squares, in
+  // double, along one axis after the other; `row`: w c.
+  void (*box_sums)(const float* x, bool squares, const BoxShape& s, double* row, double* out);
+  // Of sums of values and squares: means, u = delta + alpha * variance, d = x - p0 * mean.
+  void (*contrast_terms)(const float* x, const double* squares, const ContrastParams& p, int64_t n,
+                         double* means, float* u, float* d);
+  // mixed = -p0 ps h - 2 by q mean, and the gradient from the sums of it and of q.
+  void (*contrast_mixed)(const float* h, const float* q, const double* means,
+                         const ContrastParams& p, int64_t n, float* mixed);
+  void (*contrast_gradient)(const float* x, const float* h, const double* mixed, const double* q,
+                            const ContrastParams& p, int64_t n, float* gx);
   void (*local_scale)(const float* x, const float* u, float beta, float* y, int64_t n);
   void (*local_terms)(const float* g, const float* x, const float* u, float beta, float* direct,
                       float* through, int64_t n);
