@@ -11,7 +11,9 @@ pytestmark = pytest.mark.skipif(not HERE, reason="there is no mps device")
 # Two graphs in two threads, each on its own device, on the same one, and beside the cpu: what each
 # learns is what it learns alone, to the bit.
 @simulated
-def test_two_threads_two_devices() -> None:
+@pytest.mark.parametrize("devices", [("mps", "mps:1"), ("mps", "mps"), ("mps:1", "cpu")],
+                         ids=["two-devices", "one-device", "beside-the-cpu"])  # fmt: skip
+def test_two_threads(devices: tuple[str, str]) -> None:
     out = script("discrete,unified", """
         import threading, numpy as np, mpsnn
         from apple import violations
@@ -28,8 +30,8 @@ def test_two_threads_two_devices() -> None:
                    images[..., 0]
 
         def learn(kind, device, out, start=None):
-            mpsnn.manual_seed(1)
-            with lock:
+            with lock:  # the seed is the process's
+                mpsnn.manual_seed(1)
                 model, x = network(kind)
             graph = mpsnn.TrainingGraph(model, nn.SoftmaxCrossEntropy(), optim.Adam(0.01),
                                         x.shape[1:], 16, device, seed=2)
@@ -40,23 +42,22 @@ def test_two_threads_two_devices() -> None:
                         [np.array(v) for v in model.state_dict().values()]))
 
         lock = threading.Lock()
-        for devices in (("mps", "mps:1"), ("mps", "mps"), ("mps:1", "cpu")):
-            kinds = ("conv", "lstm")
-            alone, together = [], []
-            for kind, device in zip(kinds, devices):
-                alone.append([])
-                learn(kind, device, alone[-1])
-            start = threading.Barrier(2)
-            threads = []
-            for kind, device in zip(kinds, devices):
-                together.append([])
-                threads.append(threading.Thread(target=learn,
-                                                args=(kind, device, together[-1], start)))
-            for t in threads: t.start()
-            for t in threads: t.join()
-            for (a,), (b,) in zip(alone, together):
-                assert a[0] == b[0] and a[0][-1] < a[0][0], (devices, a[0], b[0])
-                assert all(np.array_equal(u, v) for u, v in zip(a[1], b[1])), devices
+        kinds, devices = ("conv", "lstm"), DEVICES
+        alone, together = [], []
+        for kind, device in zip(kinds, devices):
+            alone.append([])
+            learn(kind, device, alone[-1])
+        start = threading.Barrier(2)
+        threads = []
+        for kind, device in zip(kinds, devices):
+            together.append([])
+            threads.append(threading.Thread(target=learn,
+                                            args=(kind, device, together[-1], start)))
+        for t in threads: t.start()
+        for t in threads: t.join()
+        for (a,), (b,) in zip(alone, together):
+            assert a[0] == b[0] and a[0][-1] < a[0][0], (a[0], b[0])
+            assert all(np.array_equal(u, v) for u, v in zip(a[1], b[1]))
         print(mpsnn._core.drain() or violations())
-    """)  # fmt: skip
+    """.replace("DEVICES", repr(devices)))  # fmt: skip
     assert out == "[]\n"
