@@ -188,6 +188,7 @@ def test_interrupt_leaves_everything_usable(device: str) -> None:
         SCRIPT
         + """
 import os, signal, threading, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in what a shell runs behind
 n, seconds = 64, 0
 while seconds < 0.4:
     n *= 2
