@@ -171,7 +171,7 @@ MUTANTS = (
     Mutant("rnn_layer.mm", "{last, sum}, ScaleParams{elements, 1, 1}",
            "{last, sum}, ScaleParams{elements, 1, 0}"),
     Mutant("rnn_layer.mm", "for (MPSState* state in states) state.readCount = 0;", ";"),
-    Mutant("rnn_layer.mm", "    if (r.value == c) return false;\n", ""),
+    Mutant("rnn_layer.mm", "return r.value == id;", "return false;"),
     Mutant("rnn_layer.mm", "if (own && node.gy(2) != kNone) return false;", ""),
     Mutant("kernels_rnn.metal", "const float i = sigmoid_of(pre[0]), f = sigmoid_of(pre[1]), g",
            "const float i = sigmoid_of(pre[1]), f = sigmoid_of(pre[0]), g"),

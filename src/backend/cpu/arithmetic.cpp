@@ -70,7 +70,7 @@ class OperandGradient {
     } else {
       loops_.run([&](const auto& at, const Tile<3>& tile) { some(at, tile); });
     }
-    pointwise(outputs_, [&](int64_t begin, int64_t end) { divide(begin, end); });
+    if (divisor_) pointwise(outputs_, [&](int64_t begin, int64_t end) { divide(begin, end); });
   }
   // Whether elements begin..end of gx are those of every operand.
   bool dense() const { return !reducer_ && loops_.rows() == 1; }

@@ -25,21 +25,22 @@ struct Groups {
   // add(image, first pixel, pixels, sums) on each part's pixels, finish(image, sums), then
   // apply(image, first pixel, pixels): an image after the other where there are enough of them, and
   // from its end, which is still in cache. Leaves every image's sums at sums_of(image).
-  static constexpr int64_t kTile = 64;
   template <class A, class F, class P>
   void run(int64_t columns, double* sums, A add, F finish, P apply) const {
+    constexpr int64_t kTile = 64;
+    const auto first = [&](int64_t p) { return pixels * (p % parts) / parts; };
+    const auto size = [&](int64_t p) { return pixels * (p % parts + 1) / parts - first(p); };
     const auto part = [&](int64_t p) {
-      const int64_t first = pixels * (p % parts) / parts, last = pixels * (p % parts + 1) / parts;
       std::memset(sums + p * columns, 0, static_cast<std::size_t>(columns) * sizeof(double));
-      add(p / parts, first, last - first, sums + p * columns);
+      add(p / parts, first(p), size(p), sums + p * columns);
     };
     if (parts == 1) {
       threads::parallel_for(images, 1, [&](int64_t begin, int64_t end) {
         for (int64_t n = begin; n < end; ++n) {
           part(n);
           finish(n, sums + n * columns);
-          for (int64_t end = pixels; end > 0; end -= kTile)
-            apply(n, std::max<int64_t>(0, end - kTile), std::min(kTile, end));
+          for (int64_t left = pixels; left > 0; left -= kTile)
+            apply(n, std::max<int64_t>(0, left - kTile), std::min(kTile, left));
         }
       });
       return;
@@ -54,10 +55,7 @@ struct Groups {
       finish(n, whole);
     }
     threads::parallel_for(images * parts, 1, [&](int64_t begin, int64_t end) {
-      for (int64_t p = begin; p < end; ++p) {
-        const int64_t first = pixels * (p % parts) / parts, last = pixels * (p % parts + 1) / parts;
-        apply(p / parts, first, last - first);
-      }
+      for (int64_t p = begin; p < end; ++p) apply(p / parts, first(p), size(p));
     });
   }
   double* sums_of(double* sums, int64_t columns, int64_t image) const {

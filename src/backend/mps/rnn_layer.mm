@@ -32,6 +32,15 @@ MPSMatrix* rows_of(const Buffer& from, int64_t rows, int64_t columns, int64_t ro
   return [[MPSMatrix alloc] initWithBuffer:from.buffer offset:from.offset descriptor:d];
 }
 
+bool is_read(const ir::Plan& plan, ValueId id) {
+  const auto result = [id](const ResultSpec& r) { return r.value == id; };
+  const auto reader = [id](const Node& node) {
+    return std::find(node.inputs.begin(), node.inputs.end(), id) != node.inputs.end();
+  };
+  return std::any_of(plan.results.begin(), plan.results.end(), result) ||
+         std::any_of(plan.nodes.begin(), plan.nodes.end(), reader);
+}
+
 // A part of an operand, and what the layer calls it.
 struct Piece {
   NSUInteger id;  // MPSRNNMatrixId
@@ -60,7 +69,8 @@ class RnnLayer final : public Operation {
         forward_(b.forward()),
         trained_(b.gradients() > 0) {
     const Node& node = b.node();
-    for (int i = 0; i < node.ny; ++i) y_.push_back(b.dense(node.y(i)));
+    y_ = b.dense(node.y(0));
+    if (is_read(b.plan(), node.y(1))) last_ = b.dense(node.y(1));
     for (int i = 0; i < at::h0; ++i) {
       operands_.push_back(i < node.nx ? node.x(i) : kNone);
       dense_.push_back(dense_or_none(b, operands_.back()));
@@ -71,7 +81,7 @@ class RnnLayer final : public Operation {
   }
 
   void encode(Encoding& e) override {
-    const Buffer x = e.load(dense_[at::x]), y = e.target(y_[0]);
+    const Buffer x = e.load(dense_[at::x]), y = e.target(y_);
     load_weights(e);
     NSMutableArray<MPSRNNMatrixTrainingState*>* states =
         [NSMutableArray<MPSRNNMatrixTrainingState*> array];
@@ -89,11 +99,11 @@ class RnnLayer final : public Operation {
       e.keep_states(forward_, states);
     else
       for (MPSState* state in states) state.readCount = 0;
-    if (y_.size() > 1) {
-      e.run(e.gpu().pipeline("rows_from"), {y, e.target(y_[1])}, last_rows(), n * hidden);
-      e.store(y_[1]);
+    if (last_.value != kNone) {
+      e.run(e.gpu().pipeline("rows_from"), {y, e.target(last_)}, last_rows(), n * hidden);
+      e.store(last_);
     }
-    e.store(y_[0]);
+    e.store(y_);
   }
   std::string detail() const override { return "MPSRNNMatrixTrainingLayer"; }
 
@@ -243,7 +253,8 @@ class RnnLayer final : public Operation {
   int forward_;
   bool trained_;
   std::vector<ValueId> operands_;
-  std::vector<Dense> dense_, y_;
+  std::vector<Dense> dense_;
+  Dense y_, last_;
   Changes changes_;
 };
 
@@ -346,10 +357,8 @@ bool rnn_has_layer(const ir::Plan& plan, const Node& forward) {
     if (forward.x(i) != kNone) return false;
   if (cell != Cell::lstm || forward.ny < 3) return true;
   const ValueId c = forward.y(2);
-  for (const ResultSpec& r : plan.results)
-    if (r.value == c) return false;
+  if (is_read(plan, c)) return false;
   for (const Node& node : plan.nodes) {
-    if (std::find(node.inputs.begin(), node.inputs.end(), c) != node.inputs.end()) return false;
     const bool own = node.gradient && node.forward >= 0 &&
                      plan.nodes[static_cast<std::size_t>(node.forward)].outputs == forward.outputs;
     if (own && node.gy(2) != kNone) return false;

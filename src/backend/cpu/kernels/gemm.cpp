@@ -2,6 +2,10 @@
 // last columns go through a packed panel, so that every inner loop is whole vectors.
 #include "backend/cpu/kernels/kernels.h"
 
+#if defined(__SSE2__)
+#include <immintrin.h>
+#endif
+
 namespace mpsnn::backend::cpu::MPSNN_ISA {
 namespace {
 
@@ -102,6 +106,30 @@ inline void exchange(Vec (&rows)[kLanes]) {
   if constexpr (kStep > 1) exchange<kStep / 2>(rows);
 }
 
+// What is less than a whole block: four by four.
+void transpose_part(const float* x, int64_t ldx, int64_t rows, int64_t cols, float* y,
+                    int64_t ldy) {
+#if defined(__SSE2__)
+  const int64_t done_rows = rows & -4, done_cols = cols & -4;
+  for (int64_t r = 0; r < done_rows; r += 4)
+    for (int64_t c = 0; c < done_cols; c += 4) {
+      const float* from = x + r * ldx + c;
+      __m128 a = _mm_loadu_ps(from), b = _mm_loadu_ps(from + ldx), d = _mm_loadu_ps(from + 2 * ldx),
+             e = _mm_loadu_ps(from + 3 * ldx);
+      _MM_TRANSPOSE4_PS(a, b, d, e);
+      float* to = y + c * ldy + r;
+      _mm_storeu_ps(to, a);
+      _mm_storeu_ps(to + ldy, b);
+      _mm_storeu_ps(to + 2 * ldy, d);
+      _mm_storeu_ps(to + 3 * ldy, e);
+    }
+#else
+  const int64_t done_rows = 0, done_cols = 0;
+#endif
+  for (int64_t r = 0; r < rows; ++r)
+    for (int64_t c = r < done_rows ? done_cols : 0; c < cols; ++c) y[c * ldy + r] = x[r * ldx + c];
+}
+
 }  // namespace
 
 void transpose(const float* x, int64_t ldx, int64_t rows, int64_t cols, float* y, int64_t ldy) {
@@ -112,8 +140,7 @@ void transpose(const float* x, int64_t ldx, int64_t rows, int64_t cols, float* y
       const int64_t height = rows - r0 < kLanes ? rows - r0 : kLanes,
                     width = cols - c0 < kLanes ? cols - c0 : kLanes;
       if (height < kLanes || width < kLanes) {
-        for (int64_t c = 0; c < width; ++c)
-          for (int64_t r = 0; r < height; ++r) to[c * ldy + r] = from[r * ldx + c];
+        transpose_part(from, ldx, height, width, to, ldy);
         continue;
       }
       Vec block[kLanes];

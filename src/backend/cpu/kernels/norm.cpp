@@ -95,8 +95,7 @@ void norm_sums(const float* x, const float* mean, int64_t rows, int64_t c, doubl
 
 // Sums of what values are off the mean so far, and of its squares: exact enough, as a pivot far off
 // the mean comes with a variance as large. The first block, which may be all, is read twice for its
-// own mean. Blocks join by the formula of Chan,
-// Golub and LeVeque (1983).
+// own mean. Blocks join by the formula of Chan, Golub and LeVeque (1983).
 void norm_moments(const float* x, int64_t rows, int64_t c, double* mean, double* squares) {
   each_block(rows, c, [=](int64_t r0, int64_t n, int64_t c0, int64_t width) {
     float pivot[kColumns] = {}, rest[kColumns], square[kColumns];

@@ -1,10 +1,6 @@
 // Softmax over rows of c values.
 #include "backend/cpu/kernels/kernels.h"
 
-#if defined(__SSE2__)
-#include <immintrin.h>
-#endif
-
 namespace mpsnn::backend::cpu::MPSNN_ISA {
 namespace {
 
@@ -43,31 +39,6 @@ float exp_row(const float* x, float* y, int64_t c, float* most) {
 // Rows of few values are taken side by side, one to a lane: column k of them is at[k * kSide].
 constexpr int64_t kSide = kLanes, kNarrow = 64;
 
-// to(k, r) = from(r, k)
-void swap_axes(const float* from, int64_t rows, int64_t columns, int64_t ld, float* to,
-               int64_t to_ld) {
-#if defined(__SSE2__)
-  const int64_t done_rows = rows & -4, done_columns = columns & -4;
-  for (int64_t r = 0; r < done_rows; r += 4)
-    for (int64_t k = 0; k < done_columns; k += 4) {
-      const float* at = from + r * ld + k;
-      __m128 x0 = _mm_loadu_ps(at), x1 = _mm_loadu_ps(at + ld), x2 = _mm_loadu_ps(at + 2 * ld),
-             x3 = _mm_loadu_ps(at + 3 * ld);
-      _MM_TRANSPOSE4_PS(x0, x1, x2, x3);
-      float* into = to + k * to_ld + r;
-      _mm_storeu_ps(into, x0);
-      _mm_storeu_ps(into + to_ld, x1);
-      _mm_storeu_ps(into + 2 * to_ld, x2);
-      _mm_storeu_ps(into + 3 * to_ld, x3);
-    }
-#else
-  const int64_t done_rows = 0, done_columns = 0;
-#endif
-  for (int64_t r = 0; r < rows; ++r)
-    for (int64_t k = r < done_rows ? done_columns : 0; k < columns; ++k)
-      to[k * to_ld + r] = from[r * ld + k];
-}
-
 // Columns of kSide rows become exponentials of what they are above their rows' largest values.
 void exp_columns(float* at, int64_t c, float* tops, float* sums) {
   Vec top = load(at), sum{};
@@ -88,7 +59,7 @@ void log_sums(const float* x, int64_t rows, int64_t c, float* y) {
   float columns[kNarrow * kSide], tops[kSide], sums[kSide];
   int64_t r = 0;
   for (; c <= kNarrow && r + kSide <= rows; r += kSide) {
-    swap_axes(x + r * c, kSide, c, c, columns, kSide);
+    transpose(x + r * c, c, kSide, c, columns, kSide);
     exp_columns(columns, c, tops, sums);
 #pragma GCC ivdep
     for (int64_t i = 0; i < kSide; ++i) y[r + i] = tops[i] + fast_log(sums[i]);
@@ -104,7 +75,7 @@ void scaled_softmax(const float* x, const float* factors, float* y, int64_t rows
   float columns[kNarrow * kSide], tops[kSide], sums[kSide];
   int64_t r = 0;
   for (; c <= kNarrow && r + kSide <= rows; r += kSide) {
-    swap_axes(x + r * c, kSide, c, c, columns, kSide);
+    transpose(x + r * c, c, kSide, c, columns, kSide);
     exp_columns(columns, c, tops, sums);
 #pragma GCC ivdep
     for (int64_t i = 0; i < kSide; ++i)
@@ -112,7 +83,7 @@ void scaled_softmax(const float* x, const float* factors, float* y, int64_t rows
     for (int64_t k = 0; k < c; ++k)
 #pragma GCC ivdep
       for (int64_t i = 0; i < kSide; ++i) columns[k * kSide + i] *= sums[i];
-    swap_axes(columns, c, kSide, kSide, y + r * c, c);
+    transpose(columns, kSide, c, kSide, y + r * c, c);
   }
   for (; r < rows; ++r) {
     float top;
