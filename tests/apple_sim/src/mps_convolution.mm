@@ -15,6 +15,9 @@ struct Weights {
   Neuron neuron;
   StorePtr token;  // stands for the memory in the lists of what commands read and write
   long in_group() const { return depthwise ? 1 : in / groups; }
+  // Not the vectors' sizes: a reload by an earlier command buffer may be replacing them.
+  size_t count() const { return static_cast<size_t>(out * kw * kh * in_group()); }
+  size_t biases() const { return static_cast<size_t>(out); }
   void arrange() {
     if (half)
       for (float& x : w) x = round_half(x);
@@ -48,11 +51,11 @@ void fill(Weights& k, id<MPSCNNConvolutionDataSource> source) {
     [NSException raise:NSInvalidArgumentException format:@"stand-in: weights of type %x", type];
   const void* w = [source weights];
   const float* b = [source biasTerms];
-  const auto n = static_cast<size_t>(k.out * k.kw * k.kh * k.in_group());
+  const size_t n = k.count();
   k.w.resize(n);
   for (size_t i = 0; i < n; ++i) k.w[i] = read_weight(source, type, w, i);
   k.has_bias = b != nullptr;
-  k.b.assign(static_cast<size_t>(k.out), 0);
+  k.b.assign(k.biases(), 0);
   if (b) k.b.assign(b, b + k.out);
   [source purge];
   k.arrange();
@@ -166,7 +169,7 @@ void reload(id kernel, const WeightsPtr& k, id<MTLCommandBuffer> cb,
   check_states(kernel, cb, @[ state ], "read");
   const StorePtr w = store_of(state.weights), b = store_of(state.biases);
   const size_t wo = state.weightsOffset, bo = state.biasesOffset;
-  if (!w || w->size() < wo + k->w.size() * 4 || (b && b->size() < bo + k->b.size() * 4)) {
+  if (!w || w->size() < wo + k->count() * 4 || (b && b->size() < bo + k->biases() * 4)) {
     violate("%s: reload from buffers that are too small", name_of(kernel));
     return;
   }
@@ -175,8 +178,8 @@ void reload(id kernel, const WeightsPtr& k, id<MTLCommandBuffer> cb,
   encode(
       cb, name_of(kernel), [kernel label], reads, { k->token },
       [=] {
-        k->w = copy_floats(w, wo, k->w.size());
-        k->b = b ? copy_floats(b, bo, k->b.size()) : std::vector<float>(k->b.size(), 0);
+        k->w = copy_floats(w, wo, k->count());
+        k->b = b ? copy_floats(b, bo, k->biases()) : std::vector<float>(k->biases(), 0);
         k->arrange();
       });
   consume_states(cb, @[ state ]);
@@ -331,8 +334,8 @@ std::vector<float> copy_floats(const StorePtr& s, size_t offset, size_t count) {
   MPSCNNConvolutionGradientState* s =
       [[MPSCNNConvolutionGradientState alloc] initWithSimDevice:self.device commandBuffer:cb];
   s->_owner = self;
-  [s simAddBuffer:_weights->w.size() * 4];
-  [s simAddBuffer:_weights->b.size() * 4];
+  [s simAddBuffer:_weights->count() * 4];
+  [s simAddBuffer:_weights->biases() * 4];
   return s;
 }
 - (Unary)simUnary:(MPSStateBatch*)states {

@@ -173,6 +173,24 @@ const bool reload = add_test("convolution: weights reloaded from a state", [] {
   NEAR(read(before), {6});
 });
 
+// Steps in flight: a reload is encoded while the command buffer before carries one out.
+const bool reloads = add_test("convolution: weights reloaded in every command buffer", [] {
+  MPSCNNConvolution* k = [[MPSCNNConvolution alloc] initWithDevice:device()
+                                                           weights:source(1, 1, 1, 1, {2}, {0})];
+  MPSImage *x = image(1, 1, 1, {3}), *y = blank(1, 1, 1);
+  id<MTLCommandBuffer> cb = nil;
+  for (int i = 0; i < 200; ++i) {
+    cb = [queue() commandBuffer];
+    [k reloadWeightsAndBiasesWithCommandBuffer:cb
+                                         state:[[MPSCNNConvolutionWeightsAndBiasesState alloc]
+                                                   initWithWeights:buffer({static_cast<float>(i)})
+                                                            biases:buffer({1})]];
+    if (i < 199) [cb commit];
+  }
+  [k encodeToCommandBuffer:cb sourceImage:x destinationImage:y];
+  NEAR(run_and_read(cb, y), {3 * 199 + 1});
+});
+
 // 4.1: 2x2 windows, stride 2, offset 1 = the window starts at 0.
 const bool pooling = add_test("pooling: windows, edges, gradients", [] {
   const V values = {-1, -2, -3, -4, -5, -6, -7, -8, -9};
