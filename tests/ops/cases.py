@@ -100,7 +100,7 @@ def conv_oracle(
     return compute
 
 
-def conv(
+def conv_case(
     name: str,
     image: tuple[int, ...],
     out: int,
@@ -111,15 +111,15 @@ def conv(
     dilation: Any = (1, 1),
     groups: int = 1,
     bias: bool = True,
-) -> None:
+) -> Case:
     channels = image[-1]
     operands: list[Any] = [("x", image), ("p", (out, *kernel, channels // groups))]
     if bias:
         operands.append(("p", (out,)))
-    case(
+    return Case(
         f"conv2d-{name}",
         "conv2d",
-        operands,
+        tuple(operands),
         conv_oracle(stride, pads, dilation, groups),
         attrs={"stride": stride, "pads": pads, "dilation": dilation, "groups": groups},
         long_sum=kernel[0] * kernel[1] * channels // groups > 1000
@@ -127,24 +127,10 @@ def conv(
     )
 
 
-conv("1x1", (2, 5, 6, 3), 4, (1, 1))
-conv("3x3-same", (2, 7, 6, 4), 8, (3, 3), pads=(1, 1, 1, 1))
-conv("5x5-one-channel", (3, 12, 12, 1), 32, (5, 5), pads=(2, 2, 2, 2))
-conv("5x5-wide", (2, 14, 14, 32), 64, (5, 5), pads=(2, 2, 2, 2))
-conv("3x3-wide", (3, 19, 18, 16), 48, (3, 3), pads=(1, 1, 1, 1))
-conv("3x3-wide-asymmetric", (1, 34, 33, 32), 16, (3, 3), pads=(0, 2, 1, 0), bias=False)
-conv("5x5-wide-valid", (2, 17, 18, 16), 32, (5, 5))
-conv("odd-channels", (2, 9, 8, 5), 7, (3, 2), pads=(1, 0, 1, 1))
-conv("stride", (2, 11, 10, 3), 5, (3, 3), stride=(2, 3), pads=(1, 1, 1, 1))
-conv("asymmetric", (1, 8, 9, 3), 4, (4, 3), pads=(0, 2, 3, 1))
-conv("dilation", (2, 12, 11, 4), 6, (3, 3), dilation=(2, 3), pads=(2, 3, 2, 3))
-conv("groups", (2, 6, 7, 8), 12, (3, 3), groups=4, pads=(1, 1, 1, 1))
-conv("depthwise", (2, 8, 8, 16), 16, (3, 3), groups=16, pads=(1, 1, 1, 1))
-conv("groups-stride-dilation", (1, 13, 13, 6), 9, (3, 3), groups=3, stride=(2, 2), dilation=(2, 2))
-conv("no-bias", (2, 6, 6, 8), 16, (3, 3), bias=False)
-conv("whole-image", (3, 4, 4, 6), 10, (4, 4))
-conv("1d", (2, 1, 50, 6), 8, (1, 5), stride=(1, 5))
-conv("one-pixel", (1, 1, 1, 3), 2, (1, 1))
+def conv(*what: Any, **rest: Any) -> None:
+    """Append a row."""
+    CASES.append(conv_case(*what, **rest))
+
 
 for shape, out in (
     ((4, 10), 3),

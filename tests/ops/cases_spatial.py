@@ -9,6 +9,29 @@ import torch
 import torch.nn.functional as F
 from cases import T, case, conv, max_oracle, nchw, neuron, nhwc
 
+conv("1x1", (2, 5, 6, 3), 4, (1, 1))
+conv("3x3-same", (2, 7, 6, 4), 8, (3, 3), pads=(1, 1, 1, 1))
+conv("5x5-one-channel", (3, 12, 12, 1), 32, (5, 5), pads=(2, 2, 2, 2))
+conv("5x5-wide", (2, 14, 14, 32), 64, (5, 5), pads=(2, 2, 2, 2))
+conv("3x3-wide", (3, 19, 18, 16), 48, (3, 3), pads=(1, 1, 1, 1))
+conv("3x3-wide-asymmetric", (1, 34, 33, 32), 16, (3, 3), pads=(0, 2, 1, 0), bias=False)
+conv("5x5-wide-valid", (2, 17, 18, 16), 32, (5, 5))
+conv("1x7-wide", (2, 9, 9, 32), 16, (1, 7), pads=(0, 3, 0, 3))
+conv("7x1-wide-valid", (2, 14, 9, 16), 48, (7, 1))
+conv("1x3-wide", (2, 9, 14, 32), 16, (1, 3), pads=(0, 1, 0, 1))
+conv("3x1-wide-asymmetric", (2, 13, 9, 16), 32, (3, 1), pads=(0, 0, 2, 0), bias=False)
+conv("odd-channels", (2, 9, 8, 5), 7, (3, 2), pads=(1, 0, 1, 1))
+conv("stride", (2, 11, 10, 3), 5, (3, 3), stride=(2, 3), pads=(1, 1, 1, 1))
+conv("asymmetric", (1, 8, 9, 3), 4, (4, 3), pads=(0, 2, 3, 1))
+conv("dilation", (2, 12, 11, 4), 6, (3, 3), dilation=(2, 3), pads=(2, 3, 2, 3))
+conv("groups", (2, 6, 7, 8), 12, (3, 3), groups=4, pads=(1, 1, 1, 1))
+conv("depthwise", (2, 8, 8, 16), 16, (3, 3), groups=16, pads=(1, 1, 1, 1))
+conv("groups-stride-dilation", (1, 13, 13, 6), 9, (3, 3), groups=3, stride=(2, 2), dilation=(2, 2))
+conv("no-bias", (2, 6, 6, 8), 16, (3, 3), bias=False)
+conv("whole-image", (3, 4, 4, 6), 10, (4, 4))
+conv("1d", (2, 1, 50, 6), 8, (1, 5), stride=(1, 5))
+conv("one-pixel", (1, 1, 1, 3), 2, (1, 1))
+
 # Where a whole group is narrower than a vector, and where the last pixels meet no window.
 conv("groups-of-one-output", (2, 7, 6, 12), 6, (3, 3), groups=6, pads=(1, 1, 1, 1))
 conv("groups-wide", (2, 9, 9, 64), 32, (3, 3), groups=2, pads=(1, 1, 1, 1))

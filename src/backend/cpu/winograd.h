@@ -1,13 +1,14 @@
-// Convolutions by Winograd's algorithm (kernels/winograd.cpp): 2.8 to 4 times fewer multiplications
-// than the sum itself, which oneDNN computes.
+// Convolutions by Winograd's algorithm (kernels/winograd.cpp): 1.75 to 4 times fewer
+// multiplications than the sum itself, which oneDNN computes.
 #pragma once
 
 #include "backend/cpu/cpu.h"
 
 namespace mpsnn::backend::cpu {
 
-// Where it applies and pays: float32 arithmetic, stride 1, 3 x 3 or 5 x 5, enough channels to fill
-// vectors and few enough that rounding stays below 1e-5 of the largest result.
+// Where it applies and pays: float32 arithmetic, stride 1, taps that there are transforms for,
+// enough channels to fill vectors and few enough that rounding stays below 1e-5 of the largest
+// result.
 bool winograd_applies(const Node& node, const Shape& x, const Shape& weight, const Shape& y);
 
 // y from x; as the gradient by the source, x from y with the taps turned around.
@@ -21,10 +22,17 @@ class Winograd {
   void run();
 
  private:
+  // Those of `targets` from `target` and of `sources` from `source`, as the transform reads them;
+  // `turned`: room for them.
+  WinogradTaps taps(int64_t source, int64_t sources, int64_t target, int64_t targets,
+                    float* turned) const;
+  void run_by_tiles();
+  void run_by_targets();
+
   WinogradShape shape_;
-  bool gradient_;
+  bool gradient_, wide_;
   int64_t total_, block_;
-  runtime::Ref from_, taps_, bias_, to_, turned_, transformed_, scratch_;
+  runtime::Ref from_, taps_, bias_, to_, transformed_, scratch_;
 };
 
 // The gradient by the weights.
@@ -35,9 +43,13 @@ class WinogradWeights {
   void run();
 
  private:
+  void run_by_tiles();
+  void run_by_weights();
+
   WinogradShape shape_;
+  bool wide_;
   int64_t total_, block_, parts_;
-  runtime::Ref source_, gradient_, to_, sums_, turned_, scratch_;
+  runtime::Ref source_, gradient_, to_, sums_, scratch_;
 };
 
 }  // namespace mpsnn::backend::cpu

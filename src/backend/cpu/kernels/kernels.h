@@ -28,12 +28,16 @@ void column_sums(const float*, int64_t, int64_t, float*);
 void gemm(int64_t, int64_t, int64_t, const float*, int64_t, int64_t, const float*, int64_t,
           const float*, bool, float*, int64_t, float*);
 void transpose(const float*, int64_t, int64_t, int64_t, float*, int64_t);
-void winograd_taps(int, const WinogradTaps&, int64_t, int64_t, int64_t, int64_t, float*);
-void winograd_taps_gradient(int, const float*, int64_t, int64_t, int64_t, int64_t, int64_t, float*);
-void winograd(const WinogradShape&, const float*, const float*, const float*, float*, int64_t,
-              int64_t, float*);
-void winograd_gradient(const WinogradShape&, const float*, const float*, float*, int64_t, int64_t,
-                       float*);
+void winograd_sources(const WinogradShape&, const float*, int64_t, int64_t, int64_t,
+                      const WinogradPlanes&);
+void winograd_targets(const WinogradShape&, const WinogradPlanes&, const float*, int64_t, int64_t,
+                      int64_t, float*);
+void winograd_target_gradients(const WinogradShape&, const float*, int64_t, int64_t, int64_t,
+                               const WinogradPlanes&);
+void winograd_taps(const WinogradShape&, const WinogradTaps&, int64_t, int64_t,
+                   const WinogradPlanes&);
+void winograd_taps_gradient(const WinogradShape&, const WinogradPlanes&, int64_t, int64_t, int64_t,
+                            int64_t, float*, int64_t);
 void max_pool(const PoolShape&, const float*, int64_t, float*, int32_t*);
 void max_pool_bfloat(const PoolShape&, const uint16_t*, int64_t, uint16_t*, int32_t*);
 void max_pool_gradient(const PoolShape&, const float*, const int32_t*, float*);

@@ -19,14 +19,20 @@ struct ResampleTap {
   float part;
 };
 
-// A convolution of stride 1: an image of h x w x c to oh x ow x k by r x r taps, r = 3 or 5.
+// A convolution of stride 1: an image of h x w x c to oh x ow x k by rh x rw taps.
 struct WinogradShape {
-  int64_t n, h, w, c, oh, ow, k, r, top, left;
+  int64_t n, h, w, c, oh, ow, k, rh, rw, top, left;
 };
 // Where the taps are: at[i * row + j * column + c * source + k].
 struct WinogradTaps {
   const float* at;
   int64_t row, column, source;
+};
+// Transformed tiles or taps: channel k of row r at a place of the tile is at[place * p + row * r +
+// k].
+struct WinogradPlanes {
+  float* at;
+  int64_t place, row;
 };
 
 // One recurrent layer in one direction (ir/rnn.h). Gates and features are padded to multiples of
@@ -140,17 +146,21 @@ struct KernelTable {
                float* pack);
   void (*transpose)(const float* x, int64_t ldx, int64_t rows, int64_t cols, float* y, int64_t ldy);
 
-  // c and k are multiples of 16. Taps go to u (36, c, k), source channels begin..end of them; back
-  // from the sum of `parts` such arrays to gw (r, r, c, k). Tiles first..first+tiles of the image
-  // batch go to y, or are added to gu; `scratch`: 36 * tiles * (c + k).
-  void (*winograd_taps)(int r, const WinogradTaps& w, int64_t begin, int64_t end, int64_t c,
-                        int64_t k, float* u);
-  void (*winograd_taps_gradient)(int r, const float* gu, int64_t parts, int64_t begin, int64_t end,
-                                 int64_t c, int64_t k, float* gw);
-  void (*winograd)(const WinogradShape& s, const float* x, const float* u, const float* bias,
-                   float* y, int64_t first, int64_t tiles, float* scratch);
-  void (*winograd_gradient)(const WinogradShape& s, const float* x, const float* gy, float* gu,
-                            int64_t first, int64_t tiles, float* scratch);
+  // Numbers of channels are multiples of 16. Tiles first..first+tiles of the batch, so many
+  // channels from that of the pointer.
+  void (*winograd_sources)(const WinogradShape& s, const float* x, int64_t channels, int64_t first,
+                           int64_t tiles, const WinogradPlanes& v);
+  void (*winograd_targets)(const WinogradShape& s, const WinogradPlanes& z, const float* bias,
+                           int64_t channels, int64_t first, int64_t tiles, float* y);
+  void (*winograd_target_gradients)(const WinogradShape& s, const float* gy, int64_t channels,
+                                    int64_t first, int64_t tiles, const WinogradPlanes& z);
+  // A row a source; the gradient from `parts` sums that lie `part` apart, each tap's (sources,
+  // targets) `plane` behind the one before.
+  void (*winograd_taps)(const WinogradShape& s, const WinogradTaps& w, int64_t sources,
+                        int64_t targets, const WinogradPlanes& u);
+  void (*winograd_taps_gradient)(const WinogradShape& s, const WinogradPlanes& gu, int64_t parts,
+                                 int64_t part, int64_t sources, int64_t targets, float* gw,
+                                 int64_t plane);
 
   // One row of output pixels (image plane given, row i); winner: nullptr where nobody reads it.
   void (*max_pool)(const PoolShape& p, const float* x, int64_t i, float* y, int32_t* winner);
