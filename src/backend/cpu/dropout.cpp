@@ -68,7 +68,7 @@ KernelPtr channels(Builder& b, const Node& node) {
           select().dropout_gradient(draw.scale, bytes, ones, row, c);
         else
           draw.run(context, n, ones, row, bytes, c);
-        select().norm_apply(from.get<float>() + n * size, row, zeros, size / c, c,
+        select().norm_apply({size / c, c, c, row, zeros, 0, 0}, from.get<float>() + n * size,
                             to.get<float>() + n * size);
       }
     });

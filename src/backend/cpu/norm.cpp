@@ -1,7 +1,8 @@
 // batch_norm by our own kernels: rows are split over the threads, partial sums added in order. A
-// fused neuron works on tiles of rows that stay in cache; the gradient computes its output again,
-// which is cheaper than reading it. Both sides may lie in a concatenation (Slice). With lengths the
-// kernels see runs of rows that count, and padding becomes zero.
+// fused rectifier is part of the kernels; other neurons work on tiles of rows that stay in cache.
+// The gradient computes its output again, which is cheaper than reading it. Both sides may lie in a
+// concatenation (Slice). With lengths the kernels see runs of rows that count, and padding becomes
+// zero.
 #include <algorithm>
 #include <cmath>
 #include <cstring>
@@ -114,16 +115,43 @@ void make_affine(const Geometry& g, const float* mean, const float* variance, do
   }
 }
 
-void copy_rows(const float* from, int64_t from_pitch, float* to, int64_t to_pitch, int64_t rows,
-               int64_t c) {
-  for (int64_t r = 0; r < rows; ++r)
-    std::memcpy(to + r * to_pitch, from + r * from_pitch,
-                static_cast<std::size_t>(c) * sizeof(float));
-}
+// The neuron behind the norm: one that the kernels have, or a pass of its own.
+struct Behind {
+  explicit Behind(const Node& node) : spec(ir::epilogue_of(node.attrs)) {
+    inside = spec.kind == ir::Neuron::none || spec.kind == ir::Neuron::relu ||
+             spec.kind == ir::Neuron::leaky_relu;
+  }
+  NormRows rows(const Geometry& g, int64_t n, int64_t pitch, const float* scale,
+                const float* shift) const {
+    const ir::NeuronSpec own = inside ? spec : ir::NeuronSpec();
+    return {n, g.c, pitch, scale, shift, static_cast<int>(own.kind), static_cast<float>(own.a)};
+  }
+  void apply(float* y, int64_t rows, int64_t c, int64_t pitch) const {
+    if (inside) return;
+    runs(rows, c, pitch, [&](int64_t r, int64_t n) {
+      select().neuron(params_of(spec), y + r * pitch, y + r * pitch, n);
+    });
+  }
+  // Of z, whose rows are dense.
+  void gradient(const float* gy, int64_t pitch, const float* z, int64_t rows, int64_t c,
+                float* gz) const {
+    runs(rows, c, pitch, [&](int64_t r, int64_t n) {
+      select().neuron_gradient(params_of(spec), gy + r * pitch, z + r * c, gz + r * c, n);
+    });
+  }
+  // f(row, elements): all at once where they lie side by side.
+  template <class F>
+  static void runs(int64_t rows, int64_t c, int64_t pitch, F f) {
+    if (pitch == c) return f(0, rows * c);
+    for (int64_t r = 0; r < rows; ++r) f(r, c);
+  }
+  ir::NeuronSpec spec;
+  bool inside;
+};
 
 KernelPtr forward(Builder& b, const Node& node) {
   const Geometry g(b.shape(node.x(0)));
-  const Epilogue epilogue(node.attrs);
+  const Behind behind(node);
   const bool training = node.attrs.flag("training");
   const auto epsilon = node.attrs.number("epsilon");
   const auto x = b.in(node.x(0)), weight = b.in(node.x(1)), bias = b.in(node.x(2)),
@@ -135,8 +163,6 @@ KernelPtr forward(Builder& b, const Node& node) {
   const int64_t pitch = b.pitch(node.y(0));
   const auto scale = b.workspace(g.channels(2));
   const auto sums = b.scratch(g.channels(2 * g.parts) * sizeof(double));
-  const bool dense = pitch == g.c;
-  const auto tiles = dense ? runtime::Ref() : b.workspace(g.channels(g.parts * g.tile));
   return kernel([=](const runtime::StepContext&) {
     const auto* in = x.get<float>();
     float *m = mean.get<float>(), *v = variance.get<float>();
@@ -154,19 +180,18 @@ KernelPtr forward(Builder& b, const Node& node) {
     float *a = scale.get<float>(), *shift = a + g.c;
     make_affine(g, m, v, epsilon, weight.get<float>(), bias.get<float>(), a, shift);
     g.each_tile(
-        [&](int64_t part, int64_t first, int64_t rows) {
-          float* out = y.get<float>() + first * pitch;
-          float* to = dense ? out : tiles.get<float>() + part * g.tile * g.c;
+        [&](int64_t, int64_t first, int64_t rows) {
+          auto* out = y.get<float>();
           g.split(
               lengths, first, first + rows,
               [&](int64_t r, int64_t size) {
-                select().norm_apply(in + r * g.c, a, shift, size, g.c, to + (r - first) * g.c);
+                select().norm_apply(behind.rows(g, size, pitch, a, shift), in + r * g.c,
+                                    out + r * pitch);
               },
               [&](int64_t r, int64_t size) {
-                std::fill_n(to + (r - first) * g.c, size * g.c, 0.0f);
+                for (int64_t i = r; i < r + size; ++i) std::fill_n(out + i * pitch, g.c, 0.0f);
               });
-          epilogue.apply_here(to, rows * g.c);
-          if (!dense) copy_rows(to, g.c, out, pitch, rows, g.c);
+          behind.apply(out + first * pitch, rows, g.c, pitch);
         },
         true);
   });
@@ -174,7 +199,7 @@ KernelPtr forward(Builder& b, const Node& node) {
 
 KernelPtr gradient(Builder& b, const Node& node) {
   const Geometry g(b.shape(node.gy(0)));
-  const Epilogue epilogue(node.attrs);
+  const Behind behind(node);
   const bool training = node.attrs.flag("training");
   const auto epsilon = node.attrs.number("epsilon");
   const auto gy = b.in(node.gy(0)), x = b.in(node.x(0)), weight = b.in(node.x(1)),
@@ -183,40 +208,40 @@ KernelPtr gradient(Builder& b, const Node& node) {
              gw = b.out(node.gx(1)), gb = b.out(node.gx(2));
   const auto sizes = node.nx > 5 ? b.raw(node.x(5)) : runtime::Ref();
   const int64_t pitch = b.pitch(node.gy(0));
-  const bool dense = pitch == g.c;
   const auto factors = b.workspace(g.channels(6));
   const auto sums = b.scratch(g.channels(2 * g.parts) * sizeof(double));
-  const auto tiles = b.workspace(g.channels(2 * g.parts * g.tile));
+  const auto tiles = behind.inside ? runtime::Ref() : b.workspace(g.channels(2 * g.parts * g.tile));
   return kernel([=](const runtime::StepContext&) {
     const float *in = x.get<float>(), *m = mean.get<float>(), *v = variance.get<float>();
     float *inverse = factors.get<float>(), *fa = inverse + g.c, *fb = fa + g.c, *fd = fb + g.c,
           *scale = fd + g.c, *shift = scale + g.c;
     for (int64_t k = 0; k < g.c; ++k)
       inverse[k] = static_cast<float>(1 / std::sqrt(static_cast<double>(v[k]) + epsilon));
-    if (epilogue)
+    if (behind.spec.kind != ir::Neuron::none)
       make_affine(g, m, v, epsilon, weight.get<float>(), bias.get<float>(), scale, shift);
-    // The gradient behind the neuron, of one tile.
-    const auto inside = [&](int64_t part, int64_t first, int64_t rows) {
+    // The gradient as the kernels take it, of one tile, and the distance of its rows.
+    struct Incoming {
+      const float* at;
+      int64_t pitch;
+    };
+    const auto incoming = [&](int64_t part, int64_t first, int64_t rows) -> Incoming {
       const float* dy = gy.get<float>() + first * pitch;
+      if (behind.inside) return {dy, pitch};
       float *dz = tiles.get<float>() + 2 * part * g.tile * g.c, *z = dz + g.tile * g.c;
-      if (!dense) {
-        copy_rows(dy, pitch, dz, g.c, rows, g.c);
-        dy = dz;
-      }
-      if (!epilogue) return dy;
-      select().norm_apply(in + first * g.c, scale, shift, rows, g.c, z);
-      epilogue.apply_here(z, rows * g.c);
-      epilogue.gradient_here(dy, z, dz, rows * g.c);
-      return static_cast<const float*>(dz);
+      select().norm_apply(behind.rows(g, rows, g.c, scale, shift), in + first * g.c, z);
+      behind.apply(z, rows, g.c, g.c);
+      behind.gradient(dy, pitch, z, rows, g.c, dz);
+      return {dz, g.c};
     };
     const auto* lengths = sizes.get<int32_t>();
     auto* both = sums.get<double>();
     std::memset(both, 0, g.channels(2 * g.parts) * sizeof(double));
     g.each_tile([&](int64_t part, int64_t first, int64_t rows) {
       double* s = both + 2 * part * g.c;
-      const float* dz = inside(part, first, rows);
+      const Incoming dz = incoming(part, first, rows);
       const auto run = [&](int64_t r, int64_t size) {
-        select().norm_dots(dz + (r - first) * g.c, in + r * g.c, m, inverse, size, g.c, s, s + g.c);
+        select().norm_dots(behind.rows(g, size, dz.pitch, scale, shift),
+                           dz.at + (r - first) * dz.pitch, in + r * g.c, m, inverse, s, s + g.c);
       };
       g.split(lengths, first, first + rows, run, g.skip);
     });
@@ -236,12 +261,13 @@ KernelPtr gradient(Builder& b, const Node& node) {
     if (!gx) return;
     g.each_tile(
         [&](int64_t part, int64_t first, int64_t rows) {
-          const float* dz = inside(part, first, rows);
+          const Incoming dz = incoming(part, first, rows);
           auto* to = gx.get<float>();
           g.split(
               lengths, first, first + rows,
               [&](int64_t r, int64_t size) {
-                select().norm_gradient(dz + (r - first) * g.c, in + r * g.c, fa, fb, fd, size, g.c,
+                select().norm_gradient(behind.rows(g, size, dz.pitch, scale, shift),
+                                       dz.at + (r - first) * dz.pitch, in + r * g.c, fa, fb, fd,
                                        to + r * g.c);
               },
               [&](int64_t r, int64_t size) { std::fill_n(to + r * g.c, size * g.c, 0.0f); });

@@ -51,11 +51,11 @@ void resample(const float*, const float*, float, const ResampleTap*, int64_t, in
 void resample_gradient(const float*, const ResampleTap*, int64_t, int64_t, float, float*, float*);
 void norm_sums(const float*, const float*, int64_t, int64_t, double*);
 void norm_moments(const float*, int64_t, int64_t, double*, double*);
-void norm_apply(const float*, const float*, const float*, int64_t, int64_t, float*);
-void norm_dots(const float*, const float*, const float*, const float*, int64_t, int64_t, double*,
+void norm_apply(const NormRows&, const float*, float*);
+void norm_dots(const NormRows&, const float*, const float*, const float*, const float*, double*,
                double*);
-void norm_gradient(const float*, const float*, const float*, const float*, const float*, int64_t,
-                   int64_t, float*);
+void norm_gradient(const NormRows&, const float*, const float*, const float*, const float*,
+                   const float*, float*);
 void softmax(const float*, float*, int64_t, int64_t);
 void softmax_gradient(const float*, const float*, float*, int64_t, int64_t);
 void log_softmax(const float*, float*, int64_t, int64_t);

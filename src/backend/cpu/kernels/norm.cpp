@@ -1,4 +1,6 @@
 // Normalisation over rows of c values.
+#include <type_traits>
+
 #include "backend/cpu/kernels/kernels.h"
 
 namespace mpsnn::backend::cpu::MPSNN_ISA {
@@ -124,48 +126,102 @@ void norm_moments(const float* x, int64_t rows, int64_t c, double* mean, double*
   });
 }
 
-void norm_apply(const float* x, const float* scale, const float* shift, int64_t rows, int64_t c,
-                float* y) {
+namespace {
+
+enum {
+#define N(name, ...) k_##name,
+#include "ir/neurons.def"
+#undef N
+};
+
+// What is behind the norm: nothing, or a rectifier; kKind is a neuron's.
+template <int kKind, class V>
+inline V rectified(V z, float slope) {
+  if constexpr (kKind == k_relu) return z < 0.0f ? V{} : z;  // NaN passes
+  if constexpr (kKind == k_leaky_relu) return z > 0.0f ? z : slope * z;
+  return z;
+}
+template <int kKind, class V>
+inline V rectified_gradient(V gy, V z, float slope) {
+  if constexpr (kKind == k_relu) return z > 0.0f ? gy : V{};
+  if constexpr (kKind == k_leaky_relu) return z > 0.0f ? gy : slope * gy;
+  return gy;
+}
+template <class F>
+inline void by_rectifier(int kind, F f) {
+  if (kind == k_relu) return f(std::integral_constant<int, k_relu>());
+  if (kind == k_leaky_relu) return f(std::integral_constant<int, k_leaky_relu>());
+  f(std::integral_constant<int, k_none>());
+}
+
+}  // namespace
+
+void norm_apply(const NormRows& n, const float* x, float* y) {
   // Few channels: as many rows at a time as make whole vectors.
   constexpr int64_t kFew = 16, kRows = 16;
-  float wide[2][kFew * kRows];
-  if (c < kFew && rows >= kRows) {
-    for (int64_t k = 0; k < c * kRows; ++k) wide[0][k] = scale[k % c], wide[1][k] = shift[k % c];
-    norm_apply(x, wide[0], wide[1], rows / kRows, c * kRows, y);
-    const int64_t done = rows / kRows * kRows;
-    x += done * c, y += done * c, rows -= done;
+  const int64_t c = n.c, whole = c < kFew && n.pitch == c ? n.rows / kRows * kRows : 0;
+  if (whole > 0) {
+    float wide[2][kFew * kRows];
+    for (int64_t k = 0; k < c * kRows; ++k)
+      wide[0][k] = n.scale[k % c], wide[1][k] = n.shift[k % c];
+    NormRows many = n, rest = n;
+    many.rows = whole / kRows, many.c = many.pitch = c * kRows;
+    many.scale = wide[0], many.shift = wide[1];
+    norm_apply(many, x, y);
+    rest.rows -= whole;
+    x += whole * c, y += whole * c;
+    if (rest.rows > 0) norm_apply(rest, x, y);
+    return;
   }
-  each_element(rows, c, [=](int64_t k, auto kind) {
-    return [=, by = at(scale, k, kind), add = at(shift, k, kind)](int64_t r) {
-      put(y, r * c + k, at(x, r * c + k, kind) * by + add);
-    };
+  by_rectifier(n.kind, [&](auto rectifier) {
+    each_element(n.rows, c, [=](int64_t k, auto kind) {
+      return [=, by = at(n.scale, k, kind), add = at(n.shift, k, kind)](int64_t r) {
+        const auto z = at(x, r * c + k, kind) * by + add;
+        put(y, r * n.pitch + k, rectified<decltype(rectifier)::value>(z, n.slope));
+      };
+    });
   });
 }
 
-void norm_dots(const float* gy, const float* x, const float* mean, const float* inverse,
-               int64_t rows, int64_t c, double* sums, double* dots) {
-  each_block(rows, c, [=](int64_t r0, int64_t n, int64_t c0, int64_t width) {
-    float sum[kColumns], dot[kColumns];
-    const float *g = gy + r0 * c + c0, *v = x + r0 * c + c0, *middle = mean + c0;
-    const auto term = [&](int64_t r, int64_t k, auto kind) {
-      const auto one = at(g + r * c, k, kind);
-      return Pair<decltype(kind)>{one, one * (at(v + r * c, k, kind) - at(middle, k, kind))};
-    };
-    block_sums(term, n, width, sum, dot);
-    for (int64_t k = 0; k < width; ++k) {
-      sums[c0 + k] += static_cast<double>(sum[k]);
-      dots[c0 + k] += static_cast<double>(dot[k]) * static_cast<double>(inverse[c0 + k]);
-    }
+void norm_dots(const NormRows& n, const float* gy, const float* x, const float* mean,
+               const float* inverse, double* sums, double* dots) {
+  by_rectifier(n.kind, [&](auto rectifier) {
+    each_block(n.rows, n.c, [=](int64_t r0, int64_t rows, int64_t c0, int64_t width) {
+      constexpr int kKind = decltype(rectifier)::value;
+      float sum[kColumns], dot[kColumns];
+      const float *g = gy + r0 * n.pitch + c0, *v = x + r0 * n.c + c0, *middle = mean + c0;
+      const auto term = [&](int64_t r, int64_t k, auto kind) {
+        const auto from = at(v + r * n.c, k, kind);
+        auto one = at(g + r * n.pitch, k, kind);
+        if constexpr (kKind != k_none)
+          one = rectified_gradient<kKind>(
+              one, from * at(n.scale, c0 + k, kind) + at(n.shift, c0 + k, kind), n.slope);
+        return Pair<decltype(kind)>{one, one * (from - at(middle, k, kind))};
+      };
+      block_sums(term, rows, width, sum, dot);
+      for (int64_t k = 0; k < width; ++k) {
+        sums[c0 + k] += static_cast<double>(sum[k]);
+        dots[c0 + k] += static_cast<double>(dot[k]) * static_cast<double>(inverse[c0 + k]);
+      }
+    });
   });
 }
 
-void norm_gradient(const float* gy, const float* x, const float* a, const float* b, const float* d,
-                   int64_t rows, int64_t c, float* gx) {
-  each_element(rows, c, [=](int64_t k, auto kind) {
-    return [=, by_g = at(a, k, kind), by_x = at(b, k, kind), add = at(d, k, kind)](int64_t r) {
-      const int64_t i = r * c + k;
-      put(gx, i, at(gy, i, kind) * by_g + at(x, i, kind) * by_x + add);
-    };
+void norm_gradient(const NormRows& n, const float* gy, const float* x, const float* a,
+                   const float* b, const float* d, float* gx) {
+  by_rectifier(n.kind, [&](auto rectifier) {
+    constexpr int kKind = decltype(rectifier)::value;
+    each_element(n.rows, n.c, [=](int64_t k, auto kind) {
+      using V = decltype(kind);
+      V by = {}, shift = {};
+      if constexpr (kKind != k_none) by = at(n.scale, k, kind), shift = at(n.shift, k, kind);
+      return [=, by_g = at(a, k, kind), by_x = at(b, k, kind), add = at(d, k, kind)](int64_t r) {
+        const V from = at(x, r * n.c + k, kind);
+        const V one =
+            rectified_gradient<kKind>(at(gy, r * n.pitch + k, kind), from * by + shift, n.slope);
+        put(gx, r * n.c + k, one * by_g + from * by_x + add);
+      };
+    });
   });
 }
 

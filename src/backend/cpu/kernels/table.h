@@ -19,6 +19,15 @@ struct ResampleTap {
   float part;
 };
 
+// Rows x c of a norm's input; those of its output are `pitch` apart. Behind it a rectifier: kind is
+// an ir::Neuron, none, relu or leaky_relu, which the gradients compute again by scale and shift.
+struct NormRows {
+  int64_t rows, c, pitch;
+  const float *scale, *shift;
+  int kind;
+  float slope;
+};
+
 // A convolution of stride 1: an image of h x w x c to oh x ow x k by rh x rw taps.
 struct WinogradShape {
   int64_t n, h, w, c, oh, ow, k, rh, rw, top, left;
@@ -187,12 +196,11 @@ struct KernelTable {
   // deviations; norm_sums and norm_dots add.
   void (*norm_sums)(const float* x, const float* mean, int64_t rows, int64_t c, double* sums);
   void (*norm_moments)(const float* x, int64_t rows, int64_t c, double* mean, double* squares);
-  void (*norm_apply)(const float* x, const float* scale, const float* shift, int64_t rows,
-                     int64_t c, float* y);
-  void (*norm_dots)(const float* gy, const float* x, const float* mean, const float* inverse,
-                    int64_t rows, int64_t c, double* sums, double* dots);
-  void (*norm_gradient)(const float* gy, const float* x, const float* a, const float* b,
-                        const float* d, int64_t rows, int64_t c, float* gx);
+  void (*norm_apply)(const NormRows& n, const float* x, float* y);
+  void (*norm_dots)(const NormRows& n, const float* gy, const float* x, const float* mean,
+                    const float* inverse, double* sums, double* dots);
+  void (*norm_gradient)(const NormRows& n, const float* gy, const float* x, const float* a,
+                        const float* b, const float* d, float* gx);
 
   void (*softmax)(const float* x, float* y, int64_t rows, int64_t c);
   void (*softmax_gradient)(const float* y, const float* gy, float* gx, int64_t rows, int64_t c);
