@@ -143,26 +143,30 @@ KernelPtr make_add(Builder& b, const Node& node) {
   return gradient(b, node, sum, sum);
 }
 
-KernelPtr make_add_n(Builder& b, const Node& node) {
+namespace {
+
+template <class T>
+KernelPtr add_n(Builder& b, const Node& node) {
   std::vector<runtime::Ref> x;
-  for (const ValueId v : node.inputs) x.push_back(b.in(v));
-  const auto y = b.out(node.y(0));
+  for (const ValueId v : node.inputs) x.push_back(b.read<T>(v));
+  const auto y = b.write<T>(node.y(0));
   const int64_t n = count(b.shape(node.y(0)));
   return kernel([=](const runtime::StepContext&) {
     pointwise(n, [&](int64_t begin, int64_t end) {
-      constexpr int64_t kTile = 2048;
-      for (int64_t i = begin; i < end; i += kTile) {
-        const auto size = std::min(kTile, end - i);
-        auto* to = y.get<float>() + i;
-        const auto* from = x[0].get<float>() + i;
-        for (std::size_t k = 1; k < x.size(); ++k) {
-          select().add(from, x[k].get<float>() + i, to, size);
-          from = to;
-        }
-        if (x.size() == 1) std::memcpy(to, from, static_cast<std::size_t>(size) * sizeof(float));
-      }
+      std::vector<const T*> from;
+      for (const runtime::Ref& ref : x) from.push_back(ref.template get<T>() + begin);
+      images<T>().sum(from.data(), static_cast<int64_t>(from.size()), y.template get<T>() + begin,
+                      end - begin);
     });
   });
+}
+
+}  // namespace
+
+KernelPtr make_add_n(Builder& b, const Node& node) {
+  const auto bfloat = [&](ValueId v) { return b.dtype(v) == DType::bfloat16; };
+  const bool all = bfloat(node.y(0)) && std::all_of(node.inputs.begin(), node.inputs.end(), bfloat);
+  return all ? add_n<uint16_t>(b, node) : add_n<float>(b, node);
 }
 
 KernelPtr make_subtract(Builder& b, const Node& node) {

@@ -100,7 +100,7 @@ class CpuBackend final : public runtime::Backend {
   bool fuses(runtime::Pattern, const Node&, const Node&, bool) const override { return true; }
   bool can_alias(const ir::Plan&, const Node&) const override { return true; }
   bool takes_slice(const ir::Plan& plan, const Node& node) const override {
-    return node.op == Op::batch_norm && plan.dtype == DType::float32;
+    return node.op == Op::batch_norm && (plan.dtype == DType::float32 || takes_bfloat(plan, node));
   }
   std::size_t state_bytes(const ir::Plan& plan, const Node& node, int) const override {
     if (node.op == Op::rnn) return rnn_state_bytes(plan, node);

@@ -5,6 +5,7 @@
 #pragma once
 
 #include <memory>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -24,6 +25,9 @@ struct Conversion {
   int64_t count;
 };
 
+// Whether a node can take its images as bfloat16: they are, and its weights are masters.
+bool takes_bfloat(const ir::Plan& plan, const Node& node);
+
 // What the op files make kernels from.
 class Builder {
  public:
@@ -31,6 +35,7 @@ class Builder {
 
   const ir::Plan& plan() const { return base_.plan(); }
   const Shape& shape(ValueId id) const { return base_.value(id).shape; }
+  DType dtype(ValueId id) const { return base_.value(id).dtype; }
   // Elements from a pixel to the next.
   int64_t pitch(ValueId id) const {
     const int64_t pitch = plan().slices[static_cast<std::size_t>(id)].pitch;
@@ -52,8 +57,16 @@ class Builder {
   runtime::Ref weight(ValueId id);  // rounded to the graph's dtype
   runtime::Ref out(ValueId id);
   runtime::Ref raw(ValueId id) { return base_.ref(id); }
-  // Whether a node can take its images as bfloat16: they are, and its weights are masters.
-  bool bfloat(const Node& node) const;
+  bool bfloat(const Node& node) const { return takes_bfloat(plan(), node); }
+  // Images of a kernel for T: float, or the bits of a bfloat16.
+  template <class T>
+  runtime::Ref read(ValueId id) {
+    return std::is_same_v<T, float> ? in(id) : raw(id);
+  }
+  template <class T>
+  runtime::Ref write(ValueId id) {
+    return std::is_same_v<T, float> ? out(id) : raw(id);
+  }
 
   // The kernel with its conversions around it.
   KernelPtr finish(KernelPtr kernel);
@@ -110,6 +123,19 @@ KernelPtr make_yolo_loss(Builder&, const Node&);
 KernelPtr make_given_loss(Builder&, const Node&);
 KernelPtr make_total_loss(Builder&, const Node&);
 std::unique_ptr<runtime::UpdateKernel> make_update(runtime::KernelBuilder&, const ir::Update&);
+
+template <class T>
+const ImageKernels<T>& images() {
+  if constexpr (std::is_same_v<T, float>)
+    return select().single;
+  else
+    return select().bfloat;
+}
+// f(T()) of what a node's images are taken as.
+template <class F>
+auto by_images(const Builder& b, const Node& node, F f) {
+  return b.bfloat(node) ? f(uint16_t()) : f(float());
+}
 
 // A pointwise pass by all threads.
 template <class F>

@@ -68,8 +68,8 @@ KernelPtr channels(Builder& b, const Node& node) {
           select().dropout_gradient(draw.scale, bytes, ones, row, c);
         else
           draw.run(context, n, ones, row, bytes, c);
-        select().norm_apply({size / c, c, c, row, zeros, 0, 0}, from.get<float>() + n * size,
-                            to.get<float>() + n * size);
+        select().single.norm_apply({size / c, c, c, row, zeros, 0, 0}, from.get<float>() + n * size,
+                                   to.get<float>() + n * size);
       }
     });
   });

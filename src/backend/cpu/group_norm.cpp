@@ -83,7 +83,7 @@ KernelPtr group_forward(Builder& b, const Node& node) {
         2 * g.c, parts.get<double>(),
         [&](int64_t n, int64_t first, int64_t pixels, double* sums) {
           double* squares = sums + g.c;
-          select().norm_moments(in + n * image + first * g.c, pixels, g.c, sums, squares);
+          select().single.norm_moments(in + n * image + first * g.c, pixels, g.c, sums, squares);
           const auto many = static_cast<double>(pixels);
           for (int64_t k = 0; k < g.c; ++k) {
             squares[k] += many * sums[k] * sums[k];
@@ -112,7 +112,7 @@ KernelPtr group_forward(Builder& b, const Node& node) {
         [&](int64_t n, int64_t first, int64_t pixels) {
           const int64_t at = n * image + first * g.c;
           const NormRows part{pixels, g.c, g.c, scale + n * g.c, shift + n * g.c, 0, 0};
-          select().norm_apply(part, in + at, y.get<float>() + at);
+          select().single.norm_apply(part, in + at, y.get<float>() + at);
         });
   });
 }
@@ -139,7 +139,7 @@ KernelPtr group_gradient(Builder& b, const Node& node) {
         [&](int64_t n, int64_t first, int64_t pixels, double* s) {
           const int64_t at = n * image + first * g.c;
           const NormRows part{pixels, g.c, g.c, nullptr, nullptr, 0, 0};
-          select().norm_dots(part, dy + at, in + at, m + n * g.c, r + n * g.c, s, s + g.c);
+          select().single.norm_dots(part, dy + at, in + at, m + n * g.c, r + n * g.c, s, s + g.c);
         },
         [&](int64_t n, const double* s) {
           const auto weight = [&](int64_t k) {
@@ -165,8 +165,8 @@ KernelPtr group_gradient(Builder& b, const Node& node) {
           const int64_t at = n * image + first * g.c;
           const NormRows part{pixels, g.c, g.c, nullptr, nullptr, 0, 0};
           if (gx)
-            select().norm_gradient(part, dy + at, in + at, fa + n * g.c, fb + n * g.c, fd + n * g.c,
-                                   gx.get<float>() + at);
+            select().single.norm_gradient(part, dy + at, in + at, fa + n * g.c, fb + n * g.c,
+                                          fd + n * g.c, gx.get<float>() + at);
         });
     for (int64_t k = 0; (gw || gb) && k < g.c; ++k) {
       double sum = 0, dot = 0;

@@ -96,9 +96,9 @@ void Epilogue::gradient_here(const uint16_t* gy, const uint16_t* y, uint16_t* gz
   }
 }
 
-bool Builder::bfloat(const Node& node) const {
-  const auto is = [this](ValueId id) {
-    return id != kNone && base_.value(id).dtype == DType::bfloat16;
+bool takes_bfloat(const ir::Plan& plan, const Node& node) {
+  const auto is = [&](ValueId id) {
+    return id != kNone && plan.values[static_cast<std::size_t>(id)].dtype == DType::bfloat16;
   };
   const auto other = [&](ValueId id) { return id != kNone && !is(id); };
   const bool weighed = node.nx > 1;

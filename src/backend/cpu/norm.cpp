@@ -63,14 +63,15 @@ struct Geometry {
 };
 
 // Means and biased variances of the n rows that count; `sums`: parts x c doubles.
-void masked_statistics(const Geometry& g, const float* x, const int32_t* lengths, double n,
+template <class T>
+void masked_statistics(const Geometry& g, const T* x, const int32_t* lengths, double n,
                        double* sums, float* mean, float* variance) {
   for (float* result : {mean, variance}) {
     const float* centre = result == mean ? nullptr : mean;
     std::memset(sums, 0, g.channels(g.parts) * sizeof(double));
     g.each_part([&](int64_t part) {
       const auto run = [&](int64_t r, int64_t size) {
-        select().norm_sums(x + r * g.c, centre, size, g.c, sums + part * g.c);
+        images<T>().norm_sums(x + r * g.c, centre, size, g.c, sums + part * g.c);
       };
       g.split(lengths, g.first(part), g.first(part + 1), run, g.skip);
     });
@@ -83,11 +84,12 @@ void masked_statistics(const Geometry& g, const float* x, const int32_t* lengths
 }
 
 // The same of all rows, in one pass; `sums`: parts x 2 x c doubles.
-void statistics(const Geometry& g, const float* x, double* sums, float* mean, float* variance) {
+template <class T>
+void statistics(const Geometry& g, const T* x, double* sums, float* mean, float* variance) {
   g.each_part([&](int64_t part) {
     double* m = sums + 2 * part * g.c;
     const int64_t r = g.first(part);
-    select().norm_moments(x + r * g.c, g.first(part + 1) - r, g.c, m, m + g.c);
+    images<T>().norm_moments(x + r * g.c, g.first(part + 1) - r, g.c, m, m + g.c);
   });
   for (int64_t part = 1; part < g.parts; ++part) {  // Chan, Golub, LeVeque 1983
     const auto before = static_cast<double>(g.first(part)),
@@ -117,7 +119,7 @@ void make_affine(const Geometry& g, const float* mean, const float* variance, do
 
 // The neuron behind the norm: one that the kernels have, or a pass of its own.
 struct Behind {
-  explicit Behind(const Node& node) : spec(ir::epilogue_of(node.attrs)) {
+  explicit Behind(const Node& node) : spec(ir::epilogue_of(node.attrs)), pass(node.attrs) {
     inside = spec.kind == ir::Neuron::none || spec.kind == ir::Neuron::relu ||
              spec.kind == ir::Neuron::leaky_relu;
   }
@@ -126,17 +128,16 @@ struct Behind {
     const ir::NeuronSpec own = inside ? spec : ir::NeuronSpec();
     return {n, g.c, pitch, scale, shift, static_cast<int>(own.kind), static_cast<float>(own.a)};
   }
-  void apply(float* y, int64_t rows, int64_t c, int64_t pitch) const {
+  template <class T>
+  void apply(T* y, int64_t rows, int64_t c, int64_t pitch) const {
     if (inside) return;
-    runs(rows, c, pitch, [&](int64_t r, int64_t n) {
-      select().neuron(params_of(spec), y + r * pitch, y + r * pitch, n);
-    });
+    runs(rows, c, pitch, [&](int64_t r, int64_t n) { pass.apply_here(y + r * pitch, n); });
   }
   // Of z, whose rows are dense.
-  void gradient(const float* gy, int64_t pitch, const float* z, int64_t rows, int64_t c,
-                float* gz) const {
+  template <class T>
+  void gradient(const T* gy, int64_t pitch, const T* z, int64_t rows, int64_t c, T* gz) const {
     runs(rows, c, pitch, [&](int64_t r, int64_t n) {
-      select().neuron_gradient(params_of(spec), gy + r * pitch, z + r * c, gz + r * c, n);
+      pass.gradient_here(gy + r * pitch, z + r * c, gz + r * c, n);
     });
   }
   // f(row, elements): all at once where they lie side by side.
@@ -146,16 +147,19 @@ struct Behind {
     for (int64_t r = 0; r < rows; ++r) f(r, c);
   }
   ir::NeuronSpec spec;
+  Epilogue pass;
   bool inside;
 };
 
+template <class T>
 KernelPtr forward(Builder& b, const Node& node) {
   const Geometry g(b.shape(node.x(0)));
   const Behind behind(node);
   const bool training = node.attrs.flag("training");
   const auto epsilon = node.attrs.number("epsilon");
-  const auto x = b.in(node.x(0)), weight = b.in(node.x(1)), bias = b.in(node.x(2)),
-             y = b.out(node.y(0)), mean = b.raw(node.state(0)), variance = b.raw(node.state(1));
+  const auto x = b.read<T>(node.x(0)), weight = b.in(node.x(1)), bias = b.in(node.x(2)),
+             y = b.write<T>(node.y(0)), mean = b.raw(node.state(0)),
+             variance = b.raw(node.state(1));
   const auto running_mean = node.nx > 3 ? b.in(node.x(3)) : runtime::Ref(),
              running_variance = node.nx > 4 ? b.in(node.x(4)) : runtime::Ref();
   const auto sizes = node.nx > 5 ? b.raw(node.x(5)) : runtime::Ref(),
@@ -164,7 +168,7 @@ KernelPtr forward(Builder& b, const Node& node) {
   const auto scale = b.workspace(g.channels(2));
   const auto sums = b.scratch(g.channels(2 * g.parts) * sizeof(double));
   return kernel([=](const runtime::StepContext&) {
-    const auto* in = x.get<float>();
+    const auto* in = x.template get<T>();
     float *m = mean.get<float>(), *v = variance.get<float>();
     const auto* lengths = sizes.get<int32_t>();
     const double counting = g.counting(lengths);
@@ -181,15 +185,15 @@ KernelPtr forward(Builder& b, const Node& node) {
     make_affine(g, m, v, epsilon, weight.get<float>(), bias.get<float>(), a, shift);
     g.each_tile(
         [&](int64_t, int64_t first, int64_t rows) {
-          auto* out = y.get<float>();
+          auto* out = y.template get<T>();
           g.split(
               lengths, first, first + rows,
               [&](int64_t r, int64_t size) {
-                select().norm_apply(behind.rows(g, size, pitch, a, shift), in + r * g.c,
-                                    out + r * pitch);
+                images<T>().norm_apply(behind.rows(g, size, pitch, a, shift), in + r * g.c,
+                                       out + r * pitch);
               },
               [&](int64_t r, int64_t size) {
-                for (int64_t i = r; i < r + size; ++i) std::fill_n(out + i * pitch, g.c, 0.0f);
+                for (int64_t i = r; i < r + size; ++i) std::fill_n(out + i * pitch, g.c, T());
               });
           behind.apply(out + first * pitch, rows, g.c, pitch);
         },
@@ -197,22 +201,24 @@ KernelPtr forward(Builder& b, const Node& node) {
   });
 }
 
+template <class T>
 KernelPtr gradient(Builder& b, const Node& node) {
   const Geometry g(b.shape(node.gy(0)));
   const Behind behind(node);
   const bool training = node.attrs.flag("training");
   const auto epsilon = node.attrs.number("epsilon");
-  const auto gy = b.in(node.gy(0)), x = b.in(node.x(0)), weight = b.in(node.x(1)),
+  const auto gy = b.read<T>(node.gy(0)), x = b.read<T>(node.x(0)), weight = b.in(node.x(1)),
              bias = b.in(node.x(2)), mean = training ? b.raw(node.state(0)) : b.in(node.x(3)),
-             variance = training ? b.raw(node.state(1)) : b.in(node.x(4)), gx = b.out(node.gx(0)),
-             gw = b.out(node.gx(1)), gb = b.out(node.gx(2));
+             variance = training ? b.raw(node.state(1)) : b.in(node.x(4)),
+             gx = b.write<T>(node.gx(0)), gw = b.out(node.gx(1)), gb = b.out(node.gx(2));
   const auto sizes = node.nx > 5 ? b.raw(node.x(5)) : runtime::Ref();
   const int64_t pitch = b.pitch(node.gy(0));
   const auto factors = b.workspace(g.channels(6));
   const auto sums = b.scratch(g.channels(2 * g.parts) * sizeof(double));
   const auto tiles = behind.inside ? runtime::Ref() : b.workspace(g.channels(2 * g.parts * g.tile));
   return kernel([=](const runtime::StepContext&) {
-    const float *in = x.get<float>(), *m = mean.get<float>(), *v = variance.get<float>();
+    const T* in = x.template get<T>();
+    const float *m = mean.get<float>(), *v = variance.get<float>();
     float *inverse = factors.get<float>(), *fa = inverse + g.c, *fb = fa + g.c, *fd = fb + g.c,
           *scale = fd + g.c, *shift = scale + g.c;
     for (int64_t k = 0; k < g.c; ++k)
@@ -221,14 +227,14 @@ KernelPtr gradient(Builder& b, const Node& node) {
       make_affine(g, m, v, epsilon, weight.get<float>(), bias.get<float>(), scale, shift);
     // The gradient as the kernels take it, of one tile, and the distance of its rows.
     struct Incoming {
-      const float* at;
+      const T* at;
       int64_t pitch;
     };
     const auto incoming = [&](int64_t part, int64_t first, int64_t rows) -> Incoming {
-      const float* dy = gy.get<float>() + first * pitch;
+      const T* dy = gy.template get<T>() + first * pitch;
       if (behind.inside) return {dy, pitch};
-      float *dz = tiles.get<float>() + 2 * part * g.tile * g.c, *z = dz + g.tile * g.c;
-      select().norm_apply(behind.rows(g, rows, g.c, scale, shift), in + first * g.c, z);
+      T *dz = tiles.template get<T>() + 2 * part * g.tile * g.c, *z = dz + g.tile * g.c;
+      images<T>().norm_apply(behind.rows(g, rows, g.c, scale, shift), in + first * g.c, z);
       behind.apply(z, rows, g.c, g.c);
       behind.gradient(dy, pitch, z, rows, g.c, dz);
       return {dz, g.c};
@@ -240,8 +246,8 @@ KernelPtr gradient(Builder& b, const Node& node) {
       double* s = both + 2 * part * g.c;
       const Incoming dz = incoming(part, first, rows);
       const auto run = [&](int64_t r, int64_t size) {
-        select().norm_dots(behind.rows(g, size, dz.pitch, scale, shift),
-                           dz.at + (r - first) * dz.pitch, in + r * g.c, m, inverse, s, s + g.c);
+        images<T>().norm_dots(behind.rows(g, size, dz.pitch, scale, shift),
+                              dz.at + (r - first) * dz.pitch, in + r * g.c, m, inverse, s, s + g.c);
       };
       g.split(lengths, first, first + rows, run, g.skip);
     });
@@ -262,15 +268,15 @@ KernelPtr gradient(Builder& b, const Node& node) {
     g.each_tile(
         [&](int64_t part, int64_t first, int64_t rows) {
           const Incoming dz = incoming(part, first, rows);
-          auto* to = gx.get<float>();
+          auto* to = gx.template get<T>();
           g.split(
               lengths, first, first + rows,
               [&](int64_t r, int64_t size) {
-                select().norm_gradient(behind.rows(g, size, dz.pitch, scale, shift),
-                                       dz.at + (r - first) * dz.pitch, in + r * g.c, fa, fb, fd,
-                                       to + r * g.c);
+                images<T>().norm_gradient(behind.rows(g, size, dz.pitch, scale, shift),
+                                          dz.at + (r - first) * dz.pitch, in + r * g.c, fa, fb, fd,
+                                          to + r * g.c);
               },
-              [&](int64_t r, int64_t size) { std::fill_n(to + r * g.c, size * g.c, 0.0f); });
+              [&](int64_t r, int64_t size) { std::fill_n(to + r * g.c, size * g.c, T()); });
         },
         true);
   });
@@ -279,7 +285,9 @@ KernelPtr gradient(Builder& b, const Node& node) {
 }  // namespace
 
 KernelPtr make_batch_norm(Builder& b, const Node& node) {
-  return node.gradient ? gradient(b, node) : forward(b, node);
+  return by_images(b, node, [&](auto t) {
+    return node.gradient ? gradient<decltype(t)>(b, node) : forward<decltype(t)>(b, node);
+  });
 }
 
 }  // namespace mpsnn::backend::cpu

@@ -1,4 +1,4 @@
-// Pooling by our own kernels: a thread takes rows of output pixels forward, images backward.
+// Pooling by our own kernels: a thread takes rows of output pixels forward, of pixels backward.
 #include "backend/cpu/lambda.h"
 #include "ir/images.h"
 
@@ -23,7 +23,8 @@ struct Plane {
         size(p.h * p.w * p.c),
         row(p.ow * p.c),
         pooled(p.oh * row) {}
-  // f(number of the row in all images) / f(number of the image), shared out to threads.
+  // f(number of the row of outputs, or of pixels, in all images) / f(number of the image), shared
+  // out to threads.
   template <class F>
   void rows(F f) const {
     threads::parallel_for(out[0] * p.oh, 1 + 16384 / row, [&](int64_t begin, int64_t end) {
@@ -31,7 +32,13 @@ struct Plane {
     });
   }
   template <class F>
-  void images(F f) const {
+  void pixel_rows(F f) const {
+    threads::parallel_for(out[0] * p.h, 1 + 16384 / (p.w * p.c), [&](int64_t begin, int64_t end) {
+      for (int64_t r = begin; r < end; ++r) f(r);
+    });
+  }
+  template <class F>
+  void each_image(F f) const {
     threads::parallel_for(out[0], 1 + 16384 / size, [&](int64_t begin, int64_t end) {
       for (int64_t n = begin; n < end; ++n) f(n);
     });
@@ -41,52 +48,66 @@ struct Plane {
   int64_t size, row, pooled;  // of an image, of a row of outputs, of all outputs of an image
 };
 
-// T: float, or the bits of a bfloat16.
-void pool_row(const PoolShape& p, const float* x, int64_t i, float* y, int32_t* winner) {
-  select().max_pool(p, x, i, y, winner);
-}
-void pool_row(const PoolShape& p, const uint16_t* x, int64_t i, uint16_t* y, int32_t* winner) {
-  select().max_pool_bfloat(p, x, i, y, winner);
-}
-void pool_gradient(const PoolShape& p, const float* gy, const int32_t* winner, float* gx) {
-  select().max_pool_gradient(p, gy, winner, gx);
-}
-void pool_gradient(const PoolShape& p, const uint16_t* gy, const int32_t* winner, uint16_t* gx) {
-  select().max_tiles_gradient_bfloat(p, gy, winner, gx);
-}
-
 template <class T>
-KernelPtr max_forward(Builder& b, const Node& node, const Plane& q, runtime::Ref x,
-                      runtime::Ref y) {
+KernelPtr max_forward(Builder& b, const Node& node) {
+  const Plane q(b, node);
   const Epilogue epilogue(node.attrs);
-  const auto winner = b.raw(node.state(0));
+  const auto x = b.read<T>(node.x(0)), y = b.write<T>(node.y(0)), winner = b.raw(node.state(0));
   return kernel([=](const runtime::StepContext&) {
     q.rows([&](int64_t r) {
-      T* to = y.get<T>() + r * q.row;
-      pool_row(q.p, x.get<T>() + r / q.p.oh * q.size, r % q.p.oh, to,
-               winner ? winner.get<int32_t>() + r * q.row : nullptr);
+      T* to = y.template get<T>() + r * q.row;
+      images<T>().max_pool(q.p, x.template get<T>() + r / q.p.oh * q.size, r % q.p.oh, to,
+                           winner ? winner.template get<int32_t>() + r * q.row : nullptr);
       epilogue.apply_here(to, q.row);
     });
   });
 }
 
 template <class T>
-KernelPtr max_gradient(Builder& b, const Node& node, const Plane& q, runtime::Ref gy,
-                       runtime::Ref y, runtime::Ref gx) {
+KernelPtr max_gradient(Builder& b, const Node& node) {
+  const Plane q(b, node);
   const Epilogue epilogue(node.attrs);
-  const auto winner = b.raw(node.state(0)),
-             inner = epilogue ? b.workspace(static_cast<std::size_t>(count(q.out))) : gy;
+  const auto gy = b.read<T>(node.gy(0)), y = b.read<T>(node.y(0)), gx = b.write<T>(node.gx(0)),
+             winner = b.raw(node.state(0));
+  const auto inner = epilogue ? b.workspace(static_cast<std::size_t>(count(q.out))) : gy;
   return kernel([=](const runtime::StepContext&) {
+    const auto pixels = [&](int64_t row, const T* g) {
+      const int64_t n = row / q.p.h;
+      images<T>().max_pool_gradient(q.p, g, winner.template get<int32_t>() + n * q.pooled,
+                                    row % q.p.h, gx.template get<T>() + row * q.p.w * q.p.c);
+    };
+    if (!epilogue)
+      return q.pixel_rows(
+          [&](int64_t row) { pixels(row, gy.template get<T>() + row / q.p.h * q.pooled); });
     threads::parallel_for(q.out[0], 1 + 16384 / q.size, [&](int64_t begin, int64_t end) {
       for (int64_t n = begin; n < end; ++n) {
-        const T* g = gy.get<T>() + n * q.pooled;
-        if (epilogue) {
-          T* turned = inner.get<T>() + begin * q.pooled;  // one image, which stays in cache
-          epilogue.gradient_here(g, y.get<T>() + n * q.pooled, turned, q.pooled);
-          g = turned;
-        }
-        pool_gradient(q.p, g, winner.get<int32_t>() + n * q.pooled, gx.get<T>() + n * q.size);
+        T* turned = inner.template get<T>() + begin * q.pooled;  // one image, which stays in cache
+        epilogue.gradient_here(gy.template get<T>() + n * q.pooled,
+                               y.template get<T>() + n * q.pooled, turned, q.pooled);
+        for (int64_t r = 0; r < q.p.h; ++r) pixels(n * q.p.h + r, turned);
       }
+    });
+  });
+}
+
+template <class T>
+KernelPtr average(Builder& b, const Node& node) {
+  const bool include = node.attrs.flag("count_include_pad");
+  const Plane q(b, node);
+  if (!node.gradient) {
+    const auto x = b.read<T>(node.x(0)), y = b.write<T>(node.y(0));
+    return kernel([=](const runtime::StepContext&) {
+      q.rows([&](int64_t r) {
+        images<T>().avg_pool(q.p, x.template get<T>() + r / q.p.oh * q.size, r % q.p.oh, include,
+                             y.template get<T>() + r * q.row);
+      });
+    });
+  }
+  const auto gy = b.read<T>(node.gy(0)), gx = b.write<T>(node.gx(0));
+  return kernel([=](const runtime::StepContext&) {
+    q.pixel_rows([&](int64_t row) {
+      images<T>().avg_pool_gradient(q.p, gy.template get<T>() + row / q.p.h * q.pooled, row % q.p.h,
+                                    include, gx.template get<T>() + row * q.p.w * q.p.c);
     });
   });
 }
@@ -94,35 +115,13 @@ KernelPtr max_gradient(Builder& b, const Node& node, const Plane& q, runtime::Re
 }  // namespace
 
 KernelPtr make_max_pool2d(Builder& b, const Node& node) {
-  const Plane q(b, node);
-  if (!node.gradient)
-    return b.bfloat(node) ? max_forward<uint16_t>(b, node, q, b.raw(node.x(0)), b.raw(node.y(0)))
-                          : max_forward<float>(b, node, q, b.in(node.x(0)), b.out(node.y(0)));
-  if (b.bfloat(node) && q.p.tiles)
-    return max_gradient<uint16_t>(b, node, q, b.raw(node.gy(0)), b.raw(node.y(0)),
-                                  b.raw(node.gx(0)));
-  return max_gradient<float>(b, node, q, b.in(node.gy(0)), b.in(node.y(0)), b.out(node.gx(0)));
+  return by_images(b, node, [&](auto t) {
+    return node.gradient ? max_gradient<decltype(t)>(b, node) : max_forward<decltype(t)>(b, node);
+  });
 }
 
 KernelPtr make_avg_pool2d(Builder& b, const Node& node) {
-  const bool include = node.attrs.flag("count_include_pad");
-  const Plane q(b, node);
-  if (!node.gradient) {
-    const auto x = b.in(node.x(0)), y = b.out(node.y(0));
-    return kernel([=](const runtime::StepContext&) {
-      q.rows([&](int64_t r) {
-        select().avg_pool(q.p, x.get<float>() + r / q.p.oh * q.size, r % q.p.oh, include,
-                          y.get<float>() + r * q.row);
-      });
-    });
-  }
-  const auto gy = b.in(node.gy(0)), gx = b.out(node.gx(0));
-  return kernel([=](const runtime::StepContext&) {
-    q.images([&](int64_t n) {
-      select().avg_pool_gradient(q.p, gy.get<float>() + n * q.pooled, include,
-                                 gx.get<float>() + n * q.size);
-    });
-  });
+  return by_images(b, node, [&](auto t) { return average<decltype(t)>(b, node); });
 }
 
 KernelPtr make_l2_pool2d(Builder& b, const Node& node) {
@@ -139,7 +138,7 @@ KernelPtr make_l2_pool2d(Builder& b, const Node& node) {
   }
   const auto gy = b.in(node.gy(0)), y = b.in(node.y(0)), gx = b.out(node.gx(0));
   return kernel([=](const runtime::StepContext&) {
-    q.images([&](int64_t n) {
+    q.each_image([&](int64_t n) {
       select().l2_pool_gradient(q.p, gy.get<float>() + n * q.pooled, x.get<float>() + n * q.size,
                                 y.get<float>() + n * q.pooled, gx.get<float>() + n * q.size);
     });

@@ -11,7 +11,8 @@ namespace {
 
 void copy_rows(const Tile<2>& tile, const float* from, float* to) {
   if (tile.inner[0] == 1 && tile.inner[1] == 1)
-    return select().copy_rows(from, tile.outer[0], tile.rows, tile.n, to, tile.outer[1]);
+    return select().copy_rows(from, 4 * tile.outer[0], tile.rows, 4 * tile.n, to,
+                              4 * tile.outer[1]);
   for (int64_t r = 0; r < tile.rows; ++r, from += tile.outer[0], to += tile.outer[1])
     for (int64_t i = 0; i < tile.n; ++i) to[i * tile.inner[1]] = from[i * tile.inner[0]];
 }
@@ -89,7 +90,7 @@ KernelPtr make_slice(Builder& b, const Node& node) {
 KernelPtr make_concat(Builder& b, const Node& node) {
   struct Part {
     runtime::Ref ref;
-    int64_t offset, size;
+    int64_t offset, size;  // bytes
   };
   const bool gradient = node.gradient;
   const ValueId together = gradient ? node.gy(0) : node.y(0);
@@ -98,26 +99,32 @@ KernelPtr make_concat(Builder& b, const Node& node) {
   int64_t rows = 1, inner = 1;  // a row is what lies behind the axes before the joined one
   for (std::size_t i = 0; i < axis; ++i) rows *= shape[i];
   for (std::size_t i = axis + 1; i < shape.size(); ++i) inner *= shape[i];
-  std::vector<Part> parts;
   const auto& sizes = node.attrs.integers("sizes");
+  const auto part = [&](int i) { return gradient ? node.gx(i) : node.x(i); };
+  bool alike = true;  // then nothing is converted
+  for (int i = 0; i < node.nx; ++i)
+    alike = alike && (part(i) == kNone || b.dtype(part(i)) == b.dtype(together));
+  const auto unit = alike ? static_cast<int64_t>(size_of(b.dtype(together))) : 4;
+  const auto read = [&](ValueId id) { return alike ? b.raw(id) : b.in(id); };
+  const auto write = [&](ValueId id) { return alike ? b.raw(id) : b.out(id); };
+  std::vector<Part> parts;
   int64_t offset = 0;
   for (int i = 0; i < node.nx; ++i) {
-    const int64_t size = sizes[static_cast<std::size_t>(i)] * inner;
-    const ValueId part = gradient ? node.gx(i) : node.x(i);
-    if (part != kNone && !b.in_place(part, together))
-      parts.push_back({gradient ? b.out(part) : b.in(part), offset, size});
+    const int64_t size = sizes[static_cast<std::size_t>(i)] * inner * unit;
+    if (part(i) != kNone && !b.in_place(part(i), together))
+      parts.push_back({gradient ? write(part(i)) : read(part(i)), offset, size});
     offset += size;
   }
-  const auto whole = gradient ? b.in(together) : b.out(together);
-  const int64_t row = shape[axis] * inner;
+  const auto whole = gradient ? read(together) : write(together);
+  const int64_t row = shape[axis] * inner * unit;
   return kernel([=](const runtime::StepContext&) {
-    threads::parallel_for(rows, 1 + 16384 / row, [&](int64_t begin, int64_t end) {
+    threads::parallel_for(rows, 1 + 65536 / row, [&](int64_t begin, int64_t end) {
       constexpr int64_t kRows = 16;  // whose parts are near each other in memory
       for (int64_t r = begin; r < end; r += kRows)
         for (const Part& p : parts) {
           const int64_t many = std::min(kRows, end - r);
-          float *in_whole = whole.get<float>() + r * row + p.offset,
-                *in_part = p.ref.get<float>() + r * p.size;
+          char *in_whole = whole.get<char>() + r * row + p.offset,
+               *in_part = p.ref.get<char>() + r * p.size;
           if (gradient)
             select().copy_rows(in_whole, row, many, p.size, in_part, p.size);
           else

@@ -6,12 +6,35 @@
 
 namespace mpsnn::backend::cpu::MPSNN_ISA {
 
+// T: float, or the bits of a bfloat16.
+template <class T>
+void sum(const T* const*, int64_t, T*, int64_t);
+template <class T>
+void max_pool(const PoolShape&, const T*, int64_t, T*, int32_t*);
+template <class T>
+void max_pool_gradient(const PoolShape&, const T*, const int32_t*, int64_t, T*);
+template <class T>
+void avg_pool(const PoolShape&, const T*, int64_t, bool, T*);
+template <class T>
+void avg_pool_gradient(const PoolShape&, const T*, int64_t, bool, T*);
+template <class T>
+void norm_sums(const T*, const float*, int64_t, int64_t, double*);
+template <class T>
+void norm_moments(const T*, int64_t, int64_t, double*, double*);
+template <class T>
+void norm_apply(const NormRows&, const T*, T*);
+template <class T>
+void norm_dots(const NormRows&, const T*, const T*, const float*, const float*, double*, double*);
+template <class T>
+void norm_gradient(const NormRows&, const T*, const T*, const float*, const float*, const float*,
+                   T*);
+
 void neuron(const NeuronParams&, const float*, float*, int64_t);
 void neuron_gradient(const NeuronParams&, const float*, const float*, float*, int64_t);
 void prelu(const float*, int64_t, const float*, float*, int64_t);
 void prelu_gradient(const float*, int64_t, const float*, const float*, float*, double*, int64_t);
 void add(const float*, const float*, float*, int64_t);
-void copy_rows(const float*, int64_t, int64_t, int64_t, float*, int64_t);
+void copy_rows(const void*, int64_t, int64_t, int64_t, void*, int64_t);
 void binary(Binary, const Tile<3>&, const float*, const float*, float*);
 void ties(const Tile<3>&, const float*, const float*, const float*, float*);
 void divide_gradient(const float*, const float*, const float*, float*, float*, int64_t);
@@ -38,24 +61,11 @@ void winograd_taps(const WinogradShape&, const WinogradTaps&, int64_t, int64_t,
                    const WinogradPlanes&);
 void winograd_taps_gradient(const WinogradShape&, const WinogradPlanes&, int64_t, int64_t, int64_t,
                             int64_t, float*, int64_t);
-void max_pool(const PoolShape&, const float*, int64_t, float*, int32_t*);
-void max_pool_bfloat(const PoolShape&, const uint16_t*, int64_t, uint16_t*, int32_t*);
-void max_pool_gradient(const PoolShape&, const float*, const int32_t*, float*);
-void max_tiles_gradient_bfloat(const PoolShape&, const uint16_t*, const int32_t*, uint16_t*);
-void avg_pool(const PoolShape&, const float*, int64_t, bool, float*);
-void avg_pool_gradient(const PoolShape&, const float*, bool, float*);
 void l2_pool(const PoolShape&, const float*, int64_t, float*);
 void l2_pool_gradient(const PoolShape&, const float*, const float*, const float*, float*);
 void resample(const float*, const float*, float, const ResampleTap*, int64_t, int64_t, float,
               float*);
 void resample_gradient(const float*, const ResampleTap*, int64_t, int64_t, float, float*, float*);
-void norm_sums(const float*, const float*, int64_t, int64_t, double*);
-void norm_moments(const float*, int64_t, int64_t, double*, double*);
-void norm_apply(const NormRows&, const float*, float*);
-void norm_dots(const NormRows&, const float*, const float*, const float*, const float*, double*,
-               double*);
-void norm_gradient(const NormRows&, const float*, const float*, const float*, const float*,
-                   const float*, float*);
 void softmax(const float*, float*, int64_t, int64_t);
 void softmax_gradient(const float*, const float*, float*, int64_t, int64_t);
 void log_softmax(const float*, float*, int64_t, int64_t);

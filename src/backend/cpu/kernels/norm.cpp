@@ -53,10 +53,23 @@ inline void block_sums(F term, int64_t rows, int64_t width, float* first, float*
   for (; r < rows; ++r) add_columns<1>(term, r, width, first, second);
 }
 
-inline float at(const float* x, int64_t i, float) { return x[i]; }
-inline Vec at(const float* x, int64_t i, Vec) { return load(x + i); }
-inline void put(float* y, int64_t i, float v) { y[i] = v; }
-inline void put(float* y, int64_t i, Vec v) { store(y + i, v); }
+// T: float, or the bits of a bfloat16.
+template <class T>
+inline float at(const T* x, int64_t i, float) {
+  return single(x[i]);
+}
+template <class T>
+inline Vec at(const T* x, int64_t i, Vec) {
+  return load(x + i);
+}
+template <class T>
+inline void set(T* y, int64_t i, float v) {
+  put(y + i, v);
+}
+template <class T>
+inline void set(T* y, int64_t i, Vec v) {
+  store(y + i, v);
+}
 
 // f(row, column, vector or float) for all of a few rows of c columns, column by column: what
 // belongs to a column is loaded once.
@@ -81,14 +94,15 @@ inline void each_element(int64_t rows, int64_t c, F f) {
 
 }  // namespace
 
-void norm_sums(const float* x, const float* mean, int64_t rows, int64_t c, double* sums) {
+template <class T>
+void norm_sums(const T* x, const float* mean, int64_t rows, int64_t c, double* sums) {
   each_block(rows, c, [=](int64_t r0, int64_t n, int64_t c0, int64_t width) {
     float part[kColumns] = {};
-    const float* first = x + r0 * c + c0;
+    const T* first = x + r0 * c + c0;
     for (int64_t r = 0; r < n; ++r)
 #pragma GCC ivdep
       for (int64_t k = 0; k < width; ++k) {
-        const float d = first[r * c + k] - (mean == nullptr ? 0 : mean[c0 + k]);
+        const float d = single(first[r * c + k]) - (mean == nullptr ? 0 : mean[c0 + k]);
         part[k] += mean == nullptr ? d : d * d;
       }
     for (int64_t k = 0; k < width; ++k) sums[c0 + k] += static_cast<double>(part[k]);
@@ -98,10 +112,11 @@ void norm_sums(const float* x, const float* mean, int64_t rows, int64_t c, doubl
 // Sums of what values are off the mean so far, and of its squares: exact enough, as a pivot far off
 // the mean comes with a variance as large. The first block, which may be all, is read twice for its
 // own mean. Blocks join by the formula of Chan, Golub and LeVeque (1983).
-void norm_moments(const float* x, int64_t rows, int64_t c, double* mean, double* squares) {
+template <class T>
+void norm_moments(const T* x, int64_t rows, int64_t c, double* mean, double* squares) {
   each_block(rows, c, [=](int64_t r0, int64_t n, int64_t c0, int64_t width) {
     float pivot[kColumns] = {}, rest[kColumns], square[kColumns];
-    const float* first = x + r0 * c + c0;
+    const T* first = x + r0 * c + c0;
     const auto term = [&](int64_t r, int64_t k, auto kind) {
       const auto d = at(first + r * c, k, kind) - at(pivot, k, kind);
       return Pair<decltype(kind)>{d, d * d};
@@ -156,7 +171,8 @@ inline void by_rectifier(int kind, F f) {
 
 }  // namespace
 
-void norm_apply(const NormRows& n, const float* x, float* y) {
+template <class T>
+void norm_apply(const NormRows& n, const T* x, T* y) {
   // Few channels: as many rows at a time as make whole vectors.
   constexpr int64_t kFew = 16, kRows = 16;
   const int64_t c = n.c, whole = c < kFew && n.pitch == c ? n.rows / kRows * kRows : 0;
@@ -177,19 +193,21 @@ void norm_apply(const NormRows& n, const float* x, float* y) {
     each_element(n.rows, c, [=](int64_t k, auto kind) {
       return [=, by = at(n.scale, k, kind), add = at(n.shift, k, kind)](int64_t r) {
         const auto z = at(x, r * c + k, kind) * by + add;
-        put(y, r * n.pitch + k, rectified<decltype(rectifier)::value>(z, n.slope));
+        set(y, r * n.pitch + k, rectified<decltype(rectifier)::value>(z, n.slope));
       };
     });
   });
 }
 
-void norm_dots(const NormRows& n, const float* gy, const float* x, const float* mean,
-               const float* inverse, double* sums, double* dots) {
+template <class T>
+void norm_dots(const NormRows& n, const T* gy, const T* x, const float* mean, const float* inverse,
+               double* sums, double* dots) {
   by_rectifier(n.kind, [&](auto rectifier) {
     each_block(n.rows, n.c, [=](int64_t r0, int64_t rows, int64_t c0, int64_t width) {
       constexpr int kKind = decltype(rectifier)::value;
       float sum[kColumns], dot[kColumns];
-      const float *g = gy + r0 * n.pitch + c0, *v = x + r0 * n.c + c0, *middle = mean + c0;
+      const T *g = gy + r0 * n.pitch + c0, *v = x + r0 * n.c + c0;
+      const float* middle = mean + c0;
       const auto term = [&](int64_t r, int64_t k, auto kind) {
         const auto from = at(v + r * n.c, k, kind);
         auto one = at(g + r * n.pitch, k, kind);
@@ -207,8 +225,9 @@ void norm_dots(const NormRows& n, const float* gy, const float* x, const float* 
   });
 }
 
-void norm_gradient(const NormRows& n, const float* gy, const float* x, const float* a,
-                   const float* b, const float* d, float* gx) {
+template <class T>
+void norm_gradient(const NormRows& n, const T* gy, const T* x, const float* a, const float* b,
+                   const float* d, T* gx) {
   by_rectifier(n.kind, [&](auto rectifier) {
     constexpr int kKind = decltype(rectifier)::value;
     each_element(n.rows, n.c, [=](int64_t k, auto kind) {
@@ -219,10 +238,22 @@ void norm_gradient(const NormRows& n, const float* gy, const float* x, const flo
         const V from = at(x, r * n.c + k, kind);
         const V one =
             rectified_gradient<kKind>(at(gy, r * n.pitch + k, kind), from * by + shift, n.slope);
-        put(gx, r * n.c + k, one * by_g + from * by_x + add);
+        set(gx, r * n.c + k, one * by_g + from * by_x + add);
       };
     });
   });
 }
+
+#define MPSNN_NORM(T)                                                                          \
+  template void norm_sums(const T*, const float*, int64_t, int64_t, double*);                  \
+  template void norm_moments(const T*, int64_t, int64_t, double*, double*);                    \
+  template void norm_apply(const NormRows&, const T*, T*);                                     \
+  template void norm_dots(const NormRows&, const T*, const T*, const float*, const float*,     \
+                          double*, double*);                                                   \
+  template void norm_gradient(const NormRows&, const T*, const T*, const float*, const float*, \
+                              const float*, T*);
+MPSNN_NORM(float)
+MPSNN_NORM(uint16_t)
+#undef MPSNN_NORM
 
 }  // namespace mpsnn::backend::cpu::MPSNN_ISA

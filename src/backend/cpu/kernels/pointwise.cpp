@@ -34,18 +34,31 @@ void add(const float* a, const float* b, float* y, int64_t n) {
   for (int64_t i = 0; i < n; ++i) y[i] = a[i] + b[i];
 }
 
-void copy_rows(const float* x, int64_t ldx, int64_t rows, int64_t n, float* y, int64_t ldy) {
-  for (int64_t r = 0; r < rows; ++r, x += ldx, y += ldy) {
+template <class T>
+void sum(const T* const* x, int64_t count, T* y, int64_t n) {
+  int64_t i = 0;
+  for (; i + kLanes <= n; i += kLanes) {
+    Vec all = load(x[0] + i);
+    for (int64_t k = 1; k < count; ++k) all += load(x[k] + i);
+    store(y + i, all);
+  }
+  for (; i < n; ++i) {
+    float all = single(x[0][i]);
+    for (int64_t k = 1; k < count; ++k) all += single(x[k][i]);
+    put(y + i, all);
+  }
+}
+template void sum(const float* const*, int64_t, float*, int64_t);
+template void sum(const uint16_t* const*, int64_t, uint16_t*, int64_t);
+
+void copy_rows(const void* x, int64_t ldx, int64_t rows, int64_t bytes, void* y, int64_t ldy) {
+  constexpr int64_t kWide = 4 * kLanes * static_cast<int64_t>(sizeof(float));
+  const auto* from = static_cast<const char*>(x);
+  auto* to = static_cast<char*>(y);
+  for (int64_t r = 0; r < rows; ++r, from += ldx, to += ldy) {
     int64_t i = 0;
-    for (; i + 4 * kLanes <= n; i += 4 * kLanes) {
-      const Vec a = load(x + i), b = load(x + i + kLanes), c = load(x + i + 2 * kLanes),
-                d = load(x + i + 3 * kLanes);
-      store(y + i, a);
-      store(y + i + kLanes, b);
-      store(y + i + 2 * kLanes, c);
-      store(y + i + 3 * kLanes, d);
-    }
-    for (; i < n; ++i) y[i] = x[i];
+    for (; i + kWide <= bytes; i += kWide) __builtin_memcpy(to + i, from + i, kWide);
+    if (i < bytes) std::memcpy(to + i, from + i, static_cast<std::size_t>(bytes - i));
   }
 }
 
@@ -100,29 +113,20 @@ void to_half(const float* x, uint16_t* y, int64_t n) {
 }
 
 void from_bfloat(const uint16_t* x, float* y, int64_t n) {
-  for (int64_t i = 0; i < n; ++i) {
-    const uint32_t bits = uint32_t{x[i]} << 16;
-    __builtin_memcpy(y + i, &bits, 4);
-  }
+  for (int64_t i = 0; i < n; ++i) y[i] = single(x[i]);
 }
-
-namespace {
-
-inline uint32_t bfloat(float x) {
-  uint32_t bits;
-  __builtin_memcpy(&bits, &x, 4);
-  const uint32_t rounded = (bits + 0x7FFFu + ((bits >> 16) & 1u)) >> 16;
-  return (bits & 0x7FFFFFFFu) > 0x7F800000u ? (bits >> 16) | 0x40u : rounded;
-}
-
-}  // namespace
 
 void to_bfloat(const float* x, uint16_t* y, int64_t n) {
-  for (int64_t i = 0; i < n; ++i) y[i] = static_cast<uint16_t>(bfloat(x[i]));
+  for (int64_t i = 0; i < n; ++i) put(y + i, x[i]);
 }
 
 void to_bfloat_pairs(const float* low, const float* high, uint32_t* y, int64_t n) {
-  for (int64_t i = 0; i < n; ++i) y[i] = bfloat(low[i]) | bfloat(high[i]) << 16;
+  for (int64_t i = 0; i < n; ++i) {
+    uint16_t pair[2];
+    put(pair, low[i]);
+    put(pair + 1, high[i]);
+    y[i] = pair[0] | static_cast<uint32_t>(pair[1]) << 16;
+  }
 }
 
 void column_sums(const float* x, int64_t rows, int64_t c, float* sums) {

@@ -37,21 +37,25 @@ __attribute__((always_inline)) inline void fetch_ahead(const PoolShape& p, const
   }
 }
 
-int64_t divisor(const PoolShape& p, int64_t i, int64_t j, bool include) {
-  if (!include) return pixels(p, i, j, [](int64_t) {});
+// How many of an axis's taps from `start` on are in 0..size.
+inline int64_t taps_inside(int64_t start, int64_t taps, int64_t dilation, int64_t size) {
+  const int64_t before = start < 0 ? (-start + dilation - 1) / dilation : 0;
+  const int64_t last = start < size ? (size - 1 - start) / dilation : -1;
+  return (last < taps - 1 ? last + 1 : taps) - before;
+}
+
+inline int64_t divisor(const PoolShape& p, int64_t i, int64_t j, bool include) {
+  if (!include) {
+    const int64_t rows = taps_inside(i * p.sh - p.top, p.kh, p.dh, p.h),
+                  columns = taps_inside(j * p.sw - p.left, p.kw, p.dw, p.w);
+    return rows > 0 && columns > 0 ? rows * columns : 0;
+  }
   // The last windows may reach beyond the padding.
   const int64_t rows = p.h + p.top + p.bottom - i * p.sh,
                 columns = p.w + p.left + p.right - j * p.sw;
   return (rows < p.kh ? rows : p.kh) * (columns < p.kw ? columns : p.kw);
 }
 
-inline float single(float v) { return v; }
-inline float single(uint16_t bfloat) {
-  const uint32_t bits = uint32_t{bfloat} << 16;
-  float v;
-  __builtin_memcpy(&v, &bits, 4);
-  return v;
-}
 inline void set_lowest(float& v) { v = -__builtin_inff(); }
 inline void set_lowest(uint16_t& bfloat) { bfloat = 0xFF80; }
 
@@ -90,113 +94,139 @@ void max_row(const PoolShape& p, const T* x, int64_t i, T* y, int32_t* winner) {
   }
 }
 
-// f(first elements of a window's gradient, winners and of the gradient of a pixel of it, the pixel)
-template <class T, class F>
-void each_pixel(const PoolShape& p, const T* gy, const int32_t* winner, T* gx, F f) {
-  for (int64_t i = 0; i < p.oh; ++i)
-    for (int64_t j = 0; j < p.ow; ++j) {
-      const int64_t window = (i * p.ow + j) * p.c;
-      pixels(p, i, j, [&](int64_t pixel) {
-        f(gy + window, winner + window, gx + pixel * p.c, static_cast<int32_t>(pixel));
-      });
-    }
+// f(row i, column j) for the windows that pixel (r, q) is in.
+template <class F>
+inline void windows(const PoolShape& p, int64_t r, int64_t q, F f) {
+  const int64_t down = r + p.top, right = q + p.left;
+  const auto first = [](int64_t at, int64_t reach, int64_t stride) {
+    return at <= reach ? 0 : (at - reach + stride - 1) / stride;
+  };
+  const int64_t last_j = right / p.sw < p.ow ? right / p.sw : p.ow - 1;
+  for (int64_t i = first(down, (p.kh - 1) * p.dh, p.sh); i < p.oh && i * p.sh <= down; ++i) {
+    if (p.dh > 1 && (down - i * p.sh) % p.dh != 0) continue;
+    for (int64_t j = first(right, (p.kw - 1) * p.dw, p.sw); j <= last_j; ++j)
+      if (p.dw == 1 || (right - j * p.sw) % p.dw == 0) f(i, j);
+  }
 }
 
-template <class T>
-void max_tiles_gradient(const PoolShape& p, const T* gy, const int32_t* winner, T* gx) {
-  each_pixel(p, gy, winner, gx, [c = p.c](const T* from, const int32_t* won, T* to, int32_t pixel) {
-#pragma GCC ivdep
-    for (int64_t k = 0; k < c; ++k) to[k] = won[k] == pixel ? from[k] : T{0};
-  });
-}
-
-}  // namespace
-
-void max_pool(const PoolShape& p, const float* x, int64_t i, float* y, int32_t* winner) {
-  winner != nullptr ? max_row<true>(p, x, i, y, winner) : max_row<false>(p, x, i, y, winner);
-}
-
-void max_pool_bfloat(const PoolShape& p, const uint16_t* x, int64_t i, uint16_t* y,
-                     int32_t* winner) {
-  winner != nullptr ? max_row<true>(p, x, i, y, winner) : max_row<false>(p, x, i, y, winner);
-}
-
-void max_pool_gradient(const PoolShape& p, const float* gy, const int32_t* winner, float* gx) {
-  if (p.tiles) return max_tiles_gradient(p, gy, winner, gx);
-  std::memset(gx, 0, static_cast<std::size_t>(p.h * p.w * p.c) * sizeof(float));
-  each_pixel(p, gy, winner, gx,
-             [c = p.c](const float* from, const int32_t* won, float* to, int32_t pixel) {
-#pragma GCC ivdep
-               for (int64_t k = 0; k < c; ++k) to[k] += won[k] == pixel ? from[k] : 0.0f;
-             });
-}
-
-void max_tiles_gradient_bfloat(const PoolShape& p, const uint16_t* gy, const int32_t* winner,
-                               uint16_t* gx) {
-  max_tiles_gradient(p, gy, winner, gx);
-}
-
-namespace {
-
-// to = share * ([to +] the sum of `many` arrays of c floats).
-template <int kVecs>
-int64_t add_vectors(const float* const* from, int many, int64_t k, int64_t c, bool more,
-                    float share, float* to) {
+// to = scale * ([to +] the sum of value(n, channel, Vec or float) over n in 0..many).
+template <int kVecs, class T, class V>
+int64_t add_vectors(const V& value, int many, int64_t k, int64_t c, bool more, float scale, T* to) {
   for (; k + kVecs * kLanes <= c; k += kVecs * kLanes) {
     Vec sum[kVecs];
     for (int v = 0; v < kVecs; ++v) sum[v] = more ? load(to + k + v * kLanes) : Vec{};
     for (int n = 0; n < many; ++n)
-      for (int v = 0; v < kVecs; ++v) sum[v] += load(from[n] + k + v * kLanes);
-    for (int v = 0; v < kVecs; ++v) store(to + k + v * kLanes, sum[v] * share);
+      for (int v = 0; v < kVecs; ++v) sum[v] += value(n, k + v * kLanes, Vec{});
+    for (int v = 0; v < kVecs; ++v) store(to + k + v * kLanes, sum[v] * scale);
   }
   return k;
 }
-void add_all(const float* const* from, int many, int64_t c, bool more, float share, float* to) {
-  int64_t k = add_vectors<6>(from, many, 0, c, more, share, to);
-  k = add_vectors<1>(from, many, k, c, more, share, to);
+template <class T, class V>
+void add_all(const V& value, int many, int64_t c, bool more, float scale, T* to) {
+  int64_t k = add_vectors<4>(value, many, 0, c, more, scale, to);
+  k = add_vectors<1>(value, many, k, c, more, scale, to);
   for (; k < c; ++k) {
-    float sum = more ? to[k] : 0.0f;
-    for (int n = 0; n < many; ++n) sum += from[n][k];
-    to[k] = sum * share;
+    float sum = more ? single(to[k]) : 0.0f;
+    for (int n = 0; n < many; ++n) sum += value(n, k, 0.0f);
+    put(to + k, sum * scale);
   }
+}
+
+constexpr int kMost = 256;  // summed at a time
+
+inline Vec value_at(const float* x, Vec) { return load(x); }
+inline Vec value_at(const uint16_t* x, Vec) { return load(x); }
+inline float value_at(const float* x, float) { return *x; }
+inline float value_at(const uint16_t* x, float) { return single(*x); }
+inline Vec where_equal(const int32_t* won, int32_t pixel, Vec v) {
+  typedef int32_t Indices __attribute__((vector_size(4 * kLanes), aligned(4), may_alias));
+  return *reinterpret_cast<const Indices*>(won) == pixel ? v : Vec{};
+}
+inline float where_equal(const int32_t* won, int32_t pixel, float v) {
+  return *won == pixel ? v : 0.0f;
 }
 
 }  // namespace
 
-void avg_pool(const PoolShape& p, const float* x, int64_t i, bool include, float* y) {
-  constexpr int kMost = 16;
-  for (int64_t j = 0; j < p.ow; ++j) {
-    float* to = y + j * p.c;
-    const float* from[kMost];
+template <class T>
+void max_pool(const PoolShape& p, const T* x, int64_t i, T* y, int32_t* winner) {
+  winner != nullptr ? max_row<true>(p, x, i, y, winner) : max_row<false>(p, x, i, y, winner);
+}
+template void max_pool(const PoolShape&, const float*, int64_t, float*, int32_t*);
+template void max_pool(const PoolShape&, const uint16_t*, int64_t, uint16_t*, int32_t*);
+
+template <class T>
+void max_pool_gradient(const PoolShape& p, const T* gy, const int32_t* winner, int64_t r, T* gx) {
+  for (int64_t q = 0; q < p.w; ++q) {
+    const auto pixel = static_cast<int32_t>(r * p.w + q);
+    T* to = gx + q * p.c;
+    int64_t from[kMost];
     int many = 0;
     bool more = false;
+    const auto value = [&](int n, int64_t k, auto kind) {
+      return where_equal(winner + from[n] + k, pixel, value_at(gy + from[n] + k, kind));
+    };
+    windows(p, r, q, [&](int64_t i, int64_t j) {
+      from[many++] = (i * p.ow + j) * p.c;
+      if (many < kMost) return;
+      add_all(value, many, p.c, more, 1.0f, to);
+      more = true;
+      many = 0;
+    });
+    add_all(value, many, p.c, more, 1.0f, to);
+  }
+}
+template void max_pool_gradient(const PoolShape&, const float*, const int32_t*, int64_t, float*);
+template void max_pool_gradient(const PoolShape&, const uint16_t*, const int32_t*, int64_t,
+                                uint16_t*);
+
+template <class T>
+void avg_pool(const PoolShape& p, const T* x, int64_t i, bool include, T* y) {
+  for (int64_t j = 0; j < p.ow; ++j) {
+    T* to = y + j * p.c;
+    const T* from[kMost];
+    int many = 0;
+    bool more = false;
+    const auto value = [&](int n, int64_t k, auto kind) { return value_at(from[n] + k, kind); };
     fetch_ahead(p, x, i, j);
     pixels(p, i, j, [&](int64_t pixel) {
       from[many++] = x + pixel * p.c;
       if (many < kMost) return;
-      add_all(from, many, p.c, more, 1.0f, to);
+      add_all(value, many, p.c, more, 1.0f, to);
       more = true;
       many = 0;
     });
     const int64_t n = divisor(p, i, j, include);
-    add_all(from, many, p.c, more, n == 0 ? 0.0f : 1.0f / static_cast<float>(n), to);
+    add_all(value, many, p.c, more, n == 0 ? 0.0f : 1.0f / static_cast<float>(n), to);
   }
 }
+template void avg_pool(const PoolShape&, const float*, int64_t, bool, float*);
+template void avg_pool(const PoolShape&, const uint16_t*, int64_t, bool, uint16_t*);
 
-void avg_pool_gradient(const PoolShape& p, const float* gy, bool include, float* gx) {
-  std::memset(gx, 0, static_cast<std::size_t>(p.h * p.w * p.c) * sizeof(float));
-  for (int64_t i = 0; i < p.oh; ++i)
-    for (int64_t j = 0; j < p.ow; ++j) {
-      const float* from = gy + (i * p.ow + j) * p.c;
-      const int64_t n = divisor(p, i, j, include);
-      const float share = n == 0 ? 0.0f : 1.0f / static_cast<float>(n);
-      pixels(p, i, j, [&](int64_t pixel) {
-        float* to = gx + pixel * p.c;
-#pragma GCC ivdep
-        for (int64_t k = 0; k < p.c; ++k) to[k] += from[k] * share;
-      });
-    }
+template <class T>
+void avg_pool_gradient(const PoolShape& p, const T* gy, int64_t r, bool include, T* gx) {
+  for (int64_t q = 0; q < p.w; ++q) {
+    T* to = gx + q * p.c;
+    const T* from[kMost];
+    float share[kMost];
+    int many = 0;
+    bool more = false;
+    const auto value = [&](int n, int64_t k, auto kind) {
+      return value_at(from[n] + k, kind) * share[n];
+    };
+    windows(p, r, q, [&](int64_t i, int64_t j) {
+      from[many] = gy + (i * p.ow + j) * p.c;
+      share[many++] = 1.0f / static_cast<float>(divisor(p, i, j, include));
+      if (many < kMost) return;
+      add_all(value, many, p.c, more, 1.0f, to);
+      more = true;
+      many = 0;
+    });
+    add_all(value, many, p.c, more, 1.0f, to);
+  }
 }
+template void avg_pool_gradient(const PoolShape&, const float*, int64_t, bool, float*);
+template void avg_pool_gradient(const PoolShape&, const uint16_t*, int64_t, bool, uint16_t*);
 
 void l2_pool(const PoolShape& p, const float* x, int64_t i, float* y) {
   for (int64_t j = 0; j < p.ow; ++j) {

@@ -5,8 +5,17 @@
 
 namespace mpsnn::backend::cpu::MPSNN_ISA {
 
+namespace {
+template <class T>
+constexpr ImageKernels<T> kImages = {
+    sum<T>,       max_pool<T>,     max_pool_gradient<T>, avg_pool<T>,  avg_pool_gradient<T>,
+    norm_sums<T>, norm_moments<T>, norm_apply<T>,        norm_dots<T>, norm_gradient<T>};
+}  // namespace
+
 extern const KernelTable table;
 const KernelTable table = {MPSNN_TEXT(MPSNN_ISA),
+                           kImages<float>,
+                           kImages<uint16_t>,
                            neuron,
                            neuron_gradient,
                            prelu,
@@ -32,21 +41,10 @@ const KernelTable table = {MPSNN_TEXT(MPSNN_ISA),
                            winograd_target_gradients,
                            winograd_taps,
                            winograd_taps_gradient,
-                           max_pool,
-                           max_pool_bfloat,
-                           max_pool_gradient,
-                           max_tiles_gradient_bfloat,
-                           avg_pool,
-                           avg_pool_gradient,
                            l2_pool,
                            l2_pool_gradient,
                            resample,
                            resample_gradient,
-                           norm_sums,
-                           norm_moments,
-                           norm_apply,
-                           norm_dots,
-                           norm_gradient,
                            softmax,
                            softmax_gradient,
                            log_softmax,

@@ -113,8 +113,36 @@ struct LossParams {
   float a, keep, add;
 };
 
+// Those that take images as they are stored. T: float, or the bits of a bfloat16; all compute
+// float.
+template <class T>
+struct ImageKernels {
+  // The sum of `count` arrays.
+  void (*sum)(const T* const* x, int64_t count, T* y, int64_t n);
+
+  // Of an image plane: row i of output pixels, or row r of the gradient by the image. winner:
+  // nullptr where nobody reads it.
+  void (*max_pool)(const PoolShape& p, const T* x, int64_t i, T* y, int32_t* winner);
+  void (*max_pool_gradient)(const PoolShape& p, const T* gy, const int32_t* winner, int64_t r,
+                            T* gx);
+  void (*avg_pool)(const PoolShape& p, const T* x, int64_t i, bool include, T* y);
+  void (*avg_pool_gradient)(const PoolShape& p, const T* gy, int64_t r, bool include, T* gx);
+
+  // Normalisation over rows x c; sums in double. norm_moments: means and sums of squared
+  // deviations; norm_sums and norm_dots add.
+  void (*norm_sums)(const T* x, const float* mean, int64_t rows, int64_t c, double* sums);
+  void (*norm_moments)(const T* x, int64_t rows, int64_t c, double* mean, double* squares);
+  void (*norm_apply)(const NormRows& n, const T* x, T* y);
+  void (*norm_dots)(const NormRows& n, const T* gy, const T* x, const float* mean,
+                    const float* inverse, double* sums, double* dots);
+  void (*norm_gradient)(const NormRows& n, const T* gy, const T* x, const float* a, const float* b,
+                        const float* d, T* gx);
+};
+
 struct KernelTable {
   const char* name;
+  ImageKernels<float> single;
+  ImageKernels<uint16_t> bfloat;
 
   // Pointwise over n elements. `from` is the output where ir::gradient_from_output, else the input.
   void (*neuron)(const NeuronParams& p, const float* x, float* y, int64_t n);
@@ -125,8 +153,8 @@ struct KernelTable {
   void (*prelu_gradient)(const float* slopes, int64_t period, const float* gy, const float* x,
                          float* gx, double* sums, int64_t n);
   void (*add)(const float* a, const float* b, float* y, int64_t n);
-  // Rows of n, of which ldx and ldy are the distances; for long ones a memcpy is no faster.
-  void (*copy_rows)(const float* x, int64_t ldx, int64_t rows, int64_t n, float* y, int64_t ldy);
+  // Rows of so many bytes, of which ldx and ldy are the distances.
+  void (*copy_rows)(const void* x, int64_t ldx, int64_t rows, int64_t bytes, void* y, int64_t ldy);
   // y = a op b, y dense along rows; `to` is joined with the tile's terms, b not read where the term
   // has none.
   void (*binary)(Binary op, const Tile<3>& t, const float* a, const float* b, float* y);
@@ -171,16 +199,6 @@ struct KernelTable {
                                  int64_t part, int64_t sources, int64_t targets, float* gw,
                                  int64_t plane);
 
-  // One row of output pixels (image plane given, row i); winner: nullptr where nobody reads it.
-  void (*max_pool)(const PoolShape& p, const float* x, int64_t i, float* y, int32_t* winner);
-  void (*max_pool_bfloat)(const PoolShape& p, const uint16_t* x, int64_t i, uint16_t* y,
-                          int32_t* winner);
-  void (*max_pool_gradient)(const PoolShape& p, const float* gy, const int32_t* winner, float* gx);
-  void (*max_tiles_gradient_bfloat)(const PoolShape& p, const uint16_t* gy, const int32_t* winner,
-                                    uint16_t* gx);
-  void (*avg_pool)(const PoolShape& p, const float* x, int64_t i, bool include, float* y);
-  void (*avg_pool_gradient)(const PoolShape& p, const float* gy, bool include, float* gx);
-
   void (*l2_pool)(const PoolShape& p, const float* x, int64_t i, float* y);
   void (*l2_pool_gradient)(const PoolShape& p, const float* gy, const float* x, const float* y,
                            float* gx);
@@ -191,16 +209,6 @@ struct KernelTable {
                    int64_t ow, int64_t c, float fill, float* y);
   void (*resample_gradient)(const float* gy, const ResampleTap* taps, int64_t ow, int64_t c,
                             float part, float* low, float* high);
-
-  // Normalisation over rows x c; sums in double. norm_moments: means and sums of squared
-  // deviations; norm_sums and norm_dots add.
-  void (*norm_sums)(const float* x, const float* mean, int64_t rows, int64_t c, double* sums);
-  void (*norm_moments)(const float* x, int64_t rows, int64_t c, double* mean, double* squares);
-  void (*norm_apply)(const NormRows& n, const float* x, float* y);
-  void (*norm_dots)(const NormRows& n, const float* gy, const float* x, const float* mean,
-                    const float* inverse, double* sums, double* dots);
-  void (*norm_gradient)(const NormRows& n, const float* gy, const float* x, const float* a,
-                        const float* b, const float* d, float* gx);
 
   void (*softmax)(const float* x, float* y, int64_t rows, int64_t c);
   void (*softmax_gradient)(const float* y, const float* gy, float* gx, int64_t rows, int64_t c);

@@ -24,6 +24,32 @@ typedef float Vec __attribute__((vector_size(4 * kLanes), aligned(4), may_alias)
 static inline Vec load(const float* p) { return *reinterpret_cast<const Vec*>(p); }
 static inline void store(float* p, Vec v) { *reinterpret_cast<Vec*>(p) = v; }
 
+// The same of bfloat16, as its bits: widened, and rounded to the nearest, ties to even.
+typedef uint16_t Halves __attribute__((vector_size(2 * kLanes), aligned(2), may_alias));
+typedef uint32_t Bits __attribute__((vector_size(4 * kLanes)));
+static inline Vec load(const uint16_t* p) {
+  return Vec(__builtin_convertvector(*reinterpret_cast<const Halves*>(p), Bits) << 16);
+}
+static inline void store(uint16_t* p, Vec v) {
+  const Bits bits = Bits(v), high = bits >> 16, rounded = (bits + 0x7FFFu + (high & 1u)) >> 16;
+  const Bits all = (bits & 0x7FFFFFFFu) > 0x7F800000u ? high | 0x40u : rounded;
+  *reinterpret_cast<Halves*>(p) = __builtin_convertvector(all, Halves);
+}
+static inline float single(float v) { return v; }
+static inline float single(uint16_t bfloat) {
+  const uint32_t bits = uint32_t{bfloat} << 16;
+  float v;
+  __builtin_memcpy(&v, &bits, 4);
+  return v;
+}
+static inline void put(float* p, float v) { *p = v; }
+static inline void put(uint16_t* p, float v) {
+  uint32_t bits;
+  __builtin_memcpy(&bits, &v, 4);
+  const uint32_t rounded = (bits + 0x7FFFu + ((bits >> 16) & 1u)) >> 16;
+  *p = static_cast<uint16_t>((bits & 0x7FFFFFFFu) > 0x7F800000u ? (bits >> 16) | 0x40u : rounded);
+}
+
 // a > b ? a : b and a < b ? a : b, for which a compiler does not take the one instruction.
 #if defined(__AVX512F__)
 static inline Vec larger(Vec a, Vec b) { return Vec(_mm512_max_ps(__m512(a), __m512(b))); }
