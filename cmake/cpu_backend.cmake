@@ -21,6 +21,7 @@ function(mpsnn_kernels isa)
         local_norm
         loss
         winograd
+        conv_weights
         rnn
         rnn_gradient
         optimizer

@@ -8,6 +8,7 @@
 #include <optional>
 #include <utility>
 
+#include "backend/cpu/conv_weights.h"
 #include "backend/cpu/onednn.h"
 #include "backend/cpu/winograd.h"
 #include "ir/images.h"
@@ -211,7 +212,10 @@ class Gradient final : public runtime::Kernel {
     } else {
       const Convolution<Family> c(node, x, w, y, bfloat_);
       if (node.gx(0) != kNone) make_data(b, node, c);
-      if (node.gx(1) != kNone) make_weights(b, node, c, std::exchange(bias_left, false));
+      if (node.gx(1) != kNone && bfloat_ && PairedWeights::applies(node, x, y))
+        paired_.emplace(b, node, x, w, y, b.raw(node.x(0)), gz_, b.out(node.gx(1)));
+      else if (node.gx(1) != kNone)
+        make_weights(b, node, c, std::exchange(bias_left, false));
     }
     if (bias_left && bfloat_) floats_ = b.workspace(static_cast<std::size_t>(elements_));
     if (bias_left) {
@@ -225,6 +229,7 @@ class Gradient final : public runtime::Kernel {
     else if (epilogue_)
       epilogue_.gradient(gy_.get<float>(), y_.get<float>(), gz_.get<float>(), elements_);
     if (winograd_weights_) winograd_weights_->run();
+    if (paired_) paired_->run();
     if (weights_) weights_.run();
     if (unpack_) unpack_.run();
     if (floats_)
@@ -243,8 +248,10 @@ class Gradient final : public runtime::Kernel {
   }
   std::string detail() const override {
     if (winograd_data_ || winograd_weights_) return std::string("Winograd ") + select().name;
-    return "oneDNN " + (data_ ? data_.name() : std::string("no data")) + " / " +
-           (weights_ ? weights_.name() : std::string("no weights"));
+    const std::string weights = paired_    ? std::string("own ") + select().name
+                                : weights_ ? weights_.name()
+                                           : "no weights";
+    return "oneDNN " + (data_ ? data_.name() : std::string("no data")) + " / " + weights;
   }
 
  private:
@@ -287,6 +294,7 @@ class Gradient final : public runtime::Kernel {
   int64_t channels_, elements_;
   std::optional<Winograd> winograd_data_;
   std::optional<WinogradWeights> winograd_weights_;
+  std::optional<PairedWeights> paired_;
   Primitive pack_, data_, weights_, unpack_;
 };
 

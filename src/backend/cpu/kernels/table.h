@@ -44,6 +44,14 @@ struct WinogradPlanes {
   int64_t place, row;
 };
 
+// A convolution whose images are taken as pairs of pixels next to each other: `pairs` of an output
+// row, and of a source row `across`, from pair `before` (<= 0) on, in each of 2 sw phases, of which
+// the first pixels are so far apart. Room for `rows` output rows and `tall` source rows.
+struct PairedConv {
+  int64_t h, w, c, oh, ow, k, kh, kw, sh, sw, dh, dw, top, left;
+  int64_t pairs, before, across, rows, tall;
+};
+
 // One recurrent layer in one direction (ir/rnn.h). Gates and features are padded to multiples of
 // 16, so that every loop is whole vectors: hp of hidden, ip of in.
 struct RnnShape {
@@ -198,6 +206,11 @@ struct KernelTable {
   void (*winograd_taps_gradient)(const WinogradShape& s, const WinogradPlanes& gu, int64_t parts,
                                  int64_t part, int64_t sources, int64_t targets, float* gw,
                                  int64_t plane);
+
+  // Of one image, output rows first..first+rows, at most s.rows: gw (k, kh, kw, c) [+]=. c is a
+  // multiple of 16, k of 8. `scratch`: rows * pairs * k + 2 * sw * tall * across * c.
+  void (*conv_weights_bfloat)(const PairedConv& s, const uint16_t* x, const uint16_t* gy,
+                              int64_t first, int64_t rows, bool add, uint32_t* scratch, float* gw);
 
   void (*l2_pool)(const PoolShape& p, const float* x, int64_t i, float* y);
   void (*l2_pool_gradient)(const PoolShape& p, const float* gy, const float* x, const float* y,

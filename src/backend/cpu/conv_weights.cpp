@@ -1,0 +1,86 @@
+#include "backend/cpu/conv_weights.h"
+
+#include <algorithm>
+
+#include "mpsnn/layouts.h"
+
+namespace mpsnn::backend::cpu {
+namespace {
+
+int64_t floor_divide(int64_t a, int64_t b) { return a >= 0 ? a / b : -((-a + b - 1) / b); }
+
+int64_t tall(const PairedConv& s, int64_t rows) {
+  return std::min(s.h, (rows - 1) * s.sh + (s.kh - 1) * s.dh + 1);
+}
+int64_t scratch_floats(const PairedConv& s, int64_t rows) {
+  return rows * s.pairs * s.k + 2 * s.sw * tall(s, rows) * s.across * s.c;
+}
+
+}  // namespace
+
+bool PairedWeights::applies(const Node& node, const Shape& x, const Shape& y) {
+  return node.op == Op::conv2d && node.attrs.integer("groups") == 1 && x[3] % 16 == 0 &&
+         y[3] % 8 == 0 && multiplies_bfloat();
+}
+
+PairedWeights::PairedWeights(Builder& b, const Node& node, const Shape& x, const Shape& weight,
+                             const Shape& y, runtime::Ref source, runtime::Ref gradient,
+                             runtime::Ref to)
+    : images_(x[0]), size_(count(weight)), source_(source), gradient_(gradient), to_(to) {
+  const auto &stride = node.attrs.integers("stride"), &dilation = node.attrs.integers("dilation"),
+             &pads = node.attrs.integers("pads");
+  PairedConv& s = shape_;
+  s.h = x[1], s.w = x[2], s.c = x[3];
+  s.oh = y[1], s.ow = y[2], s.k = y[3];
+  s.kh = weight[conv_weight::kh], s.kw = weight[conv_weight::kw];
+  s.sh = stride[0], s.sw = stride[1], s.dh = dilation[0], s.dw = dilation[1];
+  s.top = pads[0], s.left = pads[1];
+  if (s.kh == 1 && s.sh == 1 && s.h == s.oh) {  // rows have nothing to do with each other
+    s.h = s.oh = images_ * s.h;
+    images_ = 1;
+  }
+  s.pairs = (s.ow + 1) / 2;
+  s.before = floor_divide(-s.left, 2 * s.sw);
+  s.across = s.pairs + floor_divide((s.kw - 1) * s.dw - s.left, 2 * s.sw) - s.before;
+  constexpr int64_t kFloats = 150 * 1024;  // the second cache's larger part
+  s.rows = 1;
+  while (s.rows < s.oh && scratch_floats(s, s.rows + 1) <= kFloats) ++s.rows;
+  const int64_t team = threads::team();
+  blocks_ = (s.oh + s.rows - 1) / s.rows;
+  if (images_ < team) blocks_ = std::min(s.oh, (blocks_ + team - 1) / team * team);
+  s.rows = (s.oh + blocks_ - 1) / blocks_;
+  blocks_ = (s.oh + s.rows - 1) / s.rows;
+  s.tall = tall(s, s.rows);
+  parts_ = std::min(team, images_ * blocks_);
+  room_ = scratch_floats(s, s.rows);
+  sums_ = b.workspace(static_cast<std::size_t>((parts_ - 1) * size_));
+  scratch_ = b.workspace(static_cast<std::size_t>(parts_ * room_));
+}
+
+void PairedWeights::run() {
+  const PairedConv& s = shape_;
+  auto *to = to_.get<float>(), *sums = sums_.get<float>();
+  const int64_t all = images_ * blocks_;
+  const auto sum_of = [&](int64_t part) { return part == 0 ? to : sums + (part - 1) * size_; };
+  threads::parallel_for(parts_, 1, [&](int64_t begin, int64_t end) {
+    for (int64_t part = begin; part < end; ++part) {
+      const int64_t start = all * part / parts_;
+      for (int64_t i = start; i < all * (part + 1) / parts_; ++i) {
+        const int64_t n = i / blocks_, first = i % blocks_ * s.rows;
+        select().conv_weights_bfloat(
+            s, source_.get<uint16_t>() + n * s.h * s.w * s.c,
+            gradient_.get<uint16_t>() + n * s.oh * s.ow * s.k, first,
+            std::min(s.rows, s.oh - first), i > start,
+            reinterpret_cast<uint32_t*>(scratch_.get<float>() + part * room_), sum_of(part));
+      }
+    }
+  });
+  if (parts_ == 1) return;
+  pointwise(size_, [&](int64_t begin, int64_t end) {
+    std::vector<const float*> from;
+    for (int64_t part = 0; part < parts_; ++part) from.push_back(sum_of(part) + begin);
+    select().single.sum(from.data(), parts_, to + begin, end - begin);
+  });
+}
+
+}  // namespace mpsnn::backend::cpu
