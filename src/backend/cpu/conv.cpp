@@ -10,6 +10,7 @@
 
 #include "backend/cpu/conv_weights.h"
 #include "backend/cpu/onednn.h"
+#include "backend/cpu/packing.h"
 #include "backend/cpu/winograd.h"
 #include "ir/images.h"
 #include "mpsnn/layouts.h"
@@ -152,7 +153,7 @@ class Forward final : public runtime::Kernel {
     if (layout != c.canonical || folded_) {
       const runtime::Ref packed =
           constant_ ? b.keep(layout.get_size()) : b.scratch(layout.get_size());
-      pack_ = reorder(b, c.canonical, weight, layout, packed);
+      pack_ = Packing(b, c.canonical, weight, layout, packed);
       weight = packed;
     }
     main_ = Primitive::make(b, descriptor, typename Family::forward(descriptor));
@@ -186,7 +187,8 @@ class Forward final : public runtime::Kernel {
   bool constant_;
   std::optional<Folded> folded_;
   std::optional<Winograd> winograd_;
-  Primitive pack_, main_;
+  Packing pack_;
+  Primitive main_;
 };
 
 template <class Family>
@@ -262,7 +264,7 @@ class Gradient final : public runtime::Kernel {
     runtime::Ref weight = bfloat_ ? b.raw(node.x(1)) : b.weight(node.x(1));
     if (d.weights_desc() != c.canonical) {
       const runtime::Ref packed = b.scratch(d.weights_desc().get_size());
-      pack_ = reorder(b, c.canonical, weight, d.weights_desc(), packed);
+      pack_ = Packing(b, c.canonical, weight, d.weights_desc(), packed);
       weight = packed;
     }
     data_ = Primitive::make(b, d, typename Family::backward_data(d));
@@ -295,7 +297,8 @@ class Gradient final : public runtime::Kernel {
   std::optional<Winograd> winograd_data_;
   std::optional<WinogradWeights> winograd_weights_;
   std::optional<PairedWeights> paired_;
-  Primitive pack_, data_, weights_, unpack_;
+  Packing pack_;
+  Primitive data_, weights_, unpack_;
 };
 
 template <class Family>
