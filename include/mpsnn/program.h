@@ -148,7 +148,7 @@ class Program {
 
   int64_t encoded() const;          // steps encoded so far, this run and the one resumed
   int64_t encoded_updates() const;  // encoded() / accumulate
-  std::size_t planned_bytes() const, naive_bytes() const;
+  std::size_t planned_bytes() const, naive_bytes() const, packed_bytes() const;
   std::vector<SummaryRow> summary() const;
   std::vector<std::string> notes() const;  // fused and elided nodes, conversions, dtype remarks
   std::string to_dot() const;

@@ -256,6 +256,7 @@ void bind_program(py::module_& m) {
       .def("encoded", [](const Unlocked& self) { return self.program->encoded(); })
       .def("encoded_updates", [](const Unlocked& self) { return self.program->encoded_updates(); })
       .def("planned_bytes", [](const Unlocked& self) { return self.program->planned_bytes(); })
+      .def("packed_bytes", [](const Unlocked& self) { return self.program->packed_bytes(); })
       .def("naive_bytes", [](const Unlocked& self) { return self.program->naive_bytes(); })
       .def("notes", [](const Unlocked& self) { return self.program->notes(); })
       .def("to_dot", [](const Unlocked& self) { return self.program->to_dot(); })

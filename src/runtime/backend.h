@@ -64,6 +64,8 @@ class Executable {
 
   virtual bool small() const { return false; }  // cheaper than handing it to the queue thread
   virtual std::size_t planned_bytes() const = 0;
+  // Weights in a form of the device's own, kept between steps; 0 where it does not tell.
+  virtual std::size_t packed_bytes() const { return 0; }
   virtual std::string detail(int node) const = 0;  // the kernel chosen, for summary()
 
   // Times of nodes (nodes.size() is the update) in the steps encoded while recording; queue thread.

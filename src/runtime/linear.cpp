@@ -139,10 +139,6 @@ void LinearExecutable::read(int, int result, Tensor& out) {
   convert(table_[root], plan_->values[root].dtype, out.data(), out.dtype(), out.count());
 }
 
-std::size_t LinearExecutable::planned_bytes() const {
-  return arena_bytes_ + staging_bytes_ + constant_bytes_;
-}
-
 double LinearExecutable::now() const {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - began_).count();
 }

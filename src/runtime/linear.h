@@ -94,7 +94,8 @@ class LinearExecutable : public Executable {
   void read(int slot, int result, Tensor& out) override;
   StepStatus status(int slot) override { return status_[slot]; }
   bool small() const override { return small_; }
-  std::size_t planned_bytes() const override;
+  std::size_t planned_bytes() const override { return arena_bytes_ + staging_bytes_; }
+  std::size_t packed_bytes() const override { return constant_bytes_; }
   std::string detail(int node) const override;
   bool record(bool on) override;
   std::vector<Span> take_spans() override { return std::move(spans_); }

@@ -492,6 +492,7 @@ void Program::wait(const std::function<void()>& interrupted) { state_->wait(inte
 int64_t Program::encoded() const { return state_->training().encoded; }
 int64_t Program::encoded_updates() const { return encoded() / state_->options().accumulate; }
 std::size_t Program::planned_bytes() const { return state_->full().executable->planned_bytes(); }
+std::size_t Program::packed_bytes() const { return state_->full().executable->packed_bytes(); }
 std::size_t Program::naive_bytes() const { return state_->full().plan->naive_bytes; }
 std::vector<std::string> Program::notes() const { return state_->full().plan->notes; }
 

@@ -240,6 +240,7 @@ def test_fusion_elision_and_memory_are_reported(device: str) -> None:
     assert len(program.summary()) == 1
     assert program.naive_bytes() == plain.naive_bytes()
     assert program.planned_bytes() < plain.planned_bytes()
+    assert program.packed_bytes() == (16 * 9 * 3 * 4 if device == "cpu" else 0)
     assert dead != y
     a = np.random.default_rng(0).random((4, 8, 8, 3), np.float32)
     for p in (plain, program):

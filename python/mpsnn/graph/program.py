@@ -27,6 +27,14 @@ class ProgramGraph:
         """The same with every value and state of the unfused graph in memory of its own."""
         return self._program.naive_bytes()
 
+    @property
+    def packed_bytes(self) -> int:
+        """Weights that the device keeps between steps in a form of its own, beside those.
+
+        Graphs that do not train have them on `cpu`; 0 where the device does not tell.
+        """
+        return self._program.packed_bytes()
+
     def summary(self) -> Summary:
         """The nodes, kernels and memory of a step; prints as a table."""
         return Summary(self._program, self.device, self._reason, self.dtype)

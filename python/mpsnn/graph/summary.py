@@ -13,6 +13,7 @@ class Summary:
     Attributes:
         rows: dicts with layer, op, outputs, parameters, detail (the kernel chosen).
         planned_bytes, naive_bytes: memory of a step, planned and with nothing shared.
+        packed_bytes: weights that the device keeps between steps in a form of its own.
         notes: what was fused and elided.
         conversions: kernels of a half graph that convert their halves, having no half arithmetic.
         dtype_notes: what each dtype costs or gains on this device.
@@ -22,6 +23,7 @@ class Summary:
         self.rows: list[dict[str, Any]] = program.summary()
         self.planned_bytes: int = program.planned_bytes()
         self.naive_bytes: int = program.naive_bytes()
+        self.packed_bytes: int = program.packed_bytes()
         self.notes: list[str] = program.notes()
         self.device, self.reason, self.dtype = device, reason, dtype
         self.conversions = sum("halves converted" in row["detail"] for row in self.rows)
@@ -45,6 +47,8 @@ class Summary:
             f"memory of a step: {self.planned_bytes / 2**20:.2f} MiB planned, "
             f"{self.naive_bytes / 2**20:.2f} MiB without sharing"
         )
+        if self.packed_bytes:
+            lines.append(f"packed weights, kept between steps: {self.packed_bytes / 2**20:.2f} MiB")
         if self.conversions:
             lines.append(f"{self.conversions} of {len(self.rows)} kernels convert halves")
         for dtype, note in self.dtype_notes.items():

@@ -151,12 +151,12 @@ KernelPtr add_n(Builder& b, const Node& node) {
   for (const ValueId v : node.inputs) x.push_back(b.read<T>(v));
   const auto y = b.write<T>(node.y(0));
   const int64_t n = count(b.shape(node.y(0)));
-  return kernel([=](const runtime::StepContext&) {
+  std::vector<const T*> from(x.size());
+  return kernel([=](const runtime::StepContext&) mutable {
+    for (std::size_t k = 0; k < x.size(); ++k) from[k] = x[k].template get<T>();
     pointwise(n, [&](int64_t begin, int64_t end) {
-      std::vector<const T*> from;
-      for (const runtime::Ref& ref : x) from.push_back(ref.template get<T>() + begin);
-      images<T>().sum(from.data(), static_cast<int64_t>(from.size()), y.template get<T>() + begin,
-                      end - begin);
+      images<T>().sum(from.data(), static_cast<int64_t>(from.size()), begin, end,
+                      y.template get<T>());
     });
   });
 }

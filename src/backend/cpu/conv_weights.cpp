@@ -52,6 +52,7 @@ PairedWeights::PairedWeights(Builder& b, const Node& node, const Shape& x, const
   blocks_ = (s.oh + s.rows - 1) / s.rows;
   s.tall = tall(s, s.rows);
   parts_ = std::min(team, images_ * blocks_);
+  addends_.resize(static_cast<std::size_t>(parts_));
   room_ = scratch_floats(s, s.rows);
   sums_ = b.workspace(static_cast<std::size_t>((parts_ - 1) * size_));
   scratch_ = b.workspace(static_cast<std::size_t>(parts_ * room_));
@@ -76,10 +77,10 @@ void PairedWeights::run() {
     }
   });
   if (parts_ == 1) return;
+  for (int64_t part = 0; part < parts_; ++part)
+    addends_[static_cast<std::size_t>(part)] = sum_of(part);
   pointwise(size_, [&](int64_t begin, int64_t end) {
-    std::vector<const float*> from;
-    for (int64_t part = 0; part < parts_; ++part) from.push_back(sum_of(part) + begin);
-    select().single.sum(from.data(), parts_, to + begin, end - begin);
+    select().single.sum(addends_.data(), parts_, begin, end, to);
   });
 }
 

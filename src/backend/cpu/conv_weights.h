@@ -18,6 +18,7 @@ class PairedWeights {
   PairedConv shape_;
   int64_t images_, blocks_, parts_, size_, room_;  // blocks of rows in an image; floats
   runtime::Ref source_, gradient_, to_, sums_, scratch_;
+  std::vector<const float*> addends_;
 };
 
 }  // namespace mpsnn::backend::cpu

@@ -170,9 +170,9 @@ std::vector<Device> enumerate_cpu() {
     device.dtypes.push_back(DType::bfloat16);
     device.dtype_notes.push_back(
         "half the memory of images; convolutions and dense layers multiply bfloat16 and sum "
-        "float32 "
-        "(AVX512-BF16), the faster the more there are of them; other kernels convert and compute "
-        "float32; the range of float32 needs no loss scale");
+        "float32 (AVX512-BF16), the faster the more there are of them; batch-norm, pooling, sums "
+        "and joins read and write it; other kernels convert and compute float32; the range of "
+        "float32 needs no loss scale");
     device.notes += "; products of bfloat16 are computed";
   }
   return {device};

@@ -1,6 +1,7 @@
 // The cpu backend: oneDNN for convolutions and large products, own kernels (kernels/) for the rest.
 // Every value is dense and channels last. Where the processor multiplies bfloat16, products of such
-// graphs do; all other kernels see float32 only, and halves are converted around them (half.cpp).
+// graphs do, and the kernels that move the most images take them as they are (ImageKernels); others
+// see float32 only, and halves are converted around them (half.cpp).
 // One file an op family; the table is in cpu.cpp.
 #pragma once
 

@@ -8,7 +8,7 @@ namespace mpsnn::backend::cpu::MPSNN_ISA {
 
 // T: float, or the bits of a bfloat16.
 template <class T>
-void sum(const T* const*, int64_t, T*, int64_t);
+void sum(const T* const*, int64_t, int64_t, int64_t, T*);
 template <class T>
 void max_pool(const PoolShape&, const T*, int64_t, T*, int32_t*);
 template <class T>

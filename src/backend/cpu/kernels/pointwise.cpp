@@ -35,21 +35,21 @@ void add(const float* a, const float* b, float* y, int64_t n) {
 }
 
 template <class T>
-void sum(const T* const* x, int64_t count, T* y, int64_t n) {
-  int64_t i = 0;
-  for (; i + kLanes <= n; i += kLanes) {
+void sum(const T* const* x, int64_t count, int64_t begin, int64_t end, T* y) {
+  int64_t i = begin;
+  for (; i + kLanes <= end; i += kLanes) {
     Vec all = load(x[0] + i);
     for (int64_t k = 1; k < count; ++k) all += load(x[k] + i);
     store(y + i, all);
   }
-  for (; i < n; ++i) {
+  for (; i < end; ++i) {
     float all = single(x[0][i]);
     for (int64_t k = 1; k < count; ++k) all += single(x[k][i]);
     put(y + i, all);
   }
 }
-template void sum(const float* const*, int64_t, float*, int64_t);
-template void sum(const uint16_t* const*, int64_t, uint16_t*, int64_t);
+template void sum(const float* const*, int64_t, int64_t, int64_t, float*);
+template void sum(const uint16_t* const*, int64_t, int64_t, int64_t, uint16_t*);
 
 void copy_rows(const void* x, int64_t ldx, int64_t rows, int64_t bytes, void* y, int64_t ldy) {
   constexpr int64_t kWide = 4 * kLanes * static_cast<int64_t>(sizeof(float));

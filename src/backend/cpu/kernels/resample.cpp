@@ -17,7 +17,7 @@ void resample(const float* low, const float* high, float part, const ResampleTap
     if (part == 0.0f && t.part == 0.0f) {
       int64_t run = 1;
       while (j + run < ow && taps[j + run].low == t.low + run && taps[j + run].part == 0.0f) ++run;
-      copy_rows(a, 0, 1, run * c, to, 0);
+      copy_rows(a, 0, 1, run * c * 4, to, 0);
       j += run - 1;
       continue;
     }

@@ -125,8 +125,8 @@ struct LossParams {
 // float.
 template <class T>
 struct ImageKernels {
-  // The sum of `count` arrays.
-  void (*sum)(const T* const* x, int64_t count, T* y, int64_t n);
+  // The sum of elements begin..end of `count` arrays.
+  void (*sum)(const T* const* x, int64_t count, int64_t begin, int64_t end, T* y);
 
   // Of an image plane: row i of output pixels, or row r of the gradient by the image. winner:
   // nullptr where nobody reads it.

@@ -1,0 +1,75 @@
+"""Convolutions on cpu that our own kernels compute, at sizes too large for the case table."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import cases
+import numpy as np
+import pytest
+from harness import as_tensors, devices, differentiable, error, make_operands, oracle, run
+from mpsnn import _core
+
+on_cpu = pytest.mark.skipif("cpu" not in devices(), reason="how the cpu device computes")
+
+# Images, outputs, taps, pads. By Winograd's algorithm: two groups of tiles, channels that end a
+# chunk early; one group, not whole blocks of tiles; the most channels; one row, one column.
+WINOGRAD: dict[str, Any] = {
+    "groups of tiles": ((5, 32, 32, 272), 272, (3, 3), (1, 1, 1, 1)),
+    "few tiles": ((4, 9, 13, 256), 320, (3, 3), (0, 1, 1, 2)),
+    "5x5": ((3, 11, 13, 272), 256, (5, 5), (2, 2, 2, 2)),
+    "most channels": ((2, 16, 16, 1024), 96, (3, 3), (1, 1, 1, 1)),
+    "row": ((2, 17, 17, 1024), 64, (1, 7), (0, 3, 0, 3)),
+    "column": ((2, 17, 17, 64), 1024, (7, 1), (3, 0, 3, 0)),
+    "many outputs": ((8, 8, 8, 576), 1024, (7, 1), (3, 0, 3, 0)),
+}
+# In pairs of pixels: several blocks of rows, whole images each, rows of all images together; an odd
+# width, a last vector of 16 channels and a last block of 8 outputs; strides; dilation.
+PAIRS: dict[str, Any] = {
+    "blocks of rows": ((2, 60, 61, 80), 72, (3, 3), (1, 1, 1, 1), {}),
+    "an image a block": ((3, 8, 8, 96), 64, (3, 3), (1, 1, 1, 1), {}),
+    "rows of all images": ((5, 9, 8, 48), 40, (1, 5), (0, 4, 0, 2), {}),
+    "strides": ((2, 33, 40, 64), 64, (3, 2), (2, 0, 1, 1), {"stride": (2, 3)}),
+    "dilation": ((1, 23, 24, 16), 8, (3, 3), (2, 3, 1, 3), {"dilation": (2, 3)}),
+}
+
+
+def whole_numbers(shape: tuple[int, ...], seed: int) -> np.ndarray:
+    return np.random.default_rng(seed).integers(-4, 5, shape).astype(np.float64)
+
+
+def output_shape(case: cases.Case, operands: list[Any]) -> tuple[int, ...]:
+    return tuple(case.torch(*as_tensors(operands)).shape)
+
+
+@on_cpu
+@pytest.mark.parametrize("shape", WINOGRAD.values(), ids=WINOGRAD.keys())
+def test_winograd_is_within_one_in_a_hundred_thousand(shape: Any) -> None:
+    image, out, kernel, pads = shape
+    case = cases.conv_case("large", image, out, kernel, pads=pads)
+    operands = make_operands(case, "float32")
+    cotangent = np.random.default_rng(0).standard_normal(output_shape(case, operands))
+    cotangent = cotangent.astype(np.float32).astype(np.float64)
+    y, gradients = run(case, operands, "cpu", "float32", cotangent, gradient=True)
+    expected, expected_gradients = oracle(case, operands, cotangent)
+    assert error(y, expected) < 1e-5
+    for i, g, e in zip(differentiable(case), gradients, expected_gradients, strict=True):
+        assert error(g, e) < 1e-5, f"gradient by operand {i}"
+    again, _ = run(case, operands, "cpu", "float32")
+    assert error(again, y) < 1e-6
+
+
+@on_cpu
+@pytest.mark.parametrize("shape", PAIRS.values(), ids=PAIRS.keys())
+def test_gradients_by_weights_in_bfloat16_are_exact_sums(shape: Any) -> None:
+    """Of small whole numbers, which bfloat16 holds, and float32 their sums."""
+    device = next(d for d in _core.devices() if d["id"] == "cpu")
+    if "bfloat16" not in device["dtypes"]:
+        pytest.skip("this processor has no products of bfloat16")
+    image, out, kernel, pads, attrs = shape
+    case = cases.conv_case("large", image, out, kernel, pads=pads, bias=False, **attrs)
+    operands = [whole_numbers(shape, i) for i, (_, shape) in enumerate(case.operands)]
+    cotangent = whole_numbers(output_shape(case, operands), 2)
+    _, gradients = run(case, operands, "cpu", "bfloat16", cotangent, gradient=True)
+    _, expected = oracle(case, operands, cotangent)
+    np.testing.assert_array_equal(gradients[1], expected[1])
