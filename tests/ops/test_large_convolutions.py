@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import cases
+import mpsnn
 import numpy as np
 import pytest
 from harness import as_tensors, devices, differentiable, error, make_operands, oracle, run
-from mpsnn import _core
+from mpsnn import _core, nn
 
 on_cpu = pytest.mark.skipif("cpu" not in devices(), reason="how the cpu device computes")
 
@@ -73,3 +74,19 @@ def test_gradients_by_weights_in_bfloat16_are_exact_sums(shape: Any) -> None:
     _, gradients = run(case, operands, "cpu", "bfloat16", cotangent, gradient=True)
     _, expected = oracle(case, operands, cotangent)
     np.testing.assert_array_equal(gradients[1], expected[1])
+
+
+@on_cpu
+def test_a_folded_convolution_with_many_taps_predicts_again() -> None:
+    """Its taps are read in each run, and nodes behind it use the memory they were folded in."""
+    mpsnn.manual_seed(0)
+    model = nn.Sequential(
+        nn.Conv2d(256, 272, 3, padding="same", bias=False), nn.BatchNorm2d(272),
+        nn.Conv2d(272, 256, 3, padding="same"), nn.ReLU(),
+    )  # fmt: skip
+    x = np.random.default_rng(0).standard_normal((2, 16, 16, 256)).astype(np.float32)
+    expected = np.asarray(mpsnn.InferenceGraph(model, (16, 16, 256), 2, device="reference")(x))
+    graph = mpsnn.InferenceGraph(model, (16, 16, 256), 2, device="cpu")
+    assert sum("Winograd" in row["detail"] for row in graph.summary().rows) == 2
+    for _ in range(3):
+        assert error(np.asarray(graph(x)), expected.astype(np.float64)) < 1e-5

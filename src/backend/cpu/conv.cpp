@@ -88,7 +88,9 @@ struct Convolution {
 // A batch-norm with running statistics, multiplied into weights and bias.
 class Folded {
  public:
-  Folded(Builder& b, const Node& node, runtime::Ref weight, runtime::Ref bias, bool constant)
+  // `constant`: prepared once; `kept`: the weights are read in each step.
+  Folded(Builder& b, const Node& node, runtime::Ref weight, runtime::Ref bias, bool constant,
+         bool kept)
       : outputs_(b.shape(node.x(1))[conv_weight::out]),
         terms_(count(b.shape(node.x(1))) / outputs_),
         epsilon_(node.attrs.number("epsilon")),
@@ -96,7 +98,8 @@ class Folded {
         from_bias_(bias) {
     for (int i = 0; i < 4; ++i) norm_[i] = b.in(node.x(3 + i));
     const auto bytes = static_cast<std::size_t>(outputs_) * sizeof(float);
-    weight_ = b.scratch(static_cast<std::size_t>(terms_) * bytes);
+    const std::size_t all = static_cast<std::size_t>(terms_) * bytes;
+    weight_ = kept ? b.keep(all) : b.scratch(all);
     bias_ = constant ? b.keep(bytes) : b.scratch(bytes);
   }
   runtime::Ref weight() const { return weight_; }
@@ -138,12 +141,14 @@ class Forward final : public runtime::Kernel {
     const runtime::Ref source = bfloat_ ? b.raw(node.x(0)) : b.in(node.x(0));
     runtime::Ref weight = bfloat_ ? b.raw(node.x(1)) : b.weight(node.x(1)),
                  bias = node.nx > 2 ? b.in(node.x(2)) : runtime::Ref();
+    const bool winograd = !bfloat_ && winograd_applies(node, x, w, y);
     if (node.nx > 3) {
-      folded_.emplace(b, node, weight, bias, constant_);
+      const bool kept = constant_ && winograd && !Winograd::keeps(x, w, y);
+      folded_.emplace(b, node, weight, bias, constant_, kept);
       weight = folded_->weight();
       bias = folded_->bias();
     }
-    if (!bfloat_ && winograd_applies(node, x, w, y)) {
+    if (winograd) {
       winograd_.emplace(b, node, x, w, y, /*gradient=*/false, constant_, source, weight, bias, y_);
       return;
     }

@@ -69,6 +69,11 @@ int64_t chunks(int64_t channels, int64_t size) { return (channels + size - 1) / 
 
 }  // namespace
 
+bool Winograd::keeps(const Shape& x, const Shape& weight, const Shape& y) {
+  return !is_wide({x[0], x[1], x[2], x[3], y[1], y[2], y[3], weight[conv_weight::kh],
+                   weight[conv_weight::kw], 0, 0});
+}
+
 bool winograd_applies(const Node& node, const Shape& x, const Shape& weight, const Shape& y) {
   namespace w = conv_weight;
   const std::vector<int64_t> one{1, 1};

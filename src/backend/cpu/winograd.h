@@ -14,10 +14,12 @@ bool winograd_applies(const Node& node, const Shape& x, const Shape& weight, con
 // y from x; as the gradient by the source, x from y with the taps turned around.
 class Winograd {
  public:
-  // `constant`: transformed taps are kept between steps.
+  // `constant`: transformed taps are kept between steps, unless there are too many; then taps are
+  // read in every run.
   Winograd(Builder& b, const Node& node, const Shape& x, const Shape& weight, const Shape& y,
            bool gradient, bool constant, runtime::Ref from, runtime::Ref taps, runtime::Ref bias,
            runtime::Ref to);
+  static bool keeps(const Shape& x, const Shape& weight, const Shape& y);
   void prepare();  // the taps
   void run();
 
