@@ -74,6 +74,8 @@ struct Node {
   }
   ValueId gy(int i) const { return inputs[static_cast<std::size_t>(i)]; }
   ValueId gx(int i) const { return outputs[static_cast<std::size_t>(i)]; }
+  // Inputs of a gradient node from here on are added to the gradient by operand 0.
+  int addends() const { return 2 * ny + nx + ns; }
 };
 
 class Graph {

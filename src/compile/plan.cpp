@@ -55,10 +55,12 @@ class Builder {
       if (options_.seeds.empty() && explicit_.of.empty()) fold(plan_, forward_roots(), backend_);
       sink(plan_, forward_roots());
       fuse(plan_, forward_roots(), backend_);
+      fuse_pools(plan_, forward_roots(), backend_);
     }
     check_support(/*gradient=*/false);
     differentiate();
     if (optimize_) gather(plan_, end_roots(), backend_);
+    if (optimize_) add_to_gradients(plan_, end_roots(), backend_);
     if (optimize_ && options_.recompute) recompute(plan_, backend_);
     check_support(/*gradient=*/true);
     size_states();

@@ -76,9 +76,11 @@ class Executable {
 
 enum class Pattern : uint8_t {
   gradient_sum,     // a sum of sums: one node of many operands
+  added_gradient,   // a gradient that is summed with others: its node adds them
   recompute,        // a node done again, with the statistics that it kept
   folded_norm,      // convolution followed by a batch-norm with running statistics, at inference
   neuron_epilogue,  // convolution, dense, max-pooling, batch-norm or sum followed by a neuron
+  pooled_norm,      // batch-norm in training, perhaps with a rectifier, followed by max-pooling
 };
 
 class Backend {
@@ -94,6 +96,9 @@ class Backend {
   // Whether the node may write its output (a gradient node: read its output's gradient) as some
   // channels of a wider image.
   virtual bool takes_slice(const ir::Plan&, const Node&) const { return false; }
+  // Bits of node.inputs whose memory output 0 may take, element for element, when nobody reads them
+  // afterwards.
+  virtual uint64_t overwrites(const ir::Plan&, const Node&) const { return 0; }
   virtual std::size_t state_bytes(const ir::Plan& plan, const Node& node, int state) const = 0;
   virtual int channel_alignment() const { return 1; }
 

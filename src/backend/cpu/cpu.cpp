@@ -97,16 +97,24 @@ class CpuBackend final : public runtime::Backend {
     return reads;
   }
 
-  bool fuses(runtime::Pattern, const Node&, const Node&, bool) const override { return true; }
+  bool fuses(runtime::Pattern pattern, const Node& node, const Node&, bool) const override {
+    return pattern != runtime::Pattern::added_gradient || node.op == Op::avg_pool2d;
+  }
   bool can_alias(const ir::Plan&, const Node&) const override { return true; }
   bool takes_slice(const ir::Plan& plan, const Node& node) const override {
     return node.op == Op::batch_norm && (plan.dtype == DType::float32 || takes_bfloat(plan, node));
+  }
+  uint64_t overwrites(const ir::Plan&, const Node& node) const override {
+    if (node.op == Op::add_n && !node.gradient) return ~uint64_t{0};
+    if (node.op == Op::batch_norm && node.gradient) return uint64_t{1} << node.ny;  // its source
+    if (node.op == Op::avg_pool2d && node.gradient) return ~uint64_t{0} << node.addends();
+    return 0;
   }
   std::size_t state_bytes(const ir::Plan& plan, const Node& node, int) const override {
     if (node.op == Op::rnn) return rnn_state_bytes(plan, node);
     const Shape& y = plan.values[static_cast<std::size_t>(node.outputs[0])].shape;
     const auto elements = static_cast<std::size_t>(count(y));
-    if (node.op == Op::max_pool2d) return elements * sizeof(int32_t);
+    if (node.op == Op::max_pool2d || node.op == Op::batch_norm) return elements * sizeof(int32_t);
     return node.attrs.flag("spatial") ? static_cast<std::size_t>(y[0] * y.back()) : elements;
   }
 

@@ -44,7 +44,8 @@ class Builder {
   }
   bool in_place(ValueId part, ValueId whole) const {
     const auto& slice = plan().slices[static_cast<std::size_t>(part)];
-    return slice.pitch != 0 && plan().alias[static_cast<std::size_t>(part)] == whole;
+    const auto root = [&](ValueId id) { return plan().alias[static_cast<std::size_t>(id)]; };
+    return slice.pitch != 0 && root(part) == root(whole);
   }
   bool small() const { return small_; }  // one thread, no oneDNN
   runtime::Ref workspace(std::size_t floats) { return base_.workspace(floats * sizeof(float)); }

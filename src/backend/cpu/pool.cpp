@@ -1,9 +1,9 @@
 // Pooling by our own kernels: a thread takes rows of output pixels forward, of pixels backward.
+#include "backend/cpu/pool.h"
+
 #include "backend/cpu/lambda.h"
-#include "ir/images.h"
 
 namespace mpsnn::backend::cpu {
-namespace {
 
 PoolShape pool_shape(const Attrs& attrs, const Shape& image, const Shape& out) {
   const auto &k = attrs.integers("kernel"), &s = attrs.integers("stride"),
@@ -14,49 +14,22 @@ PoolShape pool_shape(const Attrs& attrs, const Shape& image, const Shape& out) {
           s[1],     p[0],     p[1],     p[2],   p[3],   d[0], d[1], tiles};
 }
 
-// The work of a pooling, and how threads share it.
-struct Plane {
-  Plane(Builder& b, const Node& node)
-      : image(ir::as_image(b.shape(node.gradient ? node.gx(0) : node.x(0)))),
-        out(ir::as_image(b.shape(node.gradient ? node.gy(0) : node.y(0)))),
-        p(pool_shape(node.attrs, image, out)),
-        size(p.h * p.w * p.c),
-        row(p.ow * p.c),
-        pooled(p.oh * row) {}
-  // f(number of the row of outputs, or of pixels, in all images) / f(number of the image), shared
-  // out to threads.
-  template <class F>
-  void rows(F f) const {
-    threads::parallel_for(out[0] * p.oh, 1 + 16384 / row, [&](int64_t begin, int64_t end) {
-      for (int64_t r = begin; r < end; ++r) f(r);
-    });
-  }
-  template <class F>
-  void pixel_rows(F f) const {
-    threads::parallel_for(out[0] * p.h, 1 + 16384 / (p.w * p.c), [&](int64_t begin, int64_t end) {
-      for (int64_t r = begin; r < end; ++r) f(r);
-    });
-  }
-  template <class F>
-  void each_image(F f) const {
-    threads::parallel_for(out[0], 1 + 16384 / size, [&](int64_t begin, int64_t end) {
-      for (int64_t n = begin; n < end; ++n) f(n);
-    });
-  }
-  Shape image, out;
-  PoolShape p;
-  int64_t size, row, pooled;  // of an image, of a row of outputs, of all outputs of an image
-};
+namespace {
+
+Plane plane(Builder& b, const Node& node) {
+  return {node.attrs, b.shape(node.gradient ? node.gx(0) : node.x(0)),
+          b.shape(node.gradient ? node.gy(0) : node.y(0))};
+}
 
 template <class T>
 KernelPtr max_forward(Builder& b, const Node& node) {
-  const Plane q(b, node);
+  const Plane q = plane(b, node);
   const Epilogue epilogue(node.attrs);
   const auto x = b.read<T>(node.x(0)), y = b.write<T>(node.y(0)), winner = b.raw(node.state(0));
   return kernel([=](const runtime::StepContext&) {
     q.rows([&](int64_t r) {
       T* to = y.template get<T>() + r * q.row;
-      images<T>().max_pool(q.p, x.template get<T>() + r / q.p.oh * q.size, r % q.p.oh, to,
+      images<T>().max_pool(q.p, x.template get<T>() + r / q.p.oh * q.size, r % q.p.oh, nullptr, to,
                            winner ? winner.template get<int32_t>() + r * q.row : nullptr);
       epilogue.apply_here(to, q.row);
     });
@@ -65,7 +38,7 @@ KernelPtr max_forward(Builder& b, const Node& node) {
 
 template <class T>
 KernelPtr max_gradient(Builder& b, const Node& node) {
-  const Plane q(b, node);
+  const Plane q = plane(b, node);
   const Epilogue epilogue(node.attrs);
   const auto gy = b.read<T>(node.gy(0)), y = b.read<T>(node.y(0)), gx = b.write<T>(node.gx(0)),
              winner = b.raw(node.state(0));
@@ -93,7 +66,7 @@ KernelPtr max_gradient(Builder& b, const Node& node) {
 template <class T>
 KernelPtr average(Builder& b, const Node& node) {
   const bool include = node.attrs.flag("count_include_pad");
-  const Plane q(b, node);
+  const Plane q = plane(b, node);
   if (!node.gradient) {
     const auto x = b.read<T>(node.x(0)), y = b.write<T>(node.y(0));
     return kernel([=](const runtime::StepContext&) {
@@ -104,10 +77,17 @@ KernelPtr average(Builder& b, const Node& node) {
     });
   }
   const auto gy = b.read<T>(node.gy(0)), gx = b.write<T>(node.gx(0));
-  return kernel([=](const runtime::StepContext&) {
+  std::vector<runtime::Ref> others;
+  for (auto i = static_cast<std::size_t>(node.addends()); i < node.inputs.size(); ++i)
+    others.push_back(b.read<T>(node.inputs[i]));
+  std::vector<const T*> addends(others.size());
+  return kernel([=](const runtime::StepContext&) mutable {
+    for (std::size_t i = 0; i < others.size(); ++i) addends[i] = others[i].template get<T>();
     q.pixel_rows([&](int64_t row) {
+      const int64_t at = row * q.p.w * q.p.c;
       images<T>().avg_pool_gradient(q.p, gy.template get<T>() + row / q.p.h * q.pooled, row % q.p.h,
-                                    include, gx.template get<T>() + row * q.p.w * q.p.c);
+                                    include, addends.data(), static_cast<int64_t>(addends.size()),
+                                    at, gx.template get<T>() + at);
     });
   });
 }
@@ -125,7 +105,7 @@ KernelPtr make_avg_pool2d(Builder& b, const Node& node) {
 }
 
 KernelPtr make_l2_pool2d(Builder& b, const Node& node) {
-  const Plane q(b, node);
+  const Plane q = plane(b, node);
   const auto x = b.in(node.x(0));
   if (!node.gradient) {
     const auto y = b.out(node.y(0));

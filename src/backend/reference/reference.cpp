@@ -128,7 +128,9 @@ class ReferenceBackend final : public runtime::Backend {
     return reads;
   }
 
-  bool fuses(runtime::Pattern, const Node&, const Node&, bool) const override { return true; }
+  bool fuses(runtime::Pattern pattern, const Node&, const Node&, bool) const override {
+    return pattern != runtime::Pattern::pooled_norm && pattern != runtime::Pattern::added_gradient;
+  }
   bool can_alias(const ir::Plan&, const Node&) const override { return true; }
   bool takes_slice(const ir::Plan&, const Node&) const override { return true; }
   std::size_t state_bytes(const ir::Plan& plan, const Node& node, int) const override {

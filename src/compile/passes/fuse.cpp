@@ -30,6 +30,10 @@ bool takes_neuron(const ir::Plan& plan, const Node& node) {
 
 }  // namespace
 
+bool has_dilation(const Node& pool) {
+  return pool.attrs.integers("dilation") != std::vector<int64_t>{1, 1};
+}
+
 Uses::Uses(const ir::Plan& plan, const std::vector<ValueId>& kept)
     : reads(plan.values.size(), 0), producer(plan.values.size(), -1) {
   for (std::size_t i = 0; i < plan.nodes.size(); ++i) {
@@ -63,6 +67,46 @@ void fuse(ir::Plan& plan, const std::vector<ValueId>& kept, const runtime::Backe
     producer[static_cast<std::size_t>(next.outputs[0])] = first;
     gone[i] = true;
     plan.notes.push_back("fused [" + next.layer + "] into [" + node.layer + "]");
+  }
+  drop(plan, gone);
+}
+
+void fuse_pools(ir::Plan& plan, const std::vector<ValueId>& kept, const runtime::Backend& backend) {
+  const Uses uses(plan, kept);
+  const auto keeps_order = [](const ir::NeuronSpec& s) {
+    return s.kind == ir::Neuron::none || s.kind == ir::Neuron::relu ||
+           (s.kind == ir::Neuron::leaky_relu && s.a >= 0);
+  };
+  std::vector<bool> gone(plan.nodes.size(), false);
+  for (std::size_t i = 0; i < plan.nodes.size(); ++i) {
+    const Node& pool = plan.nodes[i];
+    if (pool.op != Op::max_pool2d || pool.gradient || pool.differentiated || has_dilation(pool))
+      continue;
+    const auto between = static_cast<std::size_t>(pool.x(0));
+    const int first = uses.producer[between];
+    if (first < 0 || uses.reads[between] != 1) continue;
+    Node& norm = plan.nodes[static_cast<std::size_t>(first)];
+    if (norm.op != Op::batch_norm || norm.gradient || norm.differentiated || norm.nx > 5 ||
+        !norm.attrs.flag("training") || (norm.attrs.has("neuron") && pool.attrs.has("neuron")) ||
+        !keeps_order(ir::epilogue_of(norm.attrs)) || !keeps_order(ir::epilogue_of(pool.attrs)) ||
+        !backend.fuses(runtime::Pattern::pooled_norm, norm, pool, plan.training))
+      continue;
+    for (const char* name : {"kernel", "stride", "pads", "dilation"})
+      norm.attrs.set(name, pool.attrs.integers(name));
+    if (pool.attrs.has("neuron")) {
+      norm.attrs.set("neuron", pool.attrs.text("neuron"));
+      for (const char* name : {"neuron_a", "neuron_b", "neuron_c"})
+        norm.attrs.set(name, pool.attrs.number(name));
+    }
+    norm.attrs.set("pooled", true);
+    norm.outputs[0] = pool.outputs[0];
+    Value chosen = plan.values[static_cast<std::size_t>(pool.outputs[0])];
+    norm.states.push_back(pool.states[0]);
+    norm.states.push_back(static_cast<ValueId>(plan.values.size()));
+    norm.ns = static_cast<int>(norm.states.size());
+    plan.values.push_back(std::move(chosen));
+    gone[i] = true;
+    plan.notes.push_back("fused [" + pool.layer + "] into [" + norm.layer + "]");
   }
   drop(plan, gone);
 }
@@ -117,6 +161,34 @@ void gather(ir::Plan& plan, const std::vector<ValueId>& kept, const runtime::Bac
     sum.op = Op::add_n;
     sum.nx = static_cast<int>(terms.size());
     sum.inputs = std::move(terms);
+  }
+  drop(plan, gone);
+}
+
+void add_to_gradients(ir::Plan& plan, const std::vector<ValueId>& kept,
+                      const runtime::Backend& backend) {
+  const Uses uses(plan, kept);
+  std::vector<bool> gone(plan.nodes.size(), false);
+  for (Node& sum : plan.nodes) {
+    if ((sum.op != Op::add && sum.op != Op::add_n) || sum.gradient || sum.differentiated ||
+        sum.attrs.has("neuron") || !is_dense_sum(plan, sum) || sum.inputs.size() > 60)
+      continue;
+    for (std::size_t i = 0; i < sum.inputs.size(); ++i) {
+      const auto term = static_cast<std::size_t>(sum.inputs[i]);
+      const int first = uses.producer[term];
+      if (first < 0 || uses.reads[term] != 1) continue;
+      const Node& node = plan.nodes[static_cast<std::size_t>(first)];
+      if (!node.gradient || node.nx != 1 ||
+          !backend.fuses(runtime::Pattern::added_gradient, node, sum, plan.training))
+        continue;
+      Node whole = node;
+      for (std::size_t k = 0; k < sum.inputs.size(); ++k)
+        if (k != i) whole.inputs.push_back(sum.inputs[k]);
+      whole.outputs[0] = sum.outputs[0];
+      gone[static_cast<std::size_t>(first)] = true;
+      sum = std::move(whole);
+      break;
+    }
   }
   drop(plan, gone);
 }

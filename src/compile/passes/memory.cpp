@@ -1,3 +1,5 @@
+#include <algorithm>
+
 #include "compile/passes/passes.h"
 #include "ir/op.h"
 
@@ -67,6 +69,53 @@ class InPlace {
   std::vector<bool> root_;  // of slices
 };
 
+// Outputs that take the memory of an input which is read for the last time.
+class Overwrite {
+ public:
+  Overwrite(ir::Plan& plan, const std::vector<ValueId>& kept, const runtime::Backend& backend)
+      : plan_(plan), backend_(backend), last_(plan.values.size(), -1) {
+    for (std::size_t i = 0; i < plan.nodes.size(); ++i)
+      for (const auto* list : {&plan.nodes[i].inputs, &plan.nodes[i].outputs})
+        for (const ValueId v : *list) use(v, static_cast<int>(i));
+    for (const ValueId v : kept) use(v, static_cast<int>(plan.nodes.size()));
+  }
+
+  void run() {
+    for (std::size_t i = 0; i < plan_.nodes.size(); ++i) {
+      const Node& node = plan_.nodes[i];
+      const uint64_t offers = backend_.overwrites(plan_, node);
+      for (std::size_t k = 0; k < node.inputs.size() && k < 64; ++k)
+        if (((offers >> k) & 1) != 0 && take(node.inputs[k], node.outputs[0], static_cast<int>(i)))
+          break;
+    }
+  }
+
+ private:
+  ValueId& root(ValueId v) { return plan_.alias[static_cast<std::size_t>(v)]; }
+  int& last(ValueId root) { return last_[static_cast<std::size_t>(root)]; }
+  const Value& value(ValueId v) const { return plan_.values[static_cast<std::size_t>(v)]; }
+  bool whole(ValueId v) const { return plan_.slices[static_cast<std::size_t>(v)].pitch == 0; }
+  void use(ValueId v, int at) {
+    if (v != kNone) last(root(v)) = std::max(last(root(v)), at);
+  }
+
+  bool take(ValueId in, ValueId out, int at) {
+    if (in == kNone || out == kNone || root(out) != out || !whole(in)) return false;
+    const ValueId memory = root(in);
+    if (value(memory).kind != ValueKind::temporary || last(memory) != at ||
+        bytes_of(value(memory)) != bytes_of(value(out)))
+      return false;
+    last(memory) = last(out);
+    for (ValueId& alias : plan_.alias)
+      if (alias == out) alias = memory;
+    return true;
+  }
+
+  ir::Plan& plan_;
+  const runtime::Backend& backend_;
+  std::vector<int> last_;  // use of each root
+};
+
 }  // namespace
 
 std::size_t naive_bytes(const ir::Plan& plan) {
@@ -105,6 +154,7 @@ void memory(ir::Plan& plan, bool alias, const std::vector<ValueId>& kept,
                              "]: " + (node.op == Op::concat ? "written in place" : "a view"));
     }
     drop(plan, gone);
+    Overwrite(plan, kept, backend).run();
   }
 
   const int end = static_cast<int>(plan.nodes.size());

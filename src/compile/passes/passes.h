@@ -20,6 +20,12 @@ void sink(ir::Plan& plan, const std::vector<ValueId>& kept);
 // is fused by the same stroke.
 void fuse(ir::Plan& plan, const std::vector<ValueId>& kept, const runtime::Backend& backend);
 
+// Where the backend agrees, max-pooling behind a batch-norm in training becomes part of it: a scale
+// and a rectifier keep the order of a channel's values, or turn it around, so the value to pool can
+// be chosen before them. The batch-norm then has attribute `pooled`, those of the pooling, and two
+// more states: the winners and the values chosen.
+void fuse_pools(ir::Plan& plan, const std::vector<ValueId>& kept, const runtime::Backend& backend);
+
 // A batch-norm with running statistics behind a convolution becomes part of it: operands 3 to 6 of
 // the convolution are then its weight, bias, mean and variance, attribute `epsilon` its epsilon.
 // For plans without gradients.
@@ -29,9 +35,18 @@ void fold(ir::Plan& plan, const std::vector<ValueId>& kept, const runtime::Backe
 // autodiff, whose sums of gradients they mostly are.
 void gather(ir::Plan& plan, const std::vector<ValueId>& kept, const runtime::Backend& backend);
 
+// Where the backend agrees, the node of one of a sum's gradients adds the others to its own, in
+// place of the sum.
+void add_to_gradients(ir::Plan& plan, const std::vector<ValueId>& kept,
+                      const runtime::Backend& backend);
+
 // Outputs of batch-norms, and concatenations of them, that gradients read are not kept but computed
 // again from the batch-norm's input, which is kept in any case, and its statistics.
 void recompute(ir::Plan& plan, const runtime::Backend& backend);
+
+// Dilated windows can lie in the padding as a whole: their maximum is -inf, no value of what is
+// before the pooling.
+bool has_dilation(const Node& pool);
 
 // Nodes that are `gone` are taken out; gradients still find their forward nodes.
 void drop(ir::Plan& plan, const std::vector<bool>& gone);
@@ -55,8 +70,8 @@ Gradients autodiff(ir::Plan& plan, const std::vector<Seed>& seeds, const std::ve
                    const runtime::Backend& backend, const std::vector<bool>& closed = {});
 
 // Where the backend agrees, flatten and reshape become views, and a concatenation of channels is
-// written in place by those who make its parts (its gradient read in place); then aliases, readers
-// and lifetimes.
+// written in place by those who make its parts (its gradient read in place), and outputs take the
+// memory of inputs that nobody reads any more; then aliases, readers and lifetimes.
 void memory(ir::Plan& plan, bool alias, const std::vector<ValueId>& kept,
             const runtime::Backend& backend);
 

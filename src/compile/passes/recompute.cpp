@@ -50,6 +50,12 @@ class Recompute {
     Node copy = node(uses_.producer[at]);
     for (ValueId& x : copy.inputs) x = remade(x);
     if (copy.op == Op::batch_norm && copy.attrs.flag("training")) {
+      if (copy.attrs.flag("pooled", false)) {  // of the values that were chosen
+        copy.inputs[0] = copy.states[3];
+        copy.states.resize(2);
+        copy.ns = 2;
+        copy.attrs.set("pooled", false);
+      }
       copy.inputs.resize(3);
       copy.inputs.insert(copy.inputs.end(), copy.states.begin(), copy.states.end());
       copy.nx = 5;

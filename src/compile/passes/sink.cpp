@@ -7,10 +7,7 @@ void sink(ir::Plan& plan, const std::vector<ValueId>& kept) {
   const auto [reads, producer] = Uses(plan, kept);
   for (Node& pool : plan.nodes) {
     if (pool.gradient || pool.differentiated) continue;
-    // Dilated windows can lie in the padding as a whole: their maximum is -inf, not a neuron's
-    // value.
-    if (pool.op != Op::max_pool2d || pool.attrs.integers("dilation") != std::vector<int64_t>{1, 1})
-      continue;
+    if (pool.op != Op::max_pool2d || has_dilation(pool)) continue;
     const auto between = static_cast<std::size_t>(pool.x(0));
     const int first = producer[between];
     if (first < 0 || reads[between] != 1) continue;

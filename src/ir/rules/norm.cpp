@@ -105,7 +105,7 @@ void infer_local_contrast_norm(Infer& n) {
 }  // namespace
 
 void register_norm(Rule* rules) {
-  rules[static_cast<int>(Op::batch_norm)] = {infer_batch_norm, 0b111, {0b111111, 0b1, 0b111}};
+  rules[static_cast<int>(Op::batch_norm)] = {infer_batch_norm, 0b111, {0b111111, 0b1, 0b1111}};
   rules[static_cast<int>(Op::group_norm)] = {infer_group_norm, 0b111, {0b11, 0, 0b11}};
   rules[static_cast<int>(Op::layer_norm)] = {infer_layer_norm, 0b111, {0b11, 0, 0b11}};
   rules[static_cast<int>(Op::local_response_norm)] = {infer_local_response_norm, 0b1, {0b1, 0, 0}};

@@ -10,13 +10,14 @@ namespace mpsnn::backend::cpu::MPSNN_ISA {
 template <class T>
 void sum(const T* const*, int64_t, int64_t, int64_t, T*);
 template <class T>
-void max_pool(const PoolShape&, const T*, int64_t, T*, int32_t*);
+void max_pool(const PoolShape&, const T*, int64_t, const float*, T*, int32_t*);
 template <class T>
 void max_pool_gradient(const PoolShape&, const T*, const int32_t*, int64_t, T*);
 template <class T>
 void avg_pool(const PoolShape&, const T*, int64_t, bool, T*);
 template <class T>
-void avg_pool_gradient(const PoolShape&, const T*, int64_t, bool, T*);
+void avg_pool_gradient(const PoolShape&, const T*, int64_t, bool, const T* const*, int64_t, int64_t,
+                       T*);
 template <class T>
 void norm_sums(const T*, const float*, int64_t, int64_t, double*);
 template <class T>

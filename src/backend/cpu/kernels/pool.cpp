@@ -59,53 +59,130 @@ inline int64_t divisor(const PoolShape& p, int64_t i, int64_t j, bool include) {
 inline void set_lowest(float& v) { v = -__builtin_inff(); }
 inline void set_lowest(uint16_t& bfloat) { bfloat = 0xFF80; }
 
-// T: float, or the bits of a bfloat16. What is largest is copied, so nothing is rounded.
-template <bool kKeep, class T>
-void max_row(const PoolShape& p, const T* x, int64_t i, T* y, int32_t* winner) {
+typedef int32_t Indices __attribute__((vector_size(4 * kLanes), aligned(4), may_alias));
+
+constexpr int kMost = 256;  // pixels or windows at a time
+
+// Some pixels of a window: where their channels are, and their places in the plane.
+template <class T>
+struct Pixels {
+  const T* from[kMost];
+  int32_t index[kMost];
+  int many = 0;
+};
+
+// The largest of each channel from k on, or if kSigned the largest times the channel's sign, and
+// where it is; among `more` pixels before. T: float, or the bits of a bfloat16, which are copied,
+// so nothing is rounded.
+template <int kVecs, bool kKeep, bool kSigned, class T>
+int64_t largest_vectors(const Pixels<T>& pixels, const float* signs, int64_t k, int64_t c,
+                        bool more, T* to, int32_t* won) {
+  for (; k + kVecs * kLanes <= c; k += kVecs * kLanes) {
+    Vec best[kVecs], sign[kVecs];
+    Indices place[kVecs];
+    for (int v = 0; v < kVecs; ++v) {
+      const int64_t at = k + v * kLanes;
+      sign[v] = kSigned ? load(signs + at) : Vec{};
+      best[v] = load((more ? to : pixels.from[0]) + at);
+      if (kKeep)
+        place[v] = more ? *reinterpret_cast<const Indices*>(won + at) : Indices{} + pixels.index[0];
+    }
+    for (int n = more ? 0 : 1; n < pixels.many; ++n)
+      for (int v = 0; v < kVecs; ++v) {
+        const Vec value = load(pixels.from[n] + k + v * kLanes);
+        const Vec one = kSigned ? value * sign[v] : value,
+                  other = kSigned ? best[v] * sign[v] : best[v];
+        const auto wins = ~(one <= other) & (other == other);  // NaN wins, the first one stays
+        best[v] = wins ? value : best[v];
+        if (kKeep) place[v] = wins ? Indices{} + pixels.index[n] : place[v];
+      }
+    for (int v = 0; v < kVecs; ++v) {
+      const int64_t at = k + v * kLanes;
+      store(to + at, best[v]);
+      if (kKeep) *reinterpret_cast<Indices*>(won + at) = place[v];
+    }
+  }
+  return k;
+}
+template <bool kKeep, bool kSigned, class T>
+void largest(const Pixels<T>& pixels, const float* signs, int64_t c, bool more, T* to,
+             int32_t* won) {
+  int64_t k = largest_vectors<4, kKeep, kSigned>(pixels, signs, 0, c, more, to, won);
+  k = largest_vectors<1, kKeep, kSigned>(pixels, signs, k, c, more, to, won);
+  for (; k < c; ++k) {
+    const float sign = kSigned ? signs[k] : 1.0f;
+    int first = 0;
+    if (!more) {
+      to[k] = pixels.from[0][k];
+      if (kKeep) won[k] = pixels.index[0];
+      first = 1;
+    }
+    for (int n = first; n < pixels.many; ++n) {
+      const float one = single(pixels.from[n][k]) * sign, other = single(to[k]) * sign;
+      if (one <= other || other != other) continue;
+      to[k] = pixels.from[n][k];
+      if (kKeep) won[k] = pixels.index[n];
+    }
+  }
+}
+
+template <bool kKeep, bool kSigned, class T>
+void max_row(const PoolShape& p, const T* x, int64_t i, const float* signs, T* y, int32_t* winner) {
+  Pixels<T> found;
   for (int64_t j = 0; j < p.ow; ++j) {
     T* to = y + j * p.c;
     int32_t* won = kKeep ? winner + j * p.c : nullptr;
-    bool first = true;
+    found.many = 0;
+    bool more = false;
     fetch_ahead(p, x, i, j);
     pixels(p, i, j, [&](int64_t pixel) {
-      const T* from = x + pixel * p.c;
-      const auto index = static_cast<int32_t>(pixel);
-      if (first) {
-        for (int64_t k = 0; k < p.c; ++k) {
-          to[k] = from[k];
-          if (kKeep) won[k] = index;
-        }
-      } else {
-#pragma GCC ivdep
-        for (int64_t k = 0; k < p.c; ++k) {
-          const float v = single(from[k]), best = single(to[k]);
-          const bool wins = (v > best) | ((v != v) & (best == best));
-          to[k] = wins ? from[k] : to[k];
-          if (kKeep) won[k] = wins ? index : won[k];
-        }
-      }
-      first = false;
+      found.from[found.many] = x + pixel * p.c;
+      found.index[found.many++] = static_cast<int32_t>(pixel);
+      if (found.many < kMost) return;
+      largest<kKeep, kSigned>(found, signs, p.c, more, to, won);
+      more = true;
+      found.many = 0;
     });
-    if (first)
+    if (found.many > 0) {
+      largest<kKeep, kSigned>(found, signs, p.c, more, to, won);
+    } else if (!more) {
       for (int64_t k = 0; k < p.c; ++k) {
         set_lowest(to[k]);
         if (kKeep) won[k] = -1;
       }
+    }
   }
 }
 
-// f(row i, column j) for the windows that pixel (r, q) is in.
+// The windows that pixels of an axis are in, pixel after pixel.
+class Windows {
+ public:
+  Windows(int64_t before, int64_t taps, int64_t dilation, int64_t stride, int64_t windows)
+      : at_(before), reach_((taps - 1) * dilation), stride_(stride), windows_(windows) {
+    last_ = at_ / stride_;
+    phase_ = at_ % stride_;
+    first_ = at_ <= reach_ ? 0 : (at_ - reach_ + stride_ - 1) / stride_;
+  }
+  int64_t at() const { return at_; }
+  int64_t first() const { return first_; }
+  int64_t end() const { return last_ < windows_ ? last_ + 1 : windows_; }
+  void next() {
+    ++at_;
+    if (++phase_ == stride_) phase_ = 0, ++last_;
+    if (first_ * stride_ + reach_ < at_) ++first_;
+  }
+
+ private:
+  int64_t at_, reach_, stride_, windows_, first_, last_, phase_;
+};
+
+// f(row i, column j) for the windows that pixel is in whose rows and columns have these.
 template <class F>
-inline void windows(const PoolShape& p, int64_t r, int64_t q, F f) {
-  const int64_t down = r + p.top, right = q + p.left;
-  const auto first = [](int64_t at, int64_t reach, int64_t stride) {
-    return at <= reach ? 0 : (at - reach + stride - 1) / stride;
-  };
-  const int64_t last_j = right / p.sw < p.ow ? right / p.sw : p.ow - 1;
-  for (int64_t i = first(down, (p.kh - 1) * p.dh, p.sh); i < p.oh && i * p.sh <= down; ++i) {
-    if (p.dh > 1 && (down - i * p.sh) % p.dh != 0) continue;
-    for (int64_t j = first(right, (p.kw - 1) * p.dw, p.sw); j <= last_j; ++j)
-      if (p.dw == 1 || (right - j * p.sw) % p.dw == 0) f(i, j);
+inline void windows(const PoolShape& p, const Windows& rows, const Windows& columns, F f) {
+  for (int64_t i = rows.first(); i < rows.end(); ++i) {
+    if (p.dh > 1 && (rows.at() - i * p.sh) % p.dh != 0) continue;
+    for (int64_t j = columns.first(); j < columns.end(); ++j)
+      if (p.dw == 1 || (columns.at() - j * p.sw) % p.dw == 0) f(i, j);
   }
 }
 
@@ -132,14 +209,11 @@ void add_all(const V& value, int many, int64_t c, bool more, float scale, T* to)
   }
 }
 
-constexpr int kMost = 256;  // summed at a time
-
 inline Vec value_at(const float* x, Vec) { return load(x); }
 inline Vec value_at(const uint16_t* x, Vec) { return load(x); }
 inline float value_at(const float* x, float) { return *x; }
 inline float value_at(const uint16_t* x, float) { return single(*x); }
 inline Vec where_equal(const int32_t* won, int32_t pixel, Vec v) {
-  typedef int32_t Indices __attribute__((vector_size(4 * kLanes), aligned(4), may_alias));
   return *reinterpret_cast<const Indices*>(won) == pixel ? v : Vec{};
 }
 inline float where_equal(const int32_t* won, int32_t pixel, float v) {
@@ -149,15 +223,24 @@ inline float where_equal(const int32_t* won, int32_t pixel, float v) {
 }  // namespace
 
 template <class T>
-void max_pool(const PoolShape& p, const T* x, int64_t i, T* y, int32_t* winner) {
-  winner != nullptr ? max_row<true>(p, x, i, y, winner) : max_row<false>(p, x, i, y, winner);
+void max_pool(const PoolShape& p, const T* x, int64_t i, const float* signs, T* y,
+              int32_t* winner) {
+  if (signs != nullptr)
+    winner != nullptr ? max_row<true, true>(p, x, i, signs, y, winner)
+                      : max_row<false, true>(p, x, i, signs, y, winner);
+  else
+    winner != nullptr ? max_row<true, false>(p, x, i, signs, y, winner)
+                      : max_row<false, false>(p, x, i, signs, y, winner);
 }
-template void max_pool(const PoolShape&, const float*, int64_t, float*, int32_t*);
-template void max_pool(const PoolShape&, const uint16_t*, int64_t, uint16_t*, int32_t*);
+template void max_pool(const PoolShape&, const float*, int64_t, const float*, float*, int32_t*);
+template void max_pool(const PoolShape&, const uint16_t*, int64_t, const float*, uint16_t*,
+                       int32_t*);
 
 template <class T>
 void max_pool_gradient(const PoolShape& p, const T* gy, const int32_t* winner, int64_t r, T* gx) {
-  for (int64_t q = 0; q < p.w; ++q) {
+  const Windows rows(r + p.top, p.kh, p.dh, p.sh, p.oh);
+  Windows columns(p.left, p.kw, p.dw, p.sw, p.ow);
+  for (int64_t q = 0; q < p.w; ++q, columns.next()) {
     const auto pixel = static_cast<int32_t>(r * p.w + q);
     T* to = gx + q * p.c;
     int64_t from[kMost];
@@ -166,7 +249,7 @@ void max_pool_gradient(const PoolShape& p, const T* gy, const int32_t* winner, i
     const auto value = [&](int n, int64_t k, auto kind) {
       return where_equal(winner + from[n] + k, pixel, value_at(gy + from[n] + k, kind));
     };
-    windows(p, r, q, [&](int64_t i, int64_t j) {
+    windows(p, rows, columns, [&](int64_t i, int64_t j) {
       from[many++] = (i * p.ow + j) * p.c;
       if (many < kMost) return;
       add_all(value, many, p.c, more, 1.0f, to);
@@ -204,8 +287,11 @@ template void avg_pool(const PoolShape&, const float*, int64_t, bool, float*);
 template void avg_pool(const PoolShape&, const uint16_t*, int64_t, bool, uint16_t*);
 
 template <class T>
-void avg_pool_gradient(const PoolShape& p, const T* gy, int64_t r, bool include, T* gx) {
-  for (int64_t q = 0; q < p.w; ++q) {
+void avg_pool_gradient(const PoolShape& p, const T* gy, int64_t r, bool include,
+                       const T* const* addends, int64_t count, int64_t at, T* gx) {
+  const Windows rows(r + p.top, p.kh, p.dh, p.sh, p.oh);
+  Windows columns(p.left, p.kw, p.dw, p.sw, p.ow);
+  for (int64_t q = 0; q < p.w; ++q, columns.next()) {
     T* to = gx + q * p.c;
     const T* from[kMost];
     float share[kMost];
@@ -214,7 +300,8 @@ void avg_pool_gradient(const PoolShape& p, const T* gy, int64_t r, bool include,
     const auto value = [&](int n, int64_t k, auto kind) {
       return value_at(from[n] + k, kind) * share[n];
     };
-    windows(p, r, q, [&](int64_t i, int64_t j) {
+    for (; many < count; ++many) from[many] = addends[many] + at + q * p.c, share[many] = 1.0f;
+    windows(p, rows, columns, [&](int64_t i, int64_t j) {
       from[many] = gy + (i * p.ow + j) * p.c;
       share[many++] = 1.0f / static_cast<float>(divisor(p, i, j, include));
       if (many < kMost) return;
@@ -225,8 +312,10 @@ void avg_pool_gradient(const PoolShape& p, const T* gy, int64_t r, bool include,
     add_all(value, many, p.c, more, 1.0f, to);
   }
 }
-template void avg_pool_gradient(const PoolShape&, const float*, int64_t, bool, float*);
-template void avg_pool_gradient(const PoolShape&, const uint16_t*, int64_t, bool, uint16_t*);
+template void avg_pool_gradient(const PoolShape&, const float*, int64_t, bool, const float* const*,
+                                int64_t, int64_t, float*);
+template void avg_pool_gradient(const PoolShape&, const uint16_t*, int64_t, bool,
+                                const uint16_t* const*, int64_t, int64_t, uint16_t*);
 
 void l2_pool(const PoolShape& p, const float* x, int64_t i, float* y) {
   for (int64_t j = 0; j < p.ow; ++j) {

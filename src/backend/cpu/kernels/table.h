@@ -129,12 +129,16 @@ struct ImageKernels {
   void (*sum)(const T* const* x, int64_t count, int64_t begin, int64_t end, T* y);
 
   // Of an image plane: row i of output pixels, or row r of the gradient by the image. winner:
-  // nullptr where nobody reads it.
-  void (*max_pool)(const PoolShape& p, const T* x, int64_t i, T* y, int32_t* winner);
+  // nullptr where nobody reads it. signs: nullptr, or 1, -1 (the smallest) or 0 (the first) of each
+  // channel.
+  void (*max_pool)(const PoolShape& p, const T* x, int64_t i, const float* signs, T* y,
+                   int32_t* winner);
   void (*max_pool_gradient)(const PoolShape& p, const T* gy, const int32_t* winner, int64_t r,
                             T* gx);
   void (*avg_pool)(const PoolShape& p, const T* x, int64_t i, bool include, T* y);
-  void (*avg_pool_gradient)(const PoolShape& p, const T* gy, int64_t r, bool include, T* gx);
+  // Plus `count` < 64 addends, from `at` on.
+  void (*avg_pool_gradient)(const PoolShape& p, const T* gy, int64_t r, bool include,
+                            const T* const* addends, int64_t count, int64_t at, T* gx);
 
   // Normalisation over rows x c; sums in double. norm_moments: means and sums of squared
   // deviations; norm_sums and norm_dots add.
