@@ -11,12 +11,13 @@ namespace {
 // y[i] = low[i], high[i] for n channels; where either is absent, zeros.
 void pair(const uint16_t* low, const uint16_t* high, int64_t n, uint32_t* y) {
   for (int64_t i = 0; i < n; i += 16) {
-    const auto widened = [i](const uint16_t* x) {
+    const auto there = static_cast<__mmask16>(n - i < 16 ? (1 << (n - i)) - 1 : 0xFFFF);
+    const auto widened = [=](const uint16_t* x) {
       return x == nullptr ? _mm512_setzero_si512()
-                          : _mm512_cvtepu16_epi32(
-                                _mm256_loadu_si256(reinterpret_cast<const __m256i*>(x + i)));
+                          : _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(there, x + i));
     };
-    _mm512_storeu_si512(y + i, _mm512_or_si512(widened(low), _mm512_slli_epi32(widened(high), 16)));
+    _mm512_mask_storeu_epi32(y + i, there,
+                             _mm512_or_si512(widened(low), _mm512_slli_epi32(widened(high), 16)));
   }
 }
 
