@@ -115,6 +115,8 @@ def main() -> None:
         if args.images is None:
             train(args, synthetic(args.batch, args.classes), args.classes)
             return
+        if not args.images.is_dir():
+            parser.error(f"--images: there is no folder {args.images}")
         pictures, names = find_pictures(args.images)
         if not pictures:
             parser.error(f"{args.images}: no folder in it holds pictures")

@@ -42,7 +42,7 @@ def test_it_trains_on_a_folder_and_saves(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
-        (["--images", "absent"], "absent"),
+        (["--images", "absent"], "--images: there is no folder"),
         (["--images", "."], "no folder in it holds pictures"),
         (["--batch", "0"], "must be at least 1"),
         (["--device", "abacus"], "there is no device 'abacus' here"),
