@@ -96,8 +96,8 @@ class Backend {
   // Whether the node may write its output (a gradient node: read its output's gradient) as some
   // channels of a wider image.
   virtual bool takes_slice(const ir::Plan&, const Node&) const { return false; }
-  // Bits of node.inputs whose memory output 0 may take, element for element, when nobody reads them
-  // afterwards.
+  // Bits of the first 64 node.inputs whose memory output 0 may take, element for element, when
+  // nobody reads them afterwards.
   virtual uint64_t overwrites(const ir::Plan&, const Node&) const { return 0; }
   virtual std::size_t state_bytes(const ir::Plan& plan, const Node& node, int state) const = 0;
   virtual int channel_alignment() const { return 1; }

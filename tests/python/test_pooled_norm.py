@@ -49,6 +49,8 @@ def trained(device: str, dtype: str, pool: Any, neuron: Any, **options: Any) -> 
     if neuron is not None:
         y = graph.add("neuron", [y], dict(neuron), "Neuron act")[0]
     y = graph.add("max_pool2d", [y], dict(pool), "MaxPool2d pool")[0]
+    if options.get("recompute"):  # a gradient that reads the pooled values
+        y = graph.add("multiply", [y, y], {}, "square")[0]
     out = graph.shape(y)
     cotangent = graph.input("g", out, dtype, batched=False)
     program = _core.Program.compile(
@@ -79,6 +81,16 @@ def test_a_pooled_norm_equals_its_parts(pool: Any, neuron: Any, dtype: str, devi
     limit = {"float32": 1e-5, "float16": 2e-3, "bfloat16": 2e-2}[dtype]
     for a, b in zip(fused, plain, strict=True):
         assert np.abs(a - b).max() <= limit * max(1.0, np.abs(b).max())
+
+
+@pytest.mark.parametrize("neuron", [NEURONS["relu"], NEURONS["leaky"]], ids=["relu", "leaky"])
+def test_a_pooled_norm_is_computed_again(neuron: Any, device: str) -> None:
+    again, notes = trained(device, "float32", POOLS["padded"], neuron, recompute=True)
+    plain, _ = trained(device, "float32", POOLS["padded"], neuron, recompute=True, optimize=False)
+    remade = "computed again for gradients: [BatchNorm2d bn]" in notes
+    assert remade or device != "cpu"
+    for a, b in zip(again, plain, strict=True):
+        assert np.abs(a - b).max() <= 1e-5 * max(1.0, np.abs(b).max())
 
 
 def branched(device: str, dtype: str, **options: Any) -> tuple[Any, list[str]]:
@@ -118,3 +130,28 @@ def test_an_average_poolings_gradient_adds_the_others(dtype: str, device: str) -
     assert ("add_n" in ops or "add" in ops) == (device != "cpu")
     limit = 1e-6 if dtype == "float32" else 2e-2
     assert np.abs(summed - plain).max() <= limit * np.abs(plain).max()
+
+
+def test_what_a_pooling_still_reads_is_not_overwritten(device: str) -> None:
+    """x + avg_pool2d(x): the gradient is added to the pooling's, whose windows read all of it."""
+
+    def gradient(optimize: bool) -> np.ndarray:
+        graph = _core.Graph("float32")
+        x = graph.input("x", (2, 7, 6, 20), "float32")
+        first = graph.add("neuron", [x], {"kind": "sigmoid"}, "first")[0]
+        pool = {"kernel": (3, 3), "stride": (1, 1), "pads": (1, 1, 1, 1)}
+        pooled = graph.add("avg_pool2d", [first], pool, "pool")[0]
+        y = graph.add("add", [first, pooled], {}, "sum")[0]
+        y = graph.add("neuron", [y], {"kind": "tanh"}, "last")[0]
+        cotangent = graph.input("g", graph.shape(y), "float32", batched=False)
+        program = _core.Program.compile(
+            graph, device=device, training=True, seeds=[(y, cotangent)],
+            results=[("gx", x, True)], optimize=optimize,
+        )  # fmt: skip
+        rng = np.random.default_rng(0)
+        arrays = [rng.standard_normal((2, 7, 6, 20)).astype(np.float32) for _ in range(2)]
+        done = program.encode(tuple(arrays), ())
+        done.wait()
+        return np.array(done.result(0).numpy(), np.float64)
+
+    np.testing.assert_allclose(gradient(True), gradient(False), rtol=1e-5, atol=1e-6)

@@ -59,28 +59,7 @@ struct NormGeometry {
   int64_t c, rows, parts, tile, width, image;
 };
 
-// Means and biased variances of the n rows that count; `sums`: parts x c doubles.
-template <class T>
-void masked_statistics(const NormGeometry& g, const T* x, const int32_t* lengths, double n,
-                       double* sums, float* mean, float* variance) {
-  for (float* result : {mean, variance}) {
-    const float* centre = result == mean ? nullptr : mean;
-    std::memset(sums, 0, g.channels(g.parts) * sizeof(double));
-    g.each_part([&](int64_t part) {
-      const auto run = [&](int64_t r, int64_t size) {
-        images<T>().norm_sums(x + r * g.c, centre, size, g.c, sums + part * g.c);
-      };
-      g.split(lengths, g.first(part), g.first(part + 1), run, g.skip);
-    });
-    for (int64_t k = 0; k < g.c; ++k) {
-      double sum = 0;
-      for (int64_t part = 0; part < g.parts; ++part) sum += sums[part * g.c + k];
-      result[k] = static_cast<float>(sum / n);
-    }
-  }
-}
-
-// The same of all rows, in one pass; `sums`: parts x 2 x c doubles.
+// Means and biased variances of all rows, in one pass; `sums`: parts x 2 x c doubles.
 template <class T>
 void statistics(const NormGeometry& g, const T* x, double* sums, float* mean, float* variance) {
   g.each_part([&](int64_t part) {

@@ -82,17 +82,14 @@ class CpuUpdate final : public runtime::UpdateKernel {
                               : std::numeric_limits<float>::infinity();
   }
 
-  // Pieces by all threads; f(piece index, piece, item). `backwards`: the pass before has left the
-  // last ones in cache.
+  // Pieces by all threads; f(piece index, piece, item).
   template <class F>
-  void over_pieces(F f, bool backwards = false) {
+  void over_pieces(F f) {
     const auto n = static_cast<int64_t>(pieces_.size());
     const int64_t grain = total_ < 65536 ? n : 1;
     threads::parallel_for(n, std::max<int64_t>(grain, 1), [&](int64_t begin, int64_t end) {
-      for (int64_t k = begin; k < end; ++k) {
-        const auto i = static_cast<std::size_t>(backwards ? end - 1 - (k - begin) : k);
+      for (auto i = static_cast<std::size_t>(begin); i < static_cast<std::size_t>(end); ++i)
         f(i, pieces_[i], items_[pieces_[i].item]);
-      }
     });
   }
 
@@ -149,7 +146,7 @@ class CpuUpdate final : public runtime::UpdateKernel {
 
   void apply(const double* rates, float factor, float shrink) {
     const int32_t t = control_.updates() + 1;
-    const auto update = [&](std::size_t, const Piece& p, const Item& item) {
+    over_pieces([&](std::size_t, const Piece& p, const Item& item) {
       const Hyper& h = update_.groups[item.group];
       const double lr = rates[item.group];
       auto* w = item.parameter.get<float>() + p.begin;
@@ -205,8 +202,7 @@ class CpuUpdate final : public runtime::UpdateKernel {
       const auto keep = static_cast<float>(update_.average_decay), blend = 1 - keep;
       for (int64_t i = 0; i < p.size; ++i)
         average[i] = t == 1 ? w[i] : keep * average[i] + blend * w[i];
-    };
-    over_pieces(update, /*backwards=*/true);
+    });
   }
 
   const ir::Update& update_;

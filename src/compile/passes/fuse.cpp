@@ -171,7 +171,7 @@ void add_to_gradients(ir::Plan& plan, const std::vector<ValueId>& kept,
   std::vector<bool> gone(plan.nodes.size(), false);
   for (Node& sum : plan.nodes) {
     if ((sum.op != Op::add && sum.op != Op::add_n) || sum.gradient || sum.differentiated ||
-        sum.attrs.has("neuron") || !is_dense_sum(plan, sum) || sum.inputs.size() > 60)
+        sum.attrs.has("neuron") || !is_dense_sum(plan, sum))
       continue;
     for (std::size_t i = 0; i < sum.inputs.size(); ++i) {
       const auto term = static_cast<std::size_t>(sum.inputs[i]);

@@ -84,8 +84,9 @@ class Overwrite {
     for (std::size_t i = 0; i < plan_.nodes.size(); ++i) {
       const Node& node = plan_.nodes[i];
       const uint64_t offers = backend_.overwrites(plan_, node);
-      for (std::size_t k = 0; k < node.inputs.size() && k < 64; ++k)
-        if (((offers >> k) & 1) != 0 && take(node.inputs[k], node.outputs[0], static_cast<int>(i)))
+      for (std::size_t k = 0; k < node.inputs.size(); ++k)
+        if (offered(offers, k) && alone(node, offers, node.inputs[k]) &&
+            take(node.inputs[k], node.outputs[0], static_cast<int>(i)))
           break;
     }
   }
@@ -97,6 +98,18 @@ class Overwrite {
   bool whole(ValueId v) const { return plan_.slices[static_cast<std::size_t>(v)].pitch == 0; }
   void use(ValueId v, int at) {
     if (v != kNone) last(root(v)) = std::max(last(root(v)), at);
+  }
+
+  static bool offered(uint64_t offers, std::size_t k) { return k < 64 && ((offers >> k) & 1) != 0; }
+  // Whether the node reads that memory element for element only.
+  bool alone(const Node& node, uint64_t offers, ValueId in) {
+    for (std::size_t k = 0; k < node.inputs.size(); ++k) {
+      const ValueId other = node.inputs[k];
+      if (other != kNone && in != kNone && root(other) == root(in) &&
+          !(offered(offers, k) && whole(other)))
+        return false;
+    }
+    return true;
   }
 
   bool take(ValueId in, ValueId out, int at) {

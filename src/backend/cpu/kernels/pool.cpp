@@ -300,14 +300,17 @@ void avg_pool_gradient(const PoolShape& p, const T* gy, int64_t r, bool include,
     const auto value = [&](int n, int64_t k, auto kind) {
       return value_at(from[n] + k, kind) * share[n];
     };
-    for (; many < count; ++many) from[many] = addends[many] + at + q * p.c, share[many] = 1.0f;
-    windows(p, rows, columns, [&](int64_t i, int64_t j) {
-      from[many] = gy + (i * p.ow + j) * p.c;
-      share[many++] = 1.0f / static_cast<float>(divisor(p, i, j, include));
+    const auto take = [&](const T* x, float by) {
+      from[many] = x;
+      share[many++] = by;
       if (many < kMost) return;
       add_all(value, many, p.c, more, 1.0f, to);
       more = true;
       many = 0;
+    };
+    for (int64_t n = 0; n < count; ++n) take(addends[n] + at + q * p.c, 1.0f);
+    windows(p, rows, columns, [&](int64_t i, int64_t j) {
+      take(gy + (i * p.ow + j) * p.c, 1.0f / static_cast<float>(divisor(p, i, j, include)));
     });
     add_all(value, many, p.c, more, 1.0f, to);
   }

@@ -136,7 +136,7 @@ struct ImageKernels {
   void (*max_pool_gradient)(const PoolShape& p, const T* gy, const int32_t* winner, int64_t r,
                             T* gx);
   void (*avg_pool)(const PoolShape& p, const T* x, int64_t i, bool include, T* y);
-  // Plus `count` < 64 addends, from `at` on.
+  // Plus `count` addends, from `at` on; one of the first 64 may be gx itself.
   void (*avg_pool_gradient)(const PoolShape& p, const T* gy, int64_t r, bool include,
                             const T* const* addends, int64_t count, int64_t at, T* gx);
 
