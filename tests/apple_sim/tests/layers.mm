@@ -178,8 +178,10 @@ const bool reloads = add_test("convolution: weights reloaded in every command bu
   MPSCNNConvolution* k = [[MPSCNNConvolution alloc] initWithDevice:device()
                                                            weights:source(1, 1, 1, 1, {2}, {0})];
   MPSImage *x = image(1, 1, 1, {3}), *y = blank(1, 1, 1);
-  id<MTLCommandBuffer> cb = nil;
+  id<MTLCommandBuffer> cb = nil, last = nil;
   for (int i = 0; i < 200; ++i) {
+    [last waitUntilCompleted];  // two in flight
+    last = cb;
     cb = [queue() commandBuffer];
     [k reloadWeightsAndBiasesWithCommandBuffer:cb
                                          state:[[MPSCNNConvolutionWeightsAndBiasesState alloc]
