@@ -93,6 +93,7 @@ class MpsnnOp:
             graph, device="cpu", training=True, seeds=[(y, cotangent)], results=results
         )
         self.results = len(results)
+        self.joined = any("fused the gradient of [op]" in note for note in self.program.notes())
         self.direction = {
             i: int("gradient" in node["op"])
             for i, node in enumerate(self.program.summary())
@@ -155,7 +156,7 @@ class TorchOp:
         if row.images and y.ndim == 4:
             cotangent = cotangent.permute(0, 3, 1, 2)
         self.cotangent = torch.empty_like(y).copy_(cotangent) if y.ndim else torch.ones(())
-        self.bytes = [0.0, 0.0]
+        self.bytes, self.joined = [0.0, 0.0], False
 
     def read(self) -> list[Any]:
         """Return operands of which data have just been written."""
@@ -238,7 +239,8 @@ def serve() -> None:
             if mode == question["first"]:
                 kept.clear()
             kept[mode] = kind(rows[question["row"]], mode)
-            answer: Any = {"check": kept[mode].check(), "bytes": kept[mode].bytes}
+            op = kept[mode]
+            answer: Any = {"check": op.check(), "bytes": op.bytes, "joined": op.joined}
         else:
             if mode == "copy" and mode not in kept:
                 kept[mode] = TorchCopy()
@@ -264,20 +266,26 @@ def measure(args: argparse.Namespace, row: Any, number: int, ours: Worker, torch
             time.sleep(0.01)  # idle threads of the last worker stop spinning
             times[mode].append(worker.ask({"mode": mode, "seconds": args.window}))
     return {"row": row.name, "op": row.op, "products": row.products, "bytes": made["bytes"],
-            "seconds": times}  # fmt: skip
+            "joined": made["joined"], "seconds": times}  # fmt: skip
 
 
 def judge(result: Any) -> list[dict[str, Any]]:
-    """Compare a row's directions with those of PyTorch's fastest mode, both together."""
+    """Compare a row's directions with those of PyTorch's fastest mode, both together.
+
+    A loss that computes its gradient with it is compared with PyTorch's two passes.
+    """
     lines = []
     seconds = result["seconds"]
     fastest = min(
         (mode for mode in MODES if mode in seconds),
         key=lambda mode: statistics.median(sum(turn) for turn in seconds[mode]),
     )
-    for at, direction in enumerate(DIRECTIONS):
-        ours = [turn[at] for turn in seconds["plan"]]
-        theirs = [turn[at] for turn in seconds[fastest]]
+    turns = {mode: seconds[mode] for mode in ("plan", fastest)}
+    if result["joined"]:
+        turns = {mode: [[sum(turn)] for turn in times] for mode, times in turns.items()}
+    for at, direction in enumerate(("both",) if result["joined"] else DIRECTIONS):
+        ours = [turn[at] for turn in turns["plan"]]
+        theirs = [turn[at] for turn in turns[fastest]]
         ratios = [a / b for a, b in zip(ours, theirs, strict=True)]
         rates = [2 * COPY / turn[0] for turn in seconds["copy"]]
         shares = [result["bytes"][at] / a / r for a, r in zip(ours, rates, strict=True) if a > 0]

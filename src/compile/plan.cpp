@@ -63,6 +63,7 @@ class Builder {
     if (optimize_) add_to_gradients(plan_, end_roots(), backend_);
     if (optimize_ && options_.recompute) recompute(plan_, backend_);
     check_support(/*gradient=*/true);
+    if (optimize_) fuse_losses(plan_, backend_);
     size_states();
     memory(plan_, optimize_, end_roots(), backend_);
     bind_persistents();

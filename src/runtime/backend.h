@@ -80,6 +80,7 @@ enum class Pattern : uint8_t {
   recompute,        // a node done again, with the statistics that it kept
   folded_norm,      // convolution followed by a batch-norm with running statistics, at inference
   neuron_epilogue,  // convolution, dense, max-pooling, batch-norm or sum followed by a neuron
+  loss_gradient,    // a loss and its gradient, which needs nothing of the loss's
   pooled_norm,      // batch-norm in training, perhaps with a rectifier, followed by max-pooling
 };
 

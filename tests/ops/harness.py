@@ -138,11 +138,21 @@ def run(
     dtype: str,
     cotangent: np.ndarray | None = None,
     gradient: bool = False,
+    between: bool = False,
     **options: Any,
 ) -> tuple[np.ndarray, list[np.ndarray]]:
-    """Output and, if asked, gradients by mpsnn, as float64."""
+    """Output and, if asked, gradients by mpsnn, as float64.
+
+    `between` puts the op between multiplications by 1: its data and results are temporaries, of
+    which memory may be shared, as in a network.
+    """
     graph = _core.Graph(dtype)
     master = "float64" if dtype == "float64" else "float32"
+    one = graph.parameter("one", _core.Parameter(np.ones((), master))) if between else -1
+
+    def through(value: int) -> int:
+        return graph.add("multiply", [value, one], {}, "by one")[0] if between else value
+
     ids, fed = [], []
     for i, (operand, value) in enumerate(zip(case.operands, operands, strict=True)):
         if operand is None:
@@ -162,8 +172,12 @@ def run(
             continue
         ids.append(graph.input(f"x{i}", value.shape, dtype if kind in ("x", "u") else master))
         fed.append(value.astype(master))
+        if kind in ("x", "u"):
+            ids[-1] = through(ids[-1])
     outputs = graph.add(case.op, ids, dict(case.attrs), f"{case.op} {case.name}")
     kept = [outputs[i] for i in case.outputs or (0,)]
+    if not scalar(case):
+        kept = [through(y) for y in kept]
     results = [(f"y{i}", y, False) for i, y in enumerate(kept)]
     seeds = []
     if gradient:

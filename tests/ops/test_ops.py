@@ -82,6 +82,28 @@ def test_inference_equals_training_forward(case: Case, device: str) -> None:
     assert error(inferred, trained) <= 1e-6
 
 
+@by_device
+@by_case
+@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
+def test_between_other_ops_memory_is_shared_and_nothing_changes(
+    case: Case, device: str, dtype: str
+) -> None:
+    if dtype not in device_dtypes(device):
+        pytest.skip(f"test_against_torch has what {device} says of {dtype}")
+    operands = make_operands(case, dtype)
+    cotangent = cotangent_for(case, operands, dtype)
+    everything = [
+        run(case, operands, device, dtype, cotangent, gradient, between=True, optimize=optimize)
+        for gradient in (True, False)
+        for optimize in (True, False)
+    ]
+    limit = 1e-6 if dtype == "float32" else TOLERANCE[dtype]
+    for (y, gradients), (plain_y, plain) in zip(everything[::2], everything[1::2], strict=True):
+        assert error(y, plain_y) <= limit, "forward"
+        for i, g, e in zip(differentiable(case), gradients, plain, strict=False):
+            assert error(g, e) <= limit, f"gradient by operand {i}"
+
+
 @pytest.mark.parametrize("case", [c for c in CASES if c.differences], ids=lambda c: c.name)
 def test_finite_differences(case: Case) -> None:
     """float64 on `reference`: directional derivatives by central differences."""

@@ -340,3 +340,35 @@ def test_requested_values_are_not_fused_away(device: str) -> None:
     done.wait()
     assert (done.result(0).numpy() == -6).all()
     assert (done.result(1).numpy() == 0).all()
+
+
+@pytest.mark.parametrize("squared", [False, True])
+def test_losses_and_their_gradients_in_one_pass(squared: bool, device: str) -> None:
+    """Two losses, summed: not the one whose gradient is known only when the loss is."""
+    rng = np.random.default_rng(5)
+    graph = _core.Graph()
+    x = graph.input("x", (4, 6))
+    w = graph.parameter("w", _core.Parameter(rng.standard_normal((5, 6)).astype(np.float32)))
+    y = graph.add("linear", [x, w], {}, "Linear l")[0]
+    t, labels = graph.input("t", (4, 5)), graph.input("labels", (4,), "int32", classes=5)
+    first = graph.add("element_loss", [y, t], {"kind": "mse"}, "mse")[0]
+    second = graph.add("softmax_cross_entropy", [y, labels], {"ignore_index": 2}, "entropy")[0]
+    if squared:
+        first = graph.add("multiply", [first, first], {}, "square")[0]
+    loss = graph.add("total_loss", [first, second], {"weights": (0.5, 2.0)}, "total")[0]
+    values = [rng.standard_normal(shape).astype(np.float32) for shape in ((4, 6), (4, 5))]
+    fed = (*values, np.array([0, 2, 4, 1], np.int32))
+    made = []
+    for optimize in (True, False):
+        program = _core.Program.compile(
+            graph, device=device, training=True, seeds=[(loss, -1)], optimize=optimize,
+            results=[("loss", loss, False), ("first", first, False), ("w", w, True)],
+        )  # fmt: skip
+        done = program.encode(fed, ())
+        done.wait()
+        made.append([np.array(done.result(i).numpy(), np.float64) for i in range(3)])
+        if device == "cpu" and optimize:
+            notes = "\n".join(program.notes())
+            assert ("fused the gradient of [mse] into it" in notes) is not squared
+            assert "fused the gradient of [entropy] into it" in notes
+    close(made[0], made[1], 1e-6)

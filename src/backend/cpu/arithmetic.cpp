@@ -114,7 +114,7 @@ struct Term {
 
 KernelPtr gradient(Builder& b, const Node& node, const Term& first, const Term& second) {
   std::vector<OperandGradient> by;
-  for (int k = 0; k < 2; ++k) {
+  for (const int k : {1, 0}) {  // output 0 last: it may overwrite the gradient that both read
     const Term& t = k == 0 ? first : second;
     if (node.gx(k) != kNone) by.emplace_back(b, node, k, t.op, t.other, t.divisor, t.scale);
   }

@@ -105,10 +105,7 @@ class CpuBackend final : public runtime::Backend {
     return node.op == Op::batch_norm && (plan.dtype == DType::float32 || takes_bfloat(plan, node));
   }
   uint64_t overwrites(const ir::Plan&, const Node& node) const override {
-    if (node.op == Op::add_n && !node.gradient) return ~uint64_t{0};
-    if (node.op == Op::batch_norm && node.gradient) return uint64_t{1} << node.ny;  // its source
-    if (node.op == Op::avg_pool2d && node.gradient) return ~uint64_t{0} << node.addends();
-    return 0;
+    return cpu::overwrites(node);
   }
   std::size_t state_bytes(const ir::Plan& plan, const Node& node, int) const override {
     if (node.op == Op::rnn) return rnn_state_bytes(plan, node);

@@ -28,6 +28,8 @@ struct Conversion {
 
 // Whether a node can take its images as bfloat16: they are, and its weights are masters.
 bool takes_bfloat(const ir::Plan& plan, const Node& node);
+// As Backend::overwrites.
+uint64_t overwrites(const Node& node);
 
 // What the op files make kernels from.
 class Builder {

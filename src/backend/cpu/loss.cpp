@@ -1,5 +1,7 @@
 // Losses: sum(w l) / sum(w), sum(w l) or every w l; and the first two over each image. Sums are in
-// double; images, and parts of them where they are few, are split over the threads.
+// double; images, and parts of them where they are few, are split over the threads. Where the
+// gradient is the same node's (Pattern::loss_gradient), it is computed from what the loss has just
+// read, and the sums of weights, which it is divided by, come first.
 #include <algorithm>
 #include <cmath>
 #include <cstring>
@@ -16,6 +18,18 @@ float quotient(double sum, double weight, bool divide) {
   return weight == 0 ? 0.0f : static_cast<float>(sum / weight);
 }
 
+// A loss and the weights it is summed by.
+struct Weighed {
+  double loss = 0, weight = 0;
+};
+
+template <class Formula>
+Weighed both(const Formula& f, int64_t image, int64_t first, int64_t size) {
+  const Weighed sums = f.forward(first, size);
+  f.backward(image, first, size);
+  return sums;
+}
+
 // What a loss node does whatever its formula. Its units, `each` of them an image, are elements,
 // positions or images.
 struct LossNode {
@@ -27,21 +41,24 @@ struct LossNode {
         sums(b.raw(node.state(1))),
         images(b.shape(node.x(0))[0]),
         each(units_an_image),
+        forward(!node.gradient),
+        backward(node.gradient || node.outputs.size() > static_cast<std::size_t>(node.ny)),
         mean(node.attrs.text("reduction") == "mean"),
         none(node.attrs.text("reduction") == "none"),
         normalize(node.attrs.flag("normalize")) {
     if (unit) units_a_weight = images * each / count(b.shape(node.x(weights + 1)));
-    if (node.gradient) {
-      by_loss = b.in(node.gy(0));
-      by_losses = b.in(node.gy(1));
-      gx = b.out(node.gx(0));
-      return;
+    if (backward) {
+      const auto first = static_cast<std::size_t>(forward ? node.nx : 0);
+      by_loss = b.in(node.inputs[first]);
+      by_losses = b.in(node.inputs[first + 1]);
+      gx = b.out(forward ? node.outputs.back() : node.gx(0));
     }
-    loss = b.out(node.y(0));
-    losses = b.raw(node.y(1));
     const int64_t team = threads::team();
     parts = std::max<int64_t>(1, std::min((2 * team + images - 1) / images, each / 8192));
-    partial = b.scratch(static_cast<std::size_t>(images * parts) * 2 * sizeof(double));
+    if (!forward) return;
+    loss = b.out(node.y(0));
+    losses = b.raw(node.y(1));
+    partial = b.scratch(static_cast<std::size_t>(images * parts) * sizeof(Weighed));
   }
   static runtime::Ref operand(Builder& b, const Node& node, int i) {
     return i < node.nx && node.x(i) != kNone ? b.in(node.x(i)) : runtime::Ref();
@@ -50,42 +67,15 @@ struct LossNode {
   float image_weight(int64_t n) const { return image ? image.get<float>()[n] : 1.0f; }
   float unit_weight(int64_t u) const { return unit ? unit.get<float>()[u / units_a_weight] : 1.0f; }
 
-  // f(first, last, sum of w l, sum of w) over units of one image, without the image's weight; in an
-  // unreduced loss it also writes each w l.
-  template <class F>
-  void reduce(int64_t cost, F f) const {
-    auto* pair = partial.get<double>();
-    const int64_t grain = 1 + 8192 * parts / std::max<int64_t>(1, each * cost);
-    threads::parallel_for(images * parts, grain, [&](int64_t begin, int64_t end) {
-      for (int64_t p = begin; p < end; ++p) {
-        const int64_t n = p / parts, part = p % parts, start = n * each;
-        const int64_t first = start + each * part / parts, last = start + each * (part + 1) / parts;
-        double &sum = pair[2 * p], &weight = pair[2 * p + 1];
-        sum = weight = 0;
-        const auto by = static_cast<double>(image_weight(n));
-        if (by != 0) {
-          f(first, last, sum, weight);
-          sum *= by;
-          weight *= by;
-        }
-        for (int64_t u = first; none && by != 1 && u < last; ++u)
-          loss.get<float>()[u] = by == 0 ? 0.0f : loss.get<float>()[u] * static_cast<float>(by);
-      }
-    });
-    double l = 0, w = 0;
-    for (int64_t n = 0; n < images; ++n) {
-      double image_loss = 0, image_sum = 0;
-      for (int64_t p = n * parts; p < (n + 1) * parts; ++p) {
-        image_loss += pair[2 * p];
-        image_sum += pair[2 * p + 1];
-      }
-      losses.get<float>()[n] = quotient(image_loss, image_sum, mean);
-      sums.get<float>()[n] = static_cast<float>(image_sum);
-      l += image_loss;
-      w += image_sum;
-    }
-    if (!none) loss.get<float>()[0] = quotient(l, w, mean);
-    total.get<float>()[0] = static_cast<float>(w);
+  // `formula` has, of some units of one image and without the image's weight,
+  //   weigh(first, size): the sum of w,
+  //   forward(first, size): the sums of w l and w; in an unreduced loss it also writes each w l,
+  //   backward(image, first, size): writes gx;
+  // and both(formula, image, first, size) may do the last two at once.
+  template <class Formula>
+  KernelPtr kernel_of(Formula formula, int64_t cost_a_unit, int64_t chunk) const {
+    return kernel([l = *this, formula = std::move(formula), cost_a_unit,
+                   chunk](const runtime::StepContext&) { l.run(formula, cost_a_unit, chunk); });
   }
 
   // The derivative by the l of an image's units, but for their own weights; and what an unreduced
@@ -108,7 +98,70 @@ struct LossNode {
 
   runtime::Ref x, image, unit, total, sums, by_loss, by_losses, gx, loss, losses, partial;
   int64_t images, each, units_a_weight = 1, parts = 1;
-  bool mean, none, normalize;
+  bool forward, backward, mean, none, normalize;
+
+ private:
+  template <class Formula>
+  void run(const Formula& f, int64_t cost_a_unit, int64_t chunk) const {
+    const auto chunks = [chunk](int64_t first, int64_t last, auto g) {
+      for (int64_t at = first; at < last; at += chunk) g(at, std::min(chunk, last - at));
+    };
+    if (forward && backward && mean) {
+      each_part(1, [&](int64_t, int64_t first, int64_t last, Weighed& all) {
+        chunks(first, last, [&](int64_t at, int64_t n) { all.weight += f.weigh(at, n); });
+      });
+      add_up();
+    }
+    each_part(cost_a_unit, [&](int64_t n, int64_t first, int64_t last, Weighed& all) {
+      const bool counts = image_weight(n) != 0.0f;
+      chunks(first, last, [&](int64_t at, int64_t size) {
+        if (backward && !(forward && counts)) f.backward(n, at, size);
+        if (!(forward && counts)) return;
+        const Weighed one = backward ? both(f, n, at, size) : f.forward(at, size);
+        all.loss += one.loss;
+        all.weight += one.weight;
+      });
+    });
+    if (forward) add_up();
+  }
+
+  // f(image, first unit, last, sums of the part), the latter without the image's weight.
+  template <class F>
+  void each_part(int64_t cost_a_unit, F f) const {
+    const int64_t grain = 1 + 8192 * parts / std::max<int64_t>(1, each * cost_a_unit);
+    threads::parallel_for(images * parts, grain, [&](int64_t begin, int64_t end) {
+      for (int64_t p = begin; p < end; ++p) {
+        const int64_t n = p / parts, part = p % parts, start = n * each,
+                      first = start + each * part / parts, last = start + each * (part + 1) / parts;
+        Weighed sum;
+        f(n, first, last, sum);
+        if (!forward) continue;
+        const float by = image_weight(n);
+        sum.loss *= static_cast<double>(by);
+        sum.weight *= static_cast<double>(by);
+        partial.get<Weighed>()[p] = sum;
+        for (int64_t u = first; none && by != 1.0f && u < last; ++u)
+          loss.get<float>()[u] = by == 0.0f ? 0.0f : loss.get<float>()[u] * by;
+      }
+    });
+  }
+
+  void add_up() const {
+    Weighed all;
+    for (int64_t n = 0; n < images; ++n) {
+      Weighed image;
+      for (int64_t p = n * parts; p < (n + 1) * parts; ++p) {
+        image.loss += partial.get<Weighed>()[p].loss;
+        image.weight += partial.get<Weighed>()[p].weight;
+      }
+      losses.get<float>()[n] = quotient(image.loss, image.weight, mean);
+      sums.get<float>()[n] = static_cast<float>(image.weight);
+      all.loss += image.loss;
+      all.weight += image.weight;
+    }
+    if (!none) loss.get<float>()[0] = quotient(all.loss, all.weight, mean);
+    total.get<float>()[0] = static_cast<float>(all.weight);
+  }
 };
 
 int64_t positions_an_image(const Shape& x) { return count(x) / x[0] / x.back(); }
@@ -178,213 +231,248 @@ struct Elements {
   LossParams params;
 };
 
+struct SoftmaxCrossEntropy {
+  static constexpr int64_t kChunk = 64;
+  LossNode l;
+  Labels labels;
+  int64_t classes;
+
+  float weight(int64_t at) const { return labels.ignored(at) ? 0.0f : l.unit_weight(at); }
+  double weight_of_label(int64_t at) const {
+    return labels.soft ? 1.0 : static_cast<double>(labels.class_weight(labels.label(at)));
+  }
+  double weigh(int64_t first, int64_t size) const {
+    double sum = 0;
+    for (int64_t at = first; at < first + size; ++at) {
+      const float by = weight(at);
+      if (by != 0.0f) sum += static_cast<double>(by) * weight_of_label(at);
+    }
+    return sum;
+  }
+  Weighed forward(int64_t first, int64_t size) const {
+    float log_sums[kChunk];
+    select().log_sums(l.x.get<float>() + first * classes, size, classes, log_sums);
+    return sum(first, size, log_sums);
+  }
+  Weighed sum(int64_t first, int64_t size, const float* log_sums) const {
+    Weighed all;
+    for (int64_t at = first; at < first + size; ++at) {
+      if (l.none) l.loss.get<float>()[at] = 0.0f;
+      const float by = weight(at);
+      if (by == 0.0f) continue;
+      const float *x = l.x.get<float>() + at * classes, *row = labels.row(at);
+      const int64_t label = labels.label(at);
+      const float log_total = log_sums[at - first];
+      double loss = 0;
+      if (labels.plain()) {
+        loss = static_cast<double>(labels.class_weight(label)) *
+               static_cast<double>(log_total - x[label]);
+      } else {
+        for (int64_t k = 0; k < classes; ++k)
+          loss += static_cast<double>(labels.coefficient(row, label, k)) *
+                  static_cast<double>(log_total - x[k]);
+      }
+      loss *= static_cast<double>(by);
+      if (l.none) l.loss.get<float>()[at] = static_cast<float>(loss);
+      all.loss += loss;
+      all.weight += static_cast<double>(by) * weight_of_label(at);
+    }
+    return all;
+  }
+  // Also writes the logarithms that `sum` takes, if they are asked for.
+  void backward(int64_t n, int64_t first, int64_t size, float* log_sums = nullptr) const {
+    float factors[kChunk], shares[kChunk];
+    const float by_image = l.factor(n);
+    for (int64_t j = 0; j < size; ++j) {
+      const int64_t at = first + j, label = labels.label(at);
+      const float by = weight(at);
+      factors[j] = by != 0.0f ? by * (by_image + l.own_factor(n, at)) : 0.0f;
+      float all = 0.0f;
+      if (labels.plain())
+        all = by != 0.0f ? labels.class_weight(label) : 0.0f;
+      else
+        for (int64_t k = 0; k < classes; ++k) all += labels.coefficient(labels.row(at), label, k);
+      shares[j] = factors[j] * all;
+    }
+    float* gx = l.gx.get<float>() + first * classes;
+    select().scaled_softmax(l.x.get<float>() + first * classes, shares, gx, log_sums, size,
+                            classes);
+    for (int64_t j = 0; j < size; ++j, gx += classes) {
+      const int64_t at = first + j, label = labels.label(at);
+      if (factors[j] == 0.0f)
+        for (int64_t k = 0; k < classes; ++k) gx[k] = 0.0f;  // also where x is not finite
+      else if (labels.plain())
+        gx[label] -= factors[j] * labels.class_weight(label);
+      else
+        for (int64_t k = 0; k < classes; ++k)
+          gx[k] -= factors[j] * labels.coefficient(labels.row(at), label, k);
+    }
+  }
+};
+
+Weighed both(const SoftmaxCrossEntropy& f, int64_t image, int64_t first, int64_t size) {
+  float log_sums[SoftmaxCrossEntropy::kChunk];
+  f.backward(image, first, size, log_sums);
+  return f.sum(first, size, log_sums);
+}
+
+struct ElementLoss {
+  static constexpr int64_t kChunk = Elements::kChunk;
+  LossNode l;
+  Elements elements;
+
+  static double sum(const float* w, int64_t n) {
+    if (w == nullptr) return static_cast<double>(n);
+    double all = 0;
+    for (int64_t i = 0; i < n; ++i) all += static_cast<double>(w[i]);
+    return all;
+  }
+  double weigh(int64_t first, int64_t size) const {
+    float weights[kChunk];
+    return sum(elements.weights(l, first, size, weights), size);
+  }
+  Weighed forward(int64_t first, int64_t size) const {
+    float target[kChunk], weights[kChunk], values[kChunk];
+    const float* w = elements.weights(l, first, size, weights);
+    const double loss = select().element_loss(elements.params, l.x.get<float>() + first,
+                                              elements.targets(first, size, target), w,
+                                              l.none ? l.loss.get<float>() + first : values, size);
+    return {loss, sum(w, size)};
+  }
+  void backward(int64_t n, int64_t first, int64_t size) const {
+    float target[kChunk], weights[kChunk];
+    float factor = l.factor(n);
+    const float* w = elements.weights(l, first, size, weights);
+    if (l.none && l.by_loss) {
+      for (int64_t k = 0; k < size; ++k)
+        weights[k] = (w == nullptr ? 1.0f : w[k]) * (factor + l.own_factor(n, first + k));
+      w = weights;
+      factor = 1.0f;
+    }
+    float* gx = l.gx.get<float>() + first;
+    if (factor == 0.0f)
+      std::memset(gx, 0, static_cast<std::size_t>(size) * sizeof(float));
+    else
+      select().element_loss_gradient(elements.params, l.x.get<float>() + first,
+                                     elements.targets(first, size, target), w, factor, gx, size);
+  }
+};
+
+struct CosineDistance {
+  LossNode l;
+  runtime::Ref target;
+  int64_t c;
+
+  double weigh(int64_t first, int64_t size) const {
+    double sum = 0;
+    for (int64_t at = first; at < first + size; ++at) sum += static_cast<double>(l.unit_weight(at));
+    return sum;
+  }
+  Weighed forward(int64_t first, int64_t size) const {
+    Weighed all;
+    for (int64_t at = first; at < first + size; ++at) {
+      const float *x = l.x.get<float>() + at * c, *t = target.get<float>() + at * c;
+      const auto w = static_cast<double>(l.unit_weight(at));
+      double dot = 0;
+      select().reduce(Reduce::dot, {1, c, {0, 0, 0}, {1, 1, 0}}, x, t, &dot);
+      const double loss = w == 0 ? 0 : w * (1 - dot);
+      if (l.none) l.loss.get<float>()[at] = static_cast<float>(loss);
+      all.loss += loss;
+      all.weight += w;
+    }
+    return all;
+  }
+  void backward(int64_t n, int64_t first, int64_t size) const {
+    const float by_image = l.factor(n);
+    for (int64_t at = first; at < first + size; ++at) {
+      const float w = l.unit_weight(at);
+      const float factor = w == 0.0f ? 0.0f : -w * (by_image + l.own_factor(n, at));
+      const float* t = target.get<float>() + at * c;
+      float* gx = l.gx.get<float>() + at * c;
+      for (int64_t k = 0; k < c; ++k) gx[k] = factor == 0.0f ? 0.0f : factor * t[k];
+    }
+  }
+};
+
+// A unit is an image.
+struct YoloLoss {
+  LossNode l;
+  runtime::Ref target;
+  int64_t cells, c;
+  std::vector<double> anchors;
+  ir::YoloSpec spec;
+
+  double one(int64_t n, float factor, float* gx) const {
+    ir::YoloSpec own = spec;
+    own.anchors = anchors.data();
+    const int64_t at = n * cells * c;
+    return ir::yolo_loss<float>(own, l.x.get<float>() + at, target.get<float>() + at, cells, c,
+                                static_cast<double>(factor), gx);
+  }
+  double weigh(int64_t, int64_t size) const { return static_cast<double>(size); }
+  Weighed forward(int64_t n, int64_t) const {
+    const double loss = one(n, 0.0f, nullptr);
+    if (l.none) l.loss.get<float>()[n] = static_cast<float>(loss);
+    return {loss, 1};
+  }
+  void backward(int64_t n, int64_t, int64_t) const {
+    float* gx = l.gx.get<float>() + n * cells * c;
+    const float factor = l.factor(n) + l.own_factor(n, n);
+    if (factor == 0.0f)
+      std::memset(gx, 0, static_cast<std::size_t>(cells * c) * sizeof(float));
+    else
+      one(n, factor, gx);
+  }
+};
+
+struct GivenLoss {
+  LossNode l;
+
+  double weigh(int64_t, int64_t size) const { return static_cast<double>(size); }
+  Weighed forward(int64_t n, int64_t) const {
+    if (l.none) l.loss.get<float>()[n] = l.x.get<float>()[n];
+    return {static_cast<double>(l.x.get<float>()[n]), 1};
+  }
+  void backward(int64_t n, int64_t, int64_t) const {
+    l.gx.get<float>()[n] = l.factor(n) + l.own_factor(n, n);
+  }
+};
+
 }  // namespace
 
 KernelPtr make_softmax_cross_entropy(Builder& b, const Node& node) {
   const Shape& shape = b.shape(node.x(0));
   const LossNode l(b, node, positions_an_image(shape));
-  const Labels labels(b, node);
-  const int64_t classes = shape.back();
-  constexpr int64_t kChunk = 64;
-  if (!node.gradient) {
-    return kernel([=](const runtime::StepContext&) {
-      l.reduce(classes, [&](int64_t first, int64_t last, double& sum, double& weight) {
-        float log_sums[kChunk];
-        for (int64_t at = first; at < last; ++at) {
-          const int64_t place = (at - first) % kChunk;
-          if (place == 0)
-            select().log_sums(l.x.get<float>() + at * classes, std::min(kChunk, last - at), classes,
-                              log_sums);
-          if (l.none) l.loss.get<float>()[at] = 0.0f;
-          const float by = l.unit_weight(at);
-          if (labels.ignored(at) || by == 0.0f) continue;
-          const float *x = l.x.get<float>() + at * classes, *row = labels.row(at);
-          const int64_t label = labels.label(at);
-          const float log_total = log_sums[place];
-          double loss = 0;
-          if (labels.plain()) {
-            loss = static_cast<double>(labels.class_weight(label)) *
-                   static_cast<double>(log_total - x[label]);
-          } else {
-            for (int64_t k = 0; k < classes; ++k)
-              loss += static_cast<double>(labels.coefficient(row, label, k)) *
-                      static_cast<double>(log_total - x[k]);
-          }
-          loss *= static_cast<double>(by);
-          if (l.none) l.loss.get<float>()[at] = static_cast<float>(loss);
-          sum += loss;
-          weight += static_cast<double>(by) *
-                    (labels.soft ? 1.0 : static_cast<double>(labels.class_weight(label)));
-        }
-      });
-    });
-  }
-  return kernel([=](const runtime::StepContext&) {
-    const int64_t chunks = (l.each + kChunk - 1) / kChunk, grain = 1 + 8192 / (classes * kChunk);
-    threads::parallel_for(l.images * chunks, grain, [&](int64_t begin, int64_t end) {
-      float factors[kChunk], shares[kChunk];
-      for (int64_t i = begin; i < end; ++i) {
-        const int64_t n = i / chunks, first = n * l.each + i % chunks * kChunk,
-                      size = std::min(kChunk, (n + 1) * l.each - first);
-        const float by_image = l.factor(n);
-        for (int64_t j = 0; j < size; ++j) {
-          const int64_t at = first + j, label = labels.label(at);
-          const float by = l.unit_weight(at);
-          const bool counts = by != 0.0f && !labels.ignored(at);
-          factors[j] = counts ? by * (by_image + l.own_factor(n, at)) : 0.0f;
-          float sum = 0.0f;
-          if (labels.plain())
-            sum = counts ? labels.class_weight(label) : 0.0f;
-          else
-            for (int64_t k = 0; k < classes; ++k)
-              sum += labels.coefficient(labels.row(at), label, k);
-          shares[j] = factors[j] * sum;
-        }
-        float* gx = l.gx.get<float>() + first * classes;
-        select().scaled_softmax(l.x.get<float>() + first * classes, shares, gx, size, classes);
-        for (int64_t j = 0; j < size; ++j, gx += classes) {
-          const int64_t at = first + j, label = labels.label(at);
-          if (factors[j] == 0.0f)
-            for (int64_t k = 0; k < classes; ++k) gx[k] = 0.0f;  // also where x is not finite
-          else if (labels.plain())
-            gx[label] -= factors[j] * labels.class_weight(label);
-          else
-            for (int64_t k = 0; k < classes; ++k)
-              gx[k] -= factors[j] * labels.coefficient(labels.row(at), label, k);
-        }
-      }
-    });
-  });
+  return l.kernel_of(SoftmaxCrossEntropy{l, Labels(b, node), shape.back()}, shape.back(),
+                     SoftmaxCrossEntropy::kChunk);
 }
 
 KernelPtr make_element_loss(Builder& b, const Node& node) {
   const Shape& shape = b.shape(node.x(0));
   const LossNode l(b, node, count(shape) / shape[0]);
-  const Elements elements(b, node);
-  constexpr int64_t kChunk = Elements::kChunk;
-  if (!node.gradient) {
-    return kernel([=](const runtime::StepContext&) {
-      l.reduce(1, [&](int64_t first, int64_t last, double& sum, double& weight) {
-        float target[kChunk], weights[kChunk], values[kChunk];
-        for (int64_t at = first; at < last; at += kChunk) {
-          const int64_t n = std::min(kChunk, last - at);
-          const float* w = elements.weights(l, at, n, weights);
-          sum += select().element_loss(elements.params, l.x.get<float>() + at,
-                                       elements.targets(at, n, target), w,
-                                       l.none ? l.loss.get<float>() + at : values, n);
-          if (w == nullptr) weight += static_cast<double>(n);
-          for (int64_t i = 0; w != nullptr && i < n; ++i) weight += static_cast<double>(w[i]);
-        }
-      });
-    });
-  }
-  return kernel([=](const runtime::StepContext&) {
-    const int64_t chunks = (l.each + kChunk - 1) / kChunk;
-    threads::parallel_for(l.images * chunks, 8, [&](int64_t begin, int64_t end) {
-      float target[kChunk], weights[kChunk];
-      for (int64_t i = begin; i < end; ++i) {
-        const int64_t n = i / chunks, at = n * l.each + i % chunks * kChunk,
-                      size = std::min(kChunk, (n + 1) * l.each - at);
-        float factor = l.factor(n);
-        const float* w = elements.weights(l, at, size, weights);
-        if (l.none && l.by_loss) {
-          for (int64_t k = 0; k < size; ++k)
-            weights[k] = (w == nullptr ? 1.0f : w[k]) * (factor + l.own_factor(n, at + k));
-          w = weights;
-          factor = 1.0f;
-        }
-        if (factor == 0.0f)
-          std::memset(l.gx.get<float>() + at, 0, static_cast<std::size_t>(size) * sizeof(float));
-        else
-          select().element_loss_gradient(elements.params, l.x.get<float>() + at,
-                                         elements.targets(at, size, target), w, factor,
-                                         l.gx.get<float>() + at, size);
-      }
-    });
-  });
+  return l.kernel_of(ElementLoss{l, Elements(b, node)}, 1, ElementLoss::kChunk);
 }
 
 KernelPtr make_cosine_distance(Builder& b, const Node& node) {
   const Shape& shape = b.shape(node.x(0));
   const LossNode l(b, node, positions_an_image(shape));
-  const auto target = b.in(node.x(1));
   const int64_t c = shape.back();
-  if (!node.gradient) {
-    return kernel([=](const runtime::StepContext&) {
-      l.reduce(c, [&](int64_t first, int64_t last, double& sum, double& weight) {
-        for (int64_t at = first; at < last; ++at) {
-          const float *x = l.x.get<float>() + at * c, *t = target.get<float>() + at * c;
-          const auto w = static_cast<double>(l.unit_weight(at));
-          double dot = 0;
-          select().reduce(Reduce::dot, {1, c, {0, 0, 0}, {1, 1, 0}}, x, t, &dot);
-          const double loss = w == 0 ? 0 : w * (1 - dot);
-          if (l.none) l.loss.get<float>()[at] = static_cast<float>(loss);
-          sum += loss;
-          weight += w;
-        }
-      });
-    });
-  }
-  return kernel([=](const runtime::StepContext&) {
-    threads::parallel_for(l.images * l.each, 1 + 8192 / c, [&](int64_t begin, int64_t end) {
-      for (int64_t at = begin; at < end; ++at) {
-        const int64_t n = at / l.each;
-        const float w = l.unit_weight(at);
-        const float factor = w == 0.0f ? 0.0f : -w * (l.factor(n) + l.own_factor(n, at));
-        const float* t = target.get<float>() + at * c;
-        float* gx = l.gx.get<float>() + at * c;
-        for (int64_t k = 0; k < c; ++k) gx[k] = factor == 0.0f ? 0.0f : factor * t[k];
-      }
-    });
-  });
+  return l.kernel_of(CosineDistance{l, b.in(node.x(1)), c}, c, 64);
 }
 
 KernelPtr make_yolo_loss(Builder& b, const Node& node) {
   const Shape& shape = b.shape(node.x(0));
   const LossNode l(b, node, 1);
-  const auto target = b.in(node.x(1));
-  const auto anchors = node.attrs.numbers("anchors");
-  const int64_t c = shape[3], cells = positions_an_image(shape), size = cells * c;
-  const bool gradient = node.gradient;
-  const Attrs& attrs = node.attrs;
-  return kernel([=, spec = ir::YoloSpec(attrs, nullptr, attrs.integer("count"))](
-                    const runtime::StepContext&) mutable {
-    spec.anchors = anchors.data();
-    const auto one = [&](int64_t n, float factor, float* gx) {
-      return ir::yolo_loss<float>(spec, l.x.get<float>() + n * size, target.get<float>() + n * size,
-                                  cells, c, static_cast<double>(factor), gx);
-    };
-    if (!gradient)
-      return l.reduce(size, [&](int64_t n, int64_t, double& sum, double& weight) {
-        sum = one(n, 0.0f, nullptr);
-        weight = 1;
-        if (l.none) l.loss.get<float>()[n] = static_cast<float>(sum);
-      });
-    threads::parallel_for(l.images, 1, [&](int64_t begin, int64_t end) {
-      for (int64_t n = begin; n < end; ++n) {
-        float* gx = l.gx.get<float>() + n * size;
-        const float factor = l.factor(n) + l.own_factor(n, n);
-        if (factor == 0.0f)
-          std::memset(gx, 0, static_cast<std::size_t>(size) * sizeof(float));
-        else
-          one(n, factor, gx);
-      }
-    });
-  });
+  const int64_t cells = positions_an_image(shape);
+  const ir::YoloSpec spec(node.attrs, nullptr, node.attrs.integer("count"));
+  return l.kernel_of(
+      YoloLoss{l, b.in(node.x(1)), cells, shape[3], node.attrs.numbers("anchors"), spec},
+      cells * shape[3], 1);
 }
 
 KernelPtr make_given_loss(Builder& b, const Node& node) {
   const LossNode l(b, node, 1, 1);
-  const bool gradient = node.gradient;
-  return kernel([=](const runtime::StepContext&) {
-    if (!gradient)
-      return l.reduce(1, [&](int64_t n, int64_t, double& sum, double& weight) {
-        sum = static_cast<double>(l.x.get<float>()[n]);
-        weight = 1;
-        if (l.none) l.loss.get<float>()[n] = l.x.get<float>()[n];
-      });
-    for (int64_t n = 0; n < l.images; ++n) l.gx.get<float>()[n] = l.factor(n) + l.own_factor(n, n);
-  });
+  return l.kernel_of(GivenLoss{l}, 1, 1);
 }
 
 KernelPtr make_total_loss(Builder& b, const Node& node) {

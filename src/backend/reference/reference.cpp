@@ -129,7 +129,9 @@ class ReferenceBackend final : public runtime::Backend {
   }
 
   bool fuses(runtime::Pattern pattern, const Node&, const Node&, bool) const override {
-    return pattern != runtime::Pattern::pooled_norm && pattern != runtime::Pattern::added_gradient;
+    return pattern != runtime::Pattern::pooled_norm &&
+           pattern != runtime::Pattern::added_gradient &&
+           pattern != runtime::Pattern::loss_gradient;
   }
   bool can_alias(const ir::Plan&, const Node&) const override { return true; }
   bool takes_slice(const ir::Plan&, const Node&) const override { return true; }

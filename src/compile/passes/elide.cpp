@@ -3,15 +3,19 @@
 namespace mpsnn::compile {
 
 void drop(ir::Plan& plan, const std::vector<bool>& gone) {
-  std::vector<Node> left;
   std::vector<int> now;  // where a node has gone, for the gradients that name it
+  int left = 0;
+  for (std::size_t i = 0; i < plan.nodes.size(); ++i) {
+    now.push_back(left);
+    if (!gone[i]) ++left;
+  }
+  std::vector<Node> nodes;
   for (std::size_t i = 0; i < plan.nodes.size(); ++i) {
     Node& node = plan.nodes[i];
-    now.push_back(static_cast<int>(left.size()));
     if (node.gradient) node.forward = now[static_cast<std::size_t>(node.forward)];
-    if (!gone[i]) left.push_back(std::move(node));
+    if (!gone[i]) nodes.push_back(std::move(node));
   }
-  plan.nodes = std::move(left);
+  plan.nodes = std::move(nodes);
 }
 
 void elide_identities(ir::Plan& plan) {

@@ -44,6 +44,11 @@ void add_to_gradients(ir::Plan& plan, const std::vector<ValueId>& kept,
 // again from the batch-norm's input, which is kept in any case, and its statistics.
 void recompute(ir::Plan& plan, const runtime::Backend& backend);
 
+// Where the backend agrees, a loss and its gradient become one node, in the gradient's place, if
+// what the gradient takes is known without the loss: then the predictions are read once. The node
+// has the gradient's incoming gradients behind its operands, and its gradient behind its outputs.
+void fuse_losses(ir::Plan& plan, const runtime::Backend& backend);
+
 // Dilated windows can lie in the padding as a whole: their maximum is -inf, no value of what is
 // before the pooling.
 bool has_dilation(const Node& pool);

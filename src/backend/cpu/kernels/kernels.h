@@ -74,7 +74,7 @@ void softmax_gradient(const float*, const float*, float*, int64_t, int64_t);
 void log_softmax(const float*, float*, int64_t, int64_t);
 void log_softmax_gradient(const float*, const float*, float*, int64_t, int64_t);
 void log_sums(const float*, int64_t, int64_t, float*);
-void scaled_softmax(const float*, const float*, float*, int64_t, int64_t);
+void scaled_softmax(const float*, const float*, float*, float*, int64_t, int64_t);
 double element_loss(const LossParams&, const float*, const float*, const float*, float*, int64_t);
 void element_loss_gradient(const LossParams&, const float*, const float*, const float*, float,
                            float*, int64_t);

@@ -219,14 +219,14 @@ void prelu_gradient(const float* slopes, int64_t period, const float* gy, const 
   for (int64_t first = 0; first < n; first += period) {
     const int64_t width = n - first < period ? n - first : period;
     const float *g = gy + first, *v = x + first;
-    if (gx != nullptr) {
-#pragma GCC ivdep
-      for (int64_t k = 0; k < width; ++k) gx[first + k] = v[k] > 0.0f ? g[k] : slopes[k] * g[k];
-    }
     if (sums != nullptr) {
 #pragma GCC ivdep
       for (int64_t k = 0; k < width; ++k)
         sums[k] += static_cast<double>(v[k] > 0.0f ? 0.0f : g[k] * v[k]);
+    }
+    if (gx != nullptr) {
+#pragma GCC ivdep
+      for (int64_t k = 0; k < width; ++k) gx[first + k] = v[k] > 0.0f ? g[k] : slopes[k] * g[k];
     }
   }
 }

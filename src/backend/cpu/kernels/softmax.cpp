@@ -71,12 +71,16 @@ void log_sums(const float* x, int64_t rows, int64_t c, float* y) {
   }
 }
 
-void scaled_softmax(const float* x, const float* factors, float* y, int64_t rows, int64_t c) {
+void scaled_softmax(const float* x, const float* factors, float* y, float* log_sums, int64_t rows,
+                    int64_t c) {
   float columns[kNarrow * kSide], tops[kSide], sums[kSide];
   int64_t r = 0;
   for (; c <= kNarrow && r + kSide <= rows; r += kSide) {
     transpose(x + r * c, c, kSide, c, columns, kSide);
     exp_columns(columns, c, tops, sums);
+    if (log_sums != nullptr)
+#pragma GCC ivdep
+      for (int64_t i = 0; i < kSide; ++i) log_sums[r + i] = tops[i] + fast_log(sums[i]);
 #pragma GCC ivdep
     for (int64_t i = 0; i < kSide; ++i)
       sums[i] = (factors == nullptr ? 1.0f : factors[r + i]) / sums[i];
@@ -88,13 +92,14 @@ void scaled_softmax(const float* x, const float* factors, float* y, int64_t rows
   for (; r < rows; ++r) {
     float top;
     const float sum = exp_row(x + r * c, y + r * c, c, &top);
+    if (log_sums != nullptr) log_sums[r] = top + fast_log(sum);
     const float share = (factors == nullptr ? 1.0f : factors[r]) / sum;
     for (int64_t k = 0; k < c; ++k) y[r * c + k] *= share;
   }
 }
 
 void softmax(const float* x, float* y, int64_t rows, int64_t c) {
-  scaled_softmax(x, nullptr, y, rows, c);
+  scaled_softmax(x, nullptr, y, nullptr, rows, c);
 }
 
 void softmax_gradient(const float* y, const float* gy, float* gx, int64_t rows, int64_t c) {

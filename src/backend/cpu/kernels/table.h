@@ -233,8 +233,9 @@ struct KernelTable {
   void (*log_softmax_gradient)(const float* y, const float* gy, float* gx, int64_t rows, int64_t c);
   // The logarithms of the sums of each row's exponentials.
   void (*log_sums)(const float* x, int64_t rows, int64_t c, float* y);
-  // Softmax times a factor of each row; without factors times 1.
-  void (*scaled_softmax)(const float* x, const float* factors, float* y, int64_t rows, int64_t c);
+  // Softmax times a factor of each row; without factors times 1. And log_sums, if asked for.
+  void (*scaled_softmax)(const float* x, const float* factors, float* y, float* log_sums,
+                         int64_t rows, int64_t c);
 
   // l = w * loss of each element, where w (absent: 1) is not 0; their sum. And its gradient by x.
   double (*element_loss)(const LossParams& p, const float* x, const float* t, const float* w,
