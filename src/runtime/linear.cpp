@@ -15,6 +15,13 @@ std::size_t bytes_of(const Value& value) {
              : static_cast<std::size_t>(count(value.shape)) * size_of(value.dtype);
 }
 
+Ref place_of(const ir::Plan& plan, std::vector<void*>& table, ValueId id) {
+  const auto at = static_cast<std::size_t>(id), root = static_cast<std::size_t>(plan.alias[at]);
+  if (bytes_of(plan.values[root]) == 0) return {};
+  const auto offset = static_cast<std::size_t>(plan.slices[at].offset);
+  return Ref(&table[root], offset * size_of(plan.values[at].dtype));
+}
+
 }  // namespace
 
 HostStorage::HostStorage(const Shape& shape, DType dtype) : tensor_(shape, dtype) {}
@@ -25,13 +32,7 @@ void HostStorage::read(Tensor& canonical) const {
   std::memcpy(canonical.data(), tensor_.data(), tensor_.bytes());
 }
 
-Ref KernelBuilder::ref(ValueId id) {
-  if (id == kNone) return {};
-  const auto root = static_cast<std::size_t>(plan_->alias[static_cast<std::size_t>(id)]);
-  if (bytes_of(plan_->values[root]) == 0) return {};
-  const int64_t offset = plan_->slices[static_cast<std::size_t>(id)].offset;
-  return Ref(&(*table_)[root], static_cast<std::size_t>(offset) * size_of(value(id).dtype));
-}
+Ref KernelBuilder::ref(ValueId id) { return id == kNone ? Ref() : place_of(*plan_, *table_, id); }
 
 Ref KernelBuilder::workspace(std::size_t bytes) {
   const std::size_t offset = workspace_next_;
@@ -135,8 +136,8 @@ void LinearExecutable::encode(int slot, const StepScalars& scalars, Completion& 
 
 void LinearExecutable::read(int, int result, Tensor& out) {
   const ValueId id = plan_->results[static_cast<std::size_t>(result)].value;
-  const auto root = static_cast<std::size_t>(plan_->alias[static_cast<std::size_t>(id)]);
-  convert(table_[root], plan_->values[root].dtype, out.data(), out.dtype(), out.count());
+  const DType dtype = plan_->values[static_cast<std::size_t>(id)].dtype;
+  convert(place_of(*plan_, table_, id).get(), dtype, out.data(), out.dtype(), out.count());
 }
 
 double LinearExecutable::now() const {

@@ -372,3 +372,41 @@ def test_losses_and_their_gradients_in_one_pass(squared: bool, device: str) -> N
             assert ("fused the gradient of [mse] into it" in notes) is not squared
             assert "fused the gradient of [entropy] into it" in notes
     close(made[0], made[1], 1e-6)
+
+
+def test_stacks_in_place_and_their_parts_elsewhere(device: str) -> None:
+    """Parts that come twice, from outside, or are results; those that others read and overwrite."""
+    rng = np.random.default_rng(6)
+    graph = _core.Graph()
+    x = graph.input("x", (3, 4, 4, 2))
+    a = graph.add("neuron", [x], {"kind": "tanh"}, "Tanh a")[0]
+    b = graph.add("neuron", [a], {"kind": "relu"}, "ReLU b")[
+        0
+    ]  # may overwrite a, but for the stack
+    c = graph.add("multiply", [a, b], {}, "c")[0]
+    together = graph.add("stack", [a, c, a, x], {}, "stack")[0]
+    parts = graph.add("unstack", [together], {}, "unstack")
+    d = graph.add("neuron", [parts[1]], {"kind": "sigmoid"}, "Sigmoid d")[0]
+    e = graph.add("add", [d, parts[2]], {}, "e")[0]
+    e = graph.add("flatten", [graph.add("subtract", [e, parts[0]], {}, "e")[0]], {}, "flatten")[0]
+    both = [graph.add("neuron", [e], {"kind": kind}, kind)[0] for kind in ("tanh", "softsign")]
+    again = graph.add("stack", both, {}, "2")[0]
+    t = graph.input("t", graph.shape(e))
+    first, second = graph.add("unstack", [again], {}, "apart")
+    loss = graph.add("element_loss", [graph.add("multiply", [first, second], {}, "h")[0], t],
+                     {"kind": "mse"}, "loss")[0]  # fmt: skip
+    results = [("loss", loss, False), ("part", parts[2], False), ("whole", together, False)]
+    results += [("second", second, False), ("gx", x, True), ("ga", a, True), ("gp", parts[1], True)]
+    fed = (rng.standard_normal((3, 4, 4, 2)).astype(np.float32),
+           rng.standard_normal((3, 32)).astype(np.float32))  # fmt: skip
+    made = []
+    for optimize in (True, False):
+        program = _core.Program.compile(graph, device=device, training=True, seeds=[(loss, -1)],
+                                        optimize=optimize, results=results)  # fmt: skip
+        done = program.encode(fed, ())
+        done.wait()
+        made.append([np.array(done.result(i).numpy(), np.float64) for i in range(len(results))])
+        if optimize and not device.startswith("mps"):
+            assert "elided [unstack]: a view" in program.notes()
+            assert "elided [2]: written in place" in program.notes()
+    close(made[0], made[1], 1e-6)

@@ -259,23 +259,40 @@ class Gradient final : public Common {
   int64_t partial_size_ = 0, at_w_ = 0, at_u_ = 0, at_b_ = 0, at_hn_ = 0, at_p_ = 0;
 };
 
-// Between one array and its slices, where they are there.
+// Between one array and its slices, where they are there and not in it.
 KernelPtr slices(Builder& b, ValueId whole, const std::vector<ValueId>& parts, bool join) {
-  const auto all = join ? b.out(whole) : b.in(whole);
-  std::vector<Ref> refs;
-  for (const ValueId v : parts) refs.push_back(v == kNone ? Ref() : join ? b.in(v) : b.out(v));
-  const auto bytes = floats(count(b.shape(whole))) / parts.size() * sizeof(float);
+  bool alike = true;  // then nothing is converted
+  for (const ValueId v : parts) alike = alike && (v == kNone || b.dtype(v) == b.dtype(whole));
+  const auto read = [&](ValueId id) { return alike ? b.raw(id) : b.in(id); };
+  const auto write = [&](ValueId id) { return alike ? b.raw(id) : b.out(id); };
+  struct Part {
+    Ref ref;
+    std::size_t offset;
+  };
+  const int64_t size = count(b.shape(whole)) / static_cast<int64_t>(parts.size());
+  const auto bytes = floats(size) * (alike ? size_of(b.dtype(whole)) : sizeof(float));
+  const auto in_place = [&](ValueId v, std::size_t i) {
+    return b.in_place(v, whole) &&
+           b.plan().slices[static_cast<std::size_t>(v)].offset == static_cast<int64_t>(i) * size;
+  };
+  const Ref all = join ? write(whole) : read(whole);
+  std::vector<Part> copied;
+  for (std::size_t i = 0; i < parts.size(); ++i) {
+    if (parts[i] != kNone && in_place(parts[i], i)) continue;
+    if (parts[i] != kNone || join)
+      copied.push_back({join ? read(parts[i]) : write(parts[i]), i * bytes});
+  }
   return kernel([=](const runtime::StepContext&) {
-    for (std::size_t i = 0; i < refs.size(); ++i) {
-      char* slice = all.get<char>() + i * bytes;
-      if (!refs[i]) {
-        if (join) std::memset(slice, 0, bytes);
-      } else if (join) {
-        std::memcpy(slice, refs[i].get(), bytes);
-      } else {
-        std::memcpy(refs[i].get(), slice, bytes);
-      }
-    }
+    for (const Part& p : copied)
+      threads::parallel_for(static_cast<int64_t>(bytes), 65536, [&](int64_t begin, int64_t end) {
+        char* slice = all.get<char>() + p.offset + begin;
+        char* part = p.ref ? p.ref.get<char>() + begin : nullptr;
+        const std::size_t size = floats(end - begin);
+        if (part == nullptr)
+          std::memset(slice, 0, size);
+        else
+          std::memcpy(join ? slice : part, join ? part : slice, size);
+      });
   });
 }
 

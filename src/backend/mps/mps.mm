@@ -145,7 +145,9 @@ class MpsBackend final : public runtime::Backend {
     return pattern == runtime::Pattern::neuron_epilogue && takes && !training &&
            mps_has(ir::neuron_of(next.attrs));
   }
-  bool can_alias(const ir::Plan&, const Node&) const override { return true; }
+  bool can_alias(const ir::Plan&, const Node& node) const override {
+    return node.op != Op::stack && node.op != Op::unstack;  // images are whole
+  }
   std::size_t state_bytes(const ir::Plan& plan, const Node& node, int) const override {
     if (node.op != Op::rnn || rnn_has_layer(plan, node)) return 0;  // MPS keeps its states itself
     const auto shape = [&](int i) -> const Shape& {

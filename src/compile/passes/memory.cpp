@@ -12,7 +12,9 @@ std::size_t bytes_of(const Value& value) {
              : static_cast<std::size_t>(count(value.shape)) * size_of(value.dtype);
 }
 
-// Parts of concatenations that are written (gradients: read) where the whole is.
+bool is_stack(Op op) { return op == Op::stack || op == Op::unstack; }
+
+// Parts of concatenations and stacks that are written (gradients: read) where the whole is.
 class InPlace {
  public:
   InPlace(ir::Plan& plan, const std::vector<ValueId>& kept, const runtime::Backend& backend)
@@ -24,6 +26,37 @@ class InPlace {
     for (std::size_t i = 0; i < plan.nodes.size(); ++i)
       for (const ValueId v : plan.nodes[i].inputs)
         if (v != kNone) reader_[static_cast<std::size_t>(v)] = static_cast<int>(i);
+  }
+
+  // Of a stack or an unstack, whose parts are blocks of the whole; true if nothing is left to copy.
+  bool blocks(const Node& node) {
+    const bool stack = node.op == Op::stack;
+    const ValueId whole =
+        stack ? (node.gradient ? node.gy(0) : node.y(0)) : (node.gradient ? node.gx(0) : node.x(0));
+    const auto part = [&](int i) {
+      if (stack) return node.gradient ? node.gx(i) : node.x(i);
+      return node.gradient ? node.gy(i) : node.y(i);
+    };
+    const bool joins = stack != node.gradient;
+    const int parts = stack ? node.nx : node.ny;
+    for (int i = 0; i < parts; ++i)
+      if (part(i) != kNone && value(part(i)).dtype != value(whole).dtype) return false;
+    if (plan_.slices[static_cast<std::size_t>(whole)].pitch != 0) return false;
+    const ValueId memory = plan_.alias[static_cast<std::size_t>(whole)];
+    if (joins && memory != whole) return false;
+    bool all = true;
+    for (int i = 0; i < parts; ++i) {
+      const ValueId v = part(i);
+      const bool here = v != kNone && (!joins || is_made_alone(v));
+      all = all && (here || (v == kNone && !joins));
+      if (!here) continue;
+      const Shape& shape = value(v).shape;
+      plan_.alias[static_cast<std::size_t>(v)] = memory;
+      plan_.slices[static_cast<std::size_t>(v)] = {i * count(shape),
+                                                   shape.empty() ? 1 : shape.back()};
+      root_[static_cast<std::size_t>(memory)] = true;
+    }
+    return all;
   }
 
   // Makes slices of the parts of `node` that can be; true if there is nothing left to copy.
@@ -51,6 +84,14 @@ class InPlace {
   }
 
  private:
+  const Value& value(ValueId v) const { return plan_.values[static_cast<std::size_t>(v)]; }
+
+  // By a node, in memory that nothing else has a part in.
+  bool is_made_alone(ValueId v) const {
+    const auto at = static_cast<std::size_t>(v);
+    return uses_.producer[at] >= 0 && plan_.alias[at] == v && !root_[at];
+  }
+
   bool fits(const Node& concat, ValueId part) const {
     const auto at = static_cast<std::size_t>(part);
     if (uses_.reads[at] != 1 || plan_.alias[at] != part || root_[at]) return false;
@@ -162,9 +203,11 @@ void memory(ir::Plan& plan, bool alias, const std::vector<ValueId>& kept,
         gone[i] = true;
       }
       if (node.op == Op::concat) gone[i] = in_place.slice(node);
+      if (is_stack(node.op) && backend.can_alias(plan, node)) gone[i] = in_place.blocks(node);
+      const bool joins = node.op == Op::concat || node.op == Op::stack;
       if (gone[i] && !node.gradient)
         plan.notes.push_back("elided [" + node.layer +
-                             "]: " + (node.op == Op::concat ? "written in place" : "a view"));
+                             "]: " + (joins ? "written in place" : "a view"));
     }
     drop(plan, gone);
     Overwrite(plan, kept, backend).run();

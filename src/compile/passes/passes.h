@@ -74,9 +74,10 @@ struct Gradients {
 Gradients autodiff(ir::Plan& plan, const std::vector<Seed>& seeds, const std::vector<bool>& wanted,
                    const runtime::Backend& backend, const std::vector<bool>& closed = {});
 
-// Where the backend agrees, flatten and reshape become views, and a concatenation of channels is
-// written in place by those who make its parts (its gradient read in place), and outputs take the
-// memory of inputs that nobody reads any more; then aliases, readers and lifetimes.
+// Where the backend agrees, flatten, reshape and unstack become views, stacks and concatenations of
+// channels are written in place by those who make their parts (their gradients read in place), and
+// outputs take the memory of inputs that nobody reads any more; then aliases, readers and
+// lifetimes.
 void memory(ir::Plan& plan, bool alias, const std::vector<ValueId>& kept,
             const runtime::Backend& backend);
 
