@@ -9,13 +9,13 @@
 
 namespace mpsnn::backend::cpu {
 
-// Rows x channels, in parts of which a thread takes one, in tiles of some 32 KiB.
+// Rows x channels, in parts of which a thread takes one, in tiles of some 128 KiB.
 struct NormGeometry {
   explicit NormGeometry(const Shape& x)
       : c(x.back()),
         rows(count(x) / c),
         parts(std::clamp<int64_t>(rows * c / 16384, 1, threads::team())),
-        tile(std::max<int64_t>(1, 8192 / c)),
+        tile(std::max<int64_t>(1, 32768 / c)),
         width(x[x.size() - 2]),
         image(rows / x[0]) {}
   int64_t first(int64_t part) const { return rows * part / parts; }

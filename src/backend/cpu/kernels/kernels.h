@@ -68,7 +68,8 @@ void l2_pool(const PoolShape&, const float*, int64_t, float*);
 void l2_pool_gradient(const PoolShape&, const float*, const float*, const float*, float*);
 void resample(const float*, const float*, float, const ResampleTap*, int64_t, int64_t, float,
               float*);
-void resample_gradient(const float*, const ResampleTap*, int64_t, int64_t, float, float*, float*);
+void resample_gradient(const float*, const ResampleTerm*, const int64_t*, int64_t, int64_t, float,
+                       float*, float, float*, int64_t);
 void softmax(const float*, float*, int64_t, int64_t);
 void softmax_gradient(const float*, const float*, float*, int64_t, int64_t);
 void log_softmax(const float*, float*, int64_t, int64_t);

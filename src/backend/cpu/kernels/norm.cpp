@@ -71,7 +71,7 @@ inline void set(T* y, int64_t i, Vec v) {
   store(y + i, v);
 }
 
-// f(row, column, vector or float) for all of a few rows of c columns, column by column: what
+// f(column, vector or float)(row) for all of a few rows of c columns, column by column: what
 // belongs to a column is loaded once.
 template <int kRows, class F>
 inline void each_column(int64_t r, int64_t c, F f) {
@@ -87,8 +87,9 @@ inline void each_column(int64_t r, int64_t c, F f) {
 }
 template <class F>
 inline void each_element(int64_t rows, int64_t c, F f) {
+  constexpr int64_t kLong = 128;  // long rows are read one after the other, as prefetching likes it
   int64_t r = 0;
-  for (; r + 4 <= rows; r += 4) each_column<4>(r, c, f);
+  for (; c < kLong && r + 4 <= rows; r += 4) each_column<4>(r, c, f);
   for (; r < rows; ++r) each_column<1>(r, c, f);
 }
 

@@ -236,8 +236,34 @@ template void max_pool(const PoolShape&, const float*, int64_t, const float*, fl
 template void max_pool(const PoolShape&, const uint16_t*, int64_t, const float*, uint16_t*,
                        int32_t*);
 
+namespace {
+
+// Of windows that tile the image: each pixel is in one, whose numbers are read once a row.
+template <class T>
+void tiles_gradient(const PoolShape& p, const T* gy, const int32_t* winner, int64_t r, T* gx) {
+  const int64_t first = r / p.sh * p.ow * p.c;
+  auto pixel = static_cast<int32_t>(r * p.w);
+  for (int64_t j = 0; j < p.ow; ++j, pixel += static_cast<int32_t>(p.kw)) {
+    const T* g = gy + first + j * p.c;
+    const int32_t* won = winner + first + j * p.c;
+    T* to = gx + j * p.kw * p.c;
+    int64_t k = 0;
+    for (; k + kLanes <= p.c; k += kLanes) {
+      const Vec one = load(g + k);
+      for (int32_t x = 0; x < p.kw; ++x)
+        store(to + x * p.c + k, where_equal(won + k, pixel + x, one));
+    }
+    for (; k < p.c; ++k)
+      for (int32_t x = 0; x < p.kw; ++x)
+        put(to + x * p.c + k, where_equal(won + k, pixel + x, single(g[k])));
+  }
+}
+
+}  // namespace
+
 template <class T>
 void max_pool_gradient(const PoolShape& p, const T* gy, const int32_t* winner, int64_t r, T* gx) {
+  if (p.tiles) return tiles_gradient(p, gy, winner, r, gx);
   const Windows rows(r + p.top, p.kh, p.dh, p.sh, p.oh);
   Windows columns(p.left, p.kw, p.dw, p.sw, p.ow);
   for (int64_t q = 0; q < p.w; ++q, columns.next()) {

@@ -22,43 +22,80 @@ void resample(const float* low, const float* high, float part, const ResampleTap
       continue;
     }
     // A tap of weight 0 is not read: it may be infinite.
-    const float right = t.part, left = 1.0f - right;
-    if (right == 0.0f) {
-#pragma GCC ivdep
+    const float right = t.part, left = 1.0f - right, down = part, up = 1.0f - part;
+    const float *d = high + t.low * c, *e = high + t.high * c;
+    if (right == 0.0f && down == 0.0f) {
       for (int64_t k = 0; k < c; ++k) to[k] = a[k];
-    } else {
+    } else if (down == 0.0f) {
 #pragma GCC ivdep
       for (int64_t k = 0; k < c; ++k) to[k] = left * a[k] + right * b[k];
-    }
-    if (part == 0.0f) continue;
-    const float *d = high + t.low * c, *e = high + t.high * c;
-    if (right == 0.0f) {
+    } else if (right == 0.0f) {
 #pragma GCC ivdep
-      for (int64_t k = 0; k < c; ++k) to[k] = (1.0f - part) * to[k] + part * d[k];
+      for (int64_t k = 0; k < c; ++k) to[k] = up * a[k] + down * d[k];
     } else {
 #pragma GCC ivdep
       for (int64_t k = 0; k < c; ++k)
-        to[k] = (1.0f - part) * to[k] + part * (left * d[k] + right * e[k]);
+        to[k] = up * (left * a[k] + right * b[k]) + down * (left * d[k] + right * e[k]);
     }
   }
 }
 
-void resample_gradient(const float* gy, const ResampleTap* taps, int64_t ow, int64_t c, float part,
-                       float* low, float* high) {
-  const auto add = [c](const float* from, float weight, float* to) {
-    if (weight == 0.0f) return;
-#pragma GCC ivdep
-    for (int64_t k = 0; k < c; ++k) to[k] += weight * from[k];
-  };
-  for (int64_t j = 0; j < ow; ++j) {
-    const ResampleTap& t = taps[j];
-    if (t.low < 0) continue;
-    const float* from = gy + j * c;
-    add(from, (1.0f - part) * (1.0f - t.part), low + t.low * c);
-    add(from, (1.0f - part) * t.part, low + t.high * c);
-    add(from, part * (1.0f - t.part), high + t.low * c);
-    add(from, part * t.part, high + t.high * c);
+namespace {
+
+// Some channels, from k on, of a source's pixel: `many` output pixels give it their gradients,
+// which go to two rows, or to those that are there.
+template <int kVecs, bool kLow, bool kHigh>
+int64_t gather(const float* gy, const ResampleTerm* terms, int64_t many, int64_t k, int64_t c,
+               float by_low, float* low, float by_high, float* high) {
+  for (; k + kVecs * kLanes <= c; k += kVecs * kLanes) {
+    Vec sum[kVecs] = {};
+    for (int64_t i = 0; i < many; ++i) {
+      const float* from = gy + terms[i].from * c + k;
+      const float weight = terms[i].weight;
+      for (int v = 0; v < kVecs; ++v) sum[v] += load(from + v * kLanes) * weight;
+    }
+    for (int v = 0; v < kVecs; ++v) {
+      const int64_t at = k + v * kLanes;
+      if (kLow) store(low + at, load(low + at) + sum[v] * by_low);
+      if (kHigh) store(high + at, load(high + at) + sum[v] * by_high);
+    }
   }
+  return k;
+}
+
+// The row that lies `ahead` is brought near meanwhile: reads from several pixels at once are not
+// foreseen.
+template <bool kLow, bool kHigh>
+void gather_row(const float* gy, const ResampleTerm* terms, const int64_t* ends, int64_t w,
+                int64_t c, float by_low, float* low, float by_high, float* high, int64_t ahead) {
+  constexpr int64_t kLine = 64 / sizeof(float);
+  for (int64_t q = 0, begin = 0; q < w; begin = ends[q++], low += c, high += c) {
+    const int64_t many = ends[q] - begin;
+    const ResampleTerm* own = terms + begin;
+    if (many == 0) continue;
+    const int64_t last = (own[many - 1].from + 1) * c;
+    for (int64_t i = own[0].from * c; i < last; i += kLine) __builtin_prefetch(gy + ahead + i);
+    int64_t k = gather<4, kLow, kHigh>(gy, own, many, 0, c, by_low, low, by_high, high);
+    k = gather<1, kLow, kHigh>(gy, own, many, k, c, by_low, low, by_high, high);
+    for (; k < c; ++k) {
+      float sum = 0.0f;
+      for (int64_t i = 0; i < many; ++i) sum += gy[own[i].from * c + k] * own[i].weight;
+      if (kLow) low[k] += sum * by_low;
+      if (kHigh) high[k] += sum * by_high;
+    }
+  }
+}
+
+}  // namespace
+
+void resample_gradient(const float* gy, const ResampleTerm* terms, const int64_t* ends, int64_t w,
+                       int64_t c, float by_low, float* low, float by_high, float* high,
+                       int64_t ahead) {
+  if (low == nullptr)
+    return gather_row<false, true>(gy, terms, ends, w, c, 0, high, by_high, high, ahead);
+  if (high == nullptr)
+    return gather_row<true, false>(gy, terms, ends, w, c, by_low, low, 0, low, ahead);
+  gather_row<true, true>(gy, terms, ends, w, c, by_low, low, by_high, high, ahead);
 }
 
 }  // namespace mpsnn::backend::cpu::MPSNN_ISA

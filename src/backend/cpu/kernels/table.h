@@ -18,6 +18,11 @@ struct ResampleTap {
   int64_t low, high;
   float part;
 };
+// What a source's pixel gets of an output pixel's gradient.
+struct ResampleTerm {
+  int64_t from;
+  float weight;
+};
 
 // Rows x c of a norm's input; those of its output are `pitch` apart. Behind it a rectifier: kind is
 // an ir::Neuron, none, relu or leaky_relu, which the gradients compute again by scale and shift.
@@ -221,11 +226,14 @@ struct KernelTable {
                            float* gx);
 
   // One row of ow output pixels from the source's rows `low` and `high`, `part` of the way between
-  // (equal rows where part is 0); its columns by `taps`. Back: added to both rows.
+  // (equal rows where part is 0); its columns by `taps`. Back: times by_low and by_high, added to
+  // those of both rows of w pixels that are asked for; terms of pixel q end at ends[q]. The next
+  // call's gy is `ahead` (0: there is none).
   void (*resample)(const float* low, const float* high, float part, const ResampleTap* taps,
                    int64_t ow, int64_t c, float fill, float* y);
-  void (*resample_gradient)(const float* gy, const ResampleTap* taps, int64_t ow, int64_t c,
-                            float part, float* low, float* high);
+  void (*resample_gradient)(const float* gy, const ResampleTerm* terms, const int64_t* ends,
+                            int64_t w, int64_t c, float by_low, float* low, float by_high,
+                            float* high, int64_t ahead);
 
   void (*softmax)(const float* x, float* y, int64_t rows, int64_t c);
   void (*softmax_gradient)(const float* y, const float* gy, float* gx, int64_t rows, int64_t c);
