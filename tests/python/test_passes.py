@@ -410,3 +410,40 @@ def test_stacks_in_place_and_their_parts_elsewhere(device: str) -> None:
             assert "elided [unstack]: a view" in program.notes()
             assert "elided [2]: written in place" in program.notes()
     close(made[0], made[1], 1e-6)
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("side", [3, 40])
+def test_elementwise_parts_of_a_concatenation(side: int, training: bool, device: str) -> None:
+    rng = np.random.default_rng(7)
+    graph = _core.Graph()
+    parts = []
+    for i, c in enumerate((20, 17, 33, 16, 48, 16)):
+        shape = (2, side, side, c)
+        p = graph.input(f"p{i}", shape)
+        q = graph.input(f"q{i}", (2, 1, 1, c) if i % 2 else shape)
+        a, b = (graph.add("neuron", [v], {"kind": "tanh"}, f"Tanh {v}")[0] for v in (p, q))
+        op = ("divide", "subtract", "multiply", "add", "divide", "multiply")[i]
+        parts.append(graph.add(op, [a, b], {}, f"{op} {i}")[0])
+        if i > 3:
+            kind = "gelu" if i == 4 else "relu"
+            parts[-1] = graph.add("neuron", [parts[-1]], {"kind": kind}, kind)[0]
+    whole = graph.add("concat", parts, {}, "concat")[0]
+    y = graph.add("multiply", [whole, whole], {}, "square")[0]
+    fed = [rng.uniform(0.5, 2, graph.shape(v)).astype(np.float32) for v in graph.inputs()]
+    results = [("y", y, False)]
+    seeds = []
+    if training:
+        seeds = [(y, graph.input("c", graph.shape(y), batched=False))]
+        fed.append(rng.standard_normal(graph.shape(y)).astype(np.float32))
+        results += [(f"g{v}", v, True) for v in graph.inputs()[:-1]]
+    made = []
+    for optimize in (True, False):
+        program = _core.Program.compile(graph, device=device, training=training, seeds=seeds,
+                                        optimize=optimize, results=results)  # fmt: skip
+        done = program.encode(tuple(fed), ())
+        done.wait()
+        made.append([np.array(done.result(i).numpy(), np.float64) for i in range(len(results))])
+        if optimize and device == "cpu" and not training:
+            assert "elided [concat]: written in place" in program.notes()
+    close(made[0], made[1], 1e-5)

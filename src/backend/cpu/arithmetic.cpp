@@ -12,9 +12,9 @@ namespace {
 
 KernelPtr forward(Builder& b, const Node& node, Binary op) {
   const Shape& shape = b.shape(node.y(0));
-  const Loops<3> loops(
-      shape, {ir::broadcast_strides(b.shape(node.x(0)), shape),
-              ir::broadcast_strides(b.shape(node.x(1)), shape), ir::dense_strides(shape)});
+  const Loops<3> loops(shape,
+                       {ir::broadcast_strides(b.shape(node.x(0)), shape),
+                        ir::broadcast_strides(b.shape(node.x(1)), shape), b.strides(node.y(0))});
   const auto x0 = b.in(node.x(0)), x1 = b.in(node.x(1)), y = b.out(node.y(0));
   return kernel([=](const runtime::StepContext&) {
     loops.run([&](const auto& at, const Tile<3>& tile) {
@@ -54,7 +54,7 @@ class OperandGradient {
     other_ = b.in(other);
     divisor_ = b.in(divisor);
     gx_ = b.out(node.gx(k));
-    const auto g = ir::dense_strides(shape);
+    const auto g = b.strides(node.gy(0));
     const auto o = other == kNone ? std::vector<int64_t>(shape.size(), 0)
                                   : ir::broadcast_strides(b.shape(other), shape);
     const auto to = ir::broadcast_strides(x, shape);
@@ -183,13 +183,15 @@ KernelPtr make_multiply(Builder& b, const Node& node) {
 
 KernelPtr make_divide(Builder& b, const Node& node) {
   if (!node.gradient) return forward(b, node, Binary::divide);
-  if (b.shape(node.x(1)) == b.shape(node.gy(0)) && b.shape(node.x(0)) == b.shape(node.gy(0))) {
+  const Shape& shape = b.shape(node.gy(0));
+  if (b.shape(node.x(1)) == shape && b.shape(node.x(0)) == shape &&
+      b.pitch(node.gy(0)) == b.channels(node.gy(0))) {
     const auto gy = b.in(node.gy(0)), x0 = b.in(node.x(0)), x1 = b.in(node.x(1)),
                gx0 = b.out(node.gx(0)), gx1 = b.out(node.gx(1));
     const auto at = [](const runtime::Ref& ref, int64_t i) {
       return ref ? ref.get<float>() + i : nullptr;
     };
-    return kernel([=, n = count(b.shape(node.gy(0)))](const runtime::StepContext&) {
+    return kernel([=, n = count(shape)](const runtime::StepContext&) {
       pointwise(n, [&](int64_t i, int64_t end) {
         select().divide_gradient(at(gy, i), at(x0, i), at(x1, i), at(gx0, i), at(gx1, i), end - i);
       });

@@ -102,7 +102,7 @@ class CpuBackend final : public runtime::Backend {
   }
   bool can_alias(const ir::Plan&, const Node&) const override { return true; }
   bool takes_slice(const ir::Plan& plan, const Node& node) const override {
-    return node.op == Op::batch_norm && (plan.dtype == DType::float32 || takes_bfloat(plan, node));
+    return cpu::takes_slice(plan, node);
   }
   uint64_t overwrites(const ir::Plan&, const Node& node) const override {
     return cpu::overwrites(node);

@@ -28,8 +28,9 @@ struct Conversion {
 
 // Whether a node can take its images as bfloat16: they are, and its weights are masters.
 bool takes_bfloat(const ir::Plan& plan, const Node& node);
-// As Backend::overwrites.
+// As those of Backend.
 uint64_t overwrites(const Node& node);
+bool takes_slice(const ir::Plan& plan, const Node& node);
 
 // What the op files make kernels from.
 class Builder {
@@ -39,11 +40,14 @@ class Builder {
   const ir::Plan& plan() const { return base_.plan(); }
   const Shape& shape(ValueId id) const { return base_.value(id).shape; }
   DType dtype(ValueId id) const { return base_.value(id).dtype; }
+  int64_t channels(ValueId id) const { return shape(id).empty() ? 1 : shape(id).back(); }
   // Elements from a pixel to the next.
   int64_t pitch(ValueId id) const {
     const int64_t pitch = plan().slices[static_cast<std::size_t>(id)].pitch;
-    return pitch != 0 ? pitch : shape(id).back();
+    return pitch != 0 ? pitch : channels(id);
   }
+  // Of its axes, in elements.
+  std::vector<int64_t> strides(ValueId id) const;
   bool in_place(ValueId part, ValueId whole) const {
     const auto& slice = plan().slices[static_cast<std::size_t>(part)];
     const auto root = [&](ValueId id) { return plan().alias[static_cast<std::size_t>(id)]; };

@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "backend/cpu/cpu.h"
+#include "ir/broadcast.h"
 
 namespace mpsnn::backend::cpu {
 namespace {
@@ -112,6 +113,13 @@ runtime::Ref Builder::convert(ValueId id, DType through, std::vector<Conversion>
   const Conversion c{base_.ref(id), workspace(static_cast<std::size_t>(n)), through, n};
   list.push_back(c);
   return c.single;
+}
+
+std::vector<int64_t> Builder::strides(ValueId id) const {
+  const Shape& own = shape(id);
+  std::vector<int64_t> strides = ir::dense_strides(own);
+  for (std::size_t i = 0; i + 1 < own.size(); ++i) strides[i] = strides[i] / own.back() * pitch(id);
+  return strides;
 }
 
 bool Builder::constant(const std::vector<ValueId>& values) const {

@@ -6,25 +6,38 @@
 
 namespace mpsnn::backend::cpu {
 
+namespace {
+
+// f(first element of a dense image, the same of one whose pixels are `pitch` apart, elements).
+template <class F>
+void runs(int64_t n, int64_t c, int64_t pitch, F f) {
+  if (pitch == c) return pointwise(n, [&](int64_t i, int64_t e) { f(i, i, e - i); });
+  threads::parallel_for(n / c, 1 + 16384 / c, [&](int64_t r, int64_t e) {
+    for (; r < e; ++r) f(r * c, r * pitch, c);
+  });
+}
+
+}  // namespace
+
 KernelPtr make_neuron(Builder& b, const Node& node) {
   const ir::NeuronSpec spec = ir::neuron_of(node.attrs);
   const NeuronParams params = params_of(spec);
+  const ValueId whole = node.gradient ? node.gy(0) : node.y(0);
+  const int64_t n = count(b.shape(whole)), c = b.channels(whole), pitch = b.pitch(whole);
   if (!node.gradient) {
     const auto x = b.in(node.x(0)), y = b.out(node.y(0));
-    const int64_t n = count(b.shape(node.y(0)));
     return kernel([=](const runtime::StepContext&) {
-      pointwise(n, [&](int64_t i, int64_t e) {
-        select().neuron(params, x.get<float>() + i, y.get<float>() + i, e - i);
+      runs(n, c, pitch, [&](int64_t i, int64_t o, int64_t size) {
+        select().neuron(params, x.get<float>() + i, y.get<float>() + o, size);
       });
     });
   }
   const auto gy = b.in(node.gy(0)), gx = b.out(node.gx(0)),
              from = b.in(ir::gradient_from_output(spec) ? node.y(0) : node.x(0));
-  const int64_t n = count(b.shape(node.gy(0)));
   return kernel([=](const runtime::StepContext&) {
-    pointwise(n, [&](int64_t i, int64_t e) {
-      select().neuron_gradient(params, gy.get<float>() + i, from.get<float>() + i,
-                               gx.get<float>() + i, e - i);
+    runs(n, c, pitch, [&](int64_t i, int64_t o, int64_t size) {
+      select().neuron_gradient(params, gy.get<float>() + o, from.get<float>() + i,
+                               gx.get<float>() + i, size);
     });
   });
 }

@@ -88,10 +88,6 @@ KernelPtr make_slice(Builder& b, const Node& node) {
 }
 
 KernelPtr make_concat(Builder& b, const Node& node) {
-  struct Part {
-    runtime::Ref ref;
-    int64_t offset, size;  // bytes
-  };
   const bool gradient = node.gradient;
   const ValueId together = gradient ? node.gy(0) : node.y(0);
   const Shape& shape = b.shape(together);
@@ -107,29 +103,24 @@ KernelPtr make_concat(Builder& b, const Node& node) {
   const auto unit = alike ? static_cast<int64_t>(size_of(b.dtype(together))) : 4;
   const auto read = [&](ValueId id) { return alike ? b.raw(id) : b.in(id); };
   const auto write = [&](ValueId id) { return alike ? b.raw(id) : b.out(id); };
-  std::vector<Part> parts;
+  std::vector<runtime::Ref> refs;
+  std::vector<RowPart> parts;
   int64_t offset = 0;
   for (int i = 0; i < node.nx; ++i) {
     const int64_t size = sizes[static_cast<std::size_t>(i)] * inner * unit;
-    if (part(i) != kNone && !b.in_place(part(i), together))
-      parts.push_back({gradient ? write(part(i)) : read(part(i)), offset, size});
+    if (part(i) != kNone && !b.in_place(part(i), together)) {
+      refs.push_back(gradient ? write(part(i)) : read(part(i)));
+      parts.push_back({nullptr, offset, size});
+    }
     offset += size;
   }
   const auto whole = gradient ? read(together) : write(together);
   const int64_t row = shape[axis] * inner * unit;
-  return kernel([=](const runtime::StepContext&) {
+  return kernel([=](const runtime::StepContext&) mutable {
+    for (std::size_t i = 0; i < refs.size(); ++i) parts[i].at = refs[i].get<char>();
     threads::parallel_for(rows, 1 + 65536 / row, [&](int64_t begin, int64_t end) {
-      constexpr int64_t kRows = 16;  // whose parts are near each other in memory
-      for (int64_t r = begin; r < end; r += kRows)
-        for (const Part& p : parts) {
-          const int64_t many = std::min(kRows, end - r);
-          char *in_whole = whole.get<char>() + r * row + p.offset,
-               *in_part = p.ref.get<char>() + r * p.size;
-          if (gradient)
-            select().copy_rows(in_whole, row, many, p.size, in_part, p.size);
-          else
-            select().copy_rows(in_part, p.size, many, p.size, in_whole, row);
-        }
+      select().join_rows(parts.data(), static_cast<int64_t>(parts.size()), gradient, begin, end,
+                         whole.get<char>(), row);
     });
   });
 }

@@ -133,8 +133,11 @@ void transpose_part(const float* x, int64_t ldx, int64_t rows, int64_t cols, flo
 }  // namespace
 
 void transpose(const float* x, int64_t ldx, int64_t rows, int64_t cols, float* y, int64_t ldy) {
-  for (int64_t r0 = 0; r0 < rows; r0 += kLanes)
-    for (int64_t c0 = 0; c0 < cols; c0 += kLanes) {
+  // Along the longer side: of the other, few lines are in use at a time.
+  const bool down = rows > cols;
+  for (int64_t outer = 0; outer < (down ? cols : rows); outer += kLanes)
+    for (int64_t inner = 0; inner < (down ? rows : cols); inner += kLanes) {
+      const int64_t r0 = down ? inner : outer, c0 = down ? outer : inner;
       const float* from = x + r0 * ldx + c0;
       float* to = y + c0 * ldy + r0;
       const int64_t height = rows - r0 < kLanes ? rows - r0 : kLanes,

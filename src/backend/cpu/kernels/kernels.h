@@ -36,6 +36,7 @@ void prelu(const float*, int64_t, const float*, float*, int64_t);
 void prelu_gradient(const float*, int64_t, const float*, const float*, float*, double*, int64_t);
 void add(const float*, const float*, float*, int64_t);
 void copy_rows(const void*, int64_t, int64_t, int64_t, void*, int64_t);
+void join_rows(const RowPart*, int64_t, bool, int64_t, int64_t, char*, int64_t);
 void binary(Binary, const Tile<3>&, const float*, const float*, float*);
 void ties(const Tile<3>&, const float*, const float*, const float*, float*);
 void divide_gradient(const float*, const float*, const float*, float*, float*, int64_t);

@@ -51,15 +51,36 @@ void sum(const T* const* x, int64_t count, int64_t begin, int64_t end, T* y) {
 template void sum(const float* const*, int64_t, int64_t, int64_t, float*);
 template void sum(const uint16_t* const*, int64_t, int64_t, int64_t, uint16_t*);
 
+namespace {
+
+inline void copy_row(const char* from, char* to, int64_t bytes) {
+  constexpr int64_t kVector = kLanes * static_cast<int64_t>(sizeof(float)), kWide = 4 * kVector;
+  int64_t i = 0;
+  for (; i + kWide <= bytes; i += kWide) __builtin_memcpy(to + i, from + i, kWide);
+  for (; i + kVector <= bytes; i += kVector) __builtin_memcpy(to + i, from + i, kVector);
+  if (i == bytes) return;
+  if (bytes < kVector)
+    std::memcpy(to, from, static_cast<std::size_t>(bytes));
+  else  // the last vector, some of it once more
+    __builtin_memcpy(to + bytes - kVector, from + bytes - kVector, kVector);
+}
+
+}  // namespace
+
 void copy_rows(const void* x, int64_t ldx, int64_t rows, int64_t bytes, void* y, int64_t ldy) {
-  constexpr int64_t kWide = 4 * kLanes * static_cast<int64_t>(sizeof(float));
   const auto* from = static_cast<const char*>(x);
   auto* to = static_cast<char*>(y);
-  for (int64_t r = 0; r < rows; ++r, from += ldx, to += ldy) {
-    int64_t i = 0;
-    for (; i + kWide <= bytes; i += kWide) __builtin_memcpy(to + i, from + i, kWide);
-    if (i < bytes) std::memcpy(to + i, from + i, static_cast<std::size_t>(bytes - i));
-  }
+  for (int64_t r = 0; r < rows; ++r, from += ldx, to += ldy) copy_row(from, to, bytes);
+}
+
+void join_rows(const RowPart* parts, int64_t count, bool apart, int64_t begin, int64_t end,
+               char* whole, int64_t row) {
+  for (int64_t r = begin; r < end; ++r)
+    for (int64_t i = 0; i < count; ++i) {
+      const RowPart& p = parts[i];
+      char *own = p.at + r * p.bytes, *in_whole = whole + r * row + p.offset;
+      copy_row(apart ? in_whole : own, apart ? own : in_whole, p.bytes);
+    }
 }
 
 void dropout(uint64_t seed, uint32_t path, int64_t step, int64_t image, uint32_t threshold,

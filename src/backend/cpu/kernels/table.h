@@ -14,6 +14,11 @@ struct PoolShape {
 };
 
 // Of a resized or padded axis: ir::Sample.
+struct RowPart {
+  char* at;
+  int64_t offset, bytes;  // in the whole's row
+};
+
 struct ResampleTap {
   int64_t low, high;
   float part;
@@ -172,6 +177,9 @@ struct KernelTable {
   void (*add)(const float* a, const float* b, float* y, int64_t n);
   // Rows of so many bytes, of which ldx and ldy are the distances.
   void (*copy_rows)(const void* x, int64_t ldx, int64_t rows, int64_t bytes, void* y, int64_t ldy);
+  // Rows begin..end of some arrays become those of one, whose rows are `row` bytes, or come of it.
+  void (*join_rows)(const RowPart* parts, int64_t count, bool apart, int64_t begin, int64_t end,
+                    char* whole, int64_t row);
   // y = a op b, y dense along rows; `to` is joined with the tile's terms, b not read where the term
   // has none.
   void (*binary)(Binary op, const Tile<3>& t, const float* a, const float* b, float* y);
