@@ -45,14 +45,28 @@ void Reducer::run(const float* a, const float* b, float scale, float* y) const {
   auto* sums = sums_.get<double>();
   if (b == nullptr) b = a;  // not read, but offsets are added to it
   const int64_t rows = loops_.rows(), row = loops_.row();
+  const auto finish = [&](int64_t i, int64_t end) {
+    for (; i < end; ++i) {
+      double value = sums[i];
+      for (int64_t part = 1; part < parts_; ++part) {
+        const double other = sums[part * outputs_ + i];
+        if (start_ == 0)
+          value += other;
+        else if (other != other || (start_ < 0 ? other > value : other < value))
+          value = other;
+      }
+      y[i] = static_cast<float>(value * static_cast<double>(scale));
+    }
+  };
   switch (split_) {
     case Split::results:
-      threads::parallel_for(kept_, 1 + 32768 * kept_ / (rows * row), [&](int64_t i, int64_t end) {
-        const int64_t results = outputs_ / kept_, many = rows / kept_;
-        std::fill(sums + i * results, sums + end * results, start_);
-        some_rows(a, b, i * many, end * many, sums);
-      });
-      break;
+      return threads::parallel_for(
+          kept_, 1 + 32768 * kept_ / (rows * row), [&](int64_t i, int64_t end) {
+            const int64_t results = outputs_ / kept_, many = rows / kept_;
+            std::fill(sums + i * results, sums + end * results, start_);
+            some_rows(a, b, i * many, end * many, sums);
+            finish(i * results, end * results);
+          });
     case Split::columns:
       std::fill_n(sums, outputs_, start_);
       threads::parallel_for(row, 64,
@@ -71,19 +85,7 @@ void Reducer::run(const float* a, const float* b, float scale, float* y) const {
       });
       break;
   }
-  pointwise(outputs_, [&](int64_t i, int64_t end) {
-    for (; i < end; ++i) {
-      double value = sums[i];
-      for (int64_t part = 1; part < parts_; ++part) {
-        const double other = sums[part * outputs_ + i];
-        if (start_ == 0)
-          value += other;
-        else if (other != other || (start_ < 0 ? other > value : other < value))
-          value = other;
-      }
-      y[i] = static_cast<float>(value * static_cast<double>(scale));
-    }
-  });
+  pointwise(outputs_, finish);
 }
 
 }  // namespace mpsnn::backend::cpu

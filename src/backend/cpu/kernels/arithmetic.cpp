@@ -97,28 +97,14 @@ double row_total(const float* a, const float* b, int64_t n) {
   return total;
 }
 
-// part[i] joined with kRows rows, themselves joined in pairs.
-template <Reduce kKind, int kB, int kRows>
-void join_rows(const float* a, int64_t step, const float* b, int64_t by_step, int64_t n,
-               float* part) {
+// part[i] joined with a row.
+template <Reduce kKind, int kB>
+void join_row(const float* a, const float* b, int64_t n, float* part) {
   using T = Term<kKind>;
-  const auto joined = [](const auto& term) {
-    if constexpr (kRows == 1)
-      return term(0);
-    else
-      return T::join(T::join(term(0), term(1)), T::join(term(2), term(3)));
-  };
   int64_t i = 0;
-  for (; i + kLanes <= n; i += kLanes) {
-    const auto term = [&](int64_t r) {
-      return T::of(load(a + r * step + i), other<kB>(b + r * by_step, i));
-    };
-    store(part + i, T::join(load(part + i), joined(term)));
-  }
-  for (; i < n; ++i) {
-    const auto term = [&](int64_t r) { return T::of(a[r * step + i], b[r * by_step + kB * i]); };
-    part[i] = T::join(part[i], joined(term));
-  }
+  for (; i + kLanes <= n; i += kLanes)
+    store(part + i, T::join(load(part + i), T::of(load(a + i), other<kB>(b, i))));
+  for (; i < n; ++i) part[i] = T::join(part[i], T::of(a[i], b[kB * i]));
 }
 
 template <Reduce kKind, int kB>
@@ -132,8 +118,8 @@ void reduce_rows(const Tile<3>& t, const float* a, const float* b, double* to) {
     }
     return;
   }
-  // Columns: several rows at once where they share their results, four of them in a pass. Sums go
-  // over to double after a few rows; extremes need not.
+  // Columns: several rows where they share their results, one after the other, as prefetching likes
+  // it. Sums go over to double after a few rows; extremes need not.
   constexpr int64_t kRows = T::kExtreme ? INT64_MAX : 32, kColumns = 512;
   const int64_t many = t.outer[2] == 0 ? kRows : 1;
   for (int64_t r = 0; r < t.rows;) {
@@ -143,12 +129,8 @@ void reduce_rows(const Tile<3>& t, const float* a, const float* b, double* to) {
       float part[kColumns];
       for (int64_t i = 0; i < width; ++i) part[i] = T::start();
       const float *from = a + r * t.outer[0] + c, *by = b + r * t.outer[1] + kB * c;
-      const int64_t step = t.outer[0], by_step = t.outer[1];
-      int64_t k = 0;
-      for (; k + 4 <= rows; k += 4, from += 4 * step, by += 4 * by_step)
-        join_rows<kKind, kB, 4>(from, step, by, by_step, width, part);
-      for (; k < rows; ++k, from += step, by += by_step)
-        join_rows<kKind, kB, 1>(from, step, by, by_step, width, part);
+      for (int64_t k = 0; k < rows; ++k, from += t.outer[0], by += t.outer[1])
+        join_row<kKind, kB>(from, by, width, part);
       double* result = to + r * t.outer[2] + c;
 #pragma GCC ivdep
       for (int64_t i = 0; i < width; ++i)
