@@ -60,13 +60,13 @@ void Reducer::run(const float* a, const float* b, float scale, float* y) const {
   };
   switch (split_) {
     case Split::results:
-      return threads::parallel_for(
-          kept_, 1 + 32768 * kept_ / (rows * row), [&](int64_t i, int64_t end) {
-            const int64_t results = outputs_ / kept_, many = rows / kept_;
-            std::fill(sums + i * results, sums + end * results, start_);
-            some_rows(a, b, i * many, end * many, sums);
-            finish(i * results, end * results);
-          });
+      return threads::parallel_for(kept_, 1 + 32768 * kept_ / (rows * row),
+                                   [&](int64_t i, int64_t end) {
+                                     const int64_t results = outputs_ / kept_, many = rows / kept_;
+                                     std::fill(sums + i * results, sums + end * results, start_);
+                                     some_rows(a, b, i * many, end * many, sums);
+                                     finish(i * results, end * results);
+                                   });
     case Split::columns:
       std::fill_n(sums, outputs_, start_);
       threads::parallel_for(row, 64,

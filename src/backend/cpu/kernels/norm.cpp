@@ -17,6 +17,13 @@ void each_block(int64_t rows, int64_t c, F f) {
       f(r0, rows - r0 < kFlush ? rows - r0 : kFlush, c0, c - c0 < kColumns ? c - c0 : kColumns);
 }
 
+// Brings near what is read some rows on: four rows at a time are more streams than are foreseen.
+template <class T>
+__attribute__((always_inline)) inline void fetch_ahead(const T* x, int64_t pitch) {
+  constexpr int64_t kRows = 8;
+  __builtin_prefetch(x + kRows * pitch);
+}
+
 // First and second sums of a block's columns. Of V, floats or vectors, term(row, column) is what is
 // summed as {first, second}; four rows at a time.
 template <class V>
@@ -119,6 +126,7 @@ void norm_moments(const T* x, int64_t rows, int64_t c, double* mean, double* squ
     float pivot[kColumns] = {}, rest[kColumns], square[kColumns];
     const T* first = x + r0 * c + c0;
     const auto term = [&](int64_t r, int64_t k, auto kind) {
+      if constexpr (sizeof(kind) > sizeof(float)) fetch_ahead(first + r * c + k, c);
       const auto d = at(first + r * c, k, kind) - at(pivot, k, kind);
       return Pair<decltype(kind)>{d, d * d};
     };
@@ -129,15 +137,16 @@ void norm_moments(const T* x, int64_t rows, int64_t c, double* mean, double* squ
       for (int64_t k = 0; k < width; ++k) pivot[k] = static_cast<float>(mean[c0 + k]);
     }
     block_sums(term, n, width, rest, square);
-    const auto before = static_cast<double>(r0), more = static_cast<double>(n), all = before + more;
+    const auto before = static_cast<double>(r0), more = static_cast<double>(n);
+    const double each = 1 / more, share = more / (before + more), joint = before * share;
 #pragma GCC ivdep
     for (int64_t k = 0; k < width; ++k) {
-      const double off = static_cast<double>(rest[k]) / more;
+      const double off = static_cast<double>(rest[k]) * each;
       const double here = static_cast<double>(pivot[k]) + off;
       const double old = r0 == 0 ? here : mean[c0 + k], step = here - old;
-      mean[c0 + k] = old + step * more / all;
+      mean[c0 + k] = old + step * share;
       squares[c0 + k] = (r0 == 0 ? 0.0 : squares[c0 + k]) + static_cast<double>(square[k]) -
-                        off * off * more + step * step * before * more / all;
+                        off * off * more + step * step * joint;
     }
   });
 }
