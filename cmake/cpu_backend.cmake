@@ -14,6 +14,7 @@ function(mpsnn_kernels isa)
         arithmetic
         neuron
         gemm
+        product
         pool
         resample
         norm

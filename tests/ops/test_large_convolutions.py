@@ -35,6 +35,14 @@ PAIRS: dict[str, Any] = {
 }
 
 
+# Of 1x1 windows: few outputs of many channels, which are no whole vectors; many weights.
+POINTWISE: dict[str, Any] = {
+    "few outputs": ((2, 23, 11, 272), 80),
+    "odd inputs": ((3, 9, 7, 301), 48),
+    "many weights": ((2, 9, 7, 768), 144),
+}
+
+
 def whole_numbers(shape: tuple[int, ...], seed: int) -> np.ndarray:
     return np.random.default_rng(seed).integers(-4, 5, shape).astype(np.float64)
 
@@ -44,10 +52,19 @@ def output_shape(case: cases.Case, operands: list[Any]) -> tuple[int, ...]:
 
 
 @on_cpu
+@pytest.mark.parametrize("shape", POINTWISE.values(), ids=POINTWISE.keys())
+def test_pixels_are_within_one_in_a_hundred_thousand(shape: Any) -> None:
+    check_by_torch(cases.conv_case("pixels", *shape, (1, 1)))
+
+
+@on_cpu
 @pytest.mark.parametrize("shape", WINOGRAD.values(), ids=WINOGRAD.keys())
 def test_winograd_is_within_one_in_a_hundred_thousand(shape: Any) -> None:
     image, out, kernel, pads = shape
-    case = cases.conv_case("large", image, out, kernel, pads=pads)
+    check_by_torch(cases.conv_case("large", image, out, kernel, pads=pads))
+
+
+def check_by_torch(case: cases.Case) -> None:
     operands = make_operands(case, "float32")
     cotangent = np.random.default_rng(0).standard_normal(output_shape(case, operands))
     cotangent = cotangent.astype(np.float32).astype(np.float64)

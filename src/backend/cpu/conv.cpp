@@ -1,9 +1,11 @@
 // conv2d and conv_transpose2d by oneDNN, conv2d by Winograd's algorithm where it applies, or as the
-// dense layer that it is where its windows neither overlap nor leave anything out. Weights keep
+// dense layer that it is where its windows neither overlap nor leave anything out; the gradients of
+// 1x1 windows are products of matrices, too. Weights keep
 // their canonical layout between steps. A training step packs them into the primitive's own: they
 // are small beside the images. Where they do not change, in inference, packed ones are kept, with a
 // batch-norm folded in. Images that are bfloat16 are multiplied as such, and summed in float32;
 // weights and their gradients are float32, but for the packed copy.
+#include <algorithm>
 #include <cmath>
 #include <optional>
 #include <utility>
@@ -127,6 +129,15 @@ class Folded {
   runtime::Ref from_, from_bias_, norm_[4], weight_, bias_;
 };
 
+bool is_pointwise(const Node& node, const Shape& w) {
+  const auto are = [&](const char* name, int64_t value) {
+    const auto& list = node.attrs.integers(name);
+    return std::all_of(list.begin(), list.end(), [=](int64_t v) { return v == value; });
+  };
+  return node.op == Op::conv2d && w[conv_weight::kh] * w[conv_weight::kw] == 1 &&
+         node.attrs.integer("groups") == 1 && are("stride", 1) && are("pads", 0);
+}
+
 template <class Family>
 class Forward final : public runtime::Kernel {
  public:
@@ -152,6 +163,14 @@ class Forward final : public runtime::Kernel {
       winograd_.emplace(b, node, x, w, y, /*gradient=*/false, constant_, source, weight, bias, y_);
       return;
     }
+    constexpr int64_t kFewOutputs = 96, kManyInputs = 256;  // then oneDNN waits for its source
+    const int64_t out = y[3], in = x[3];
+    if (!bfloat_ && is_pointwise(node, w) && out <= kFewOutputs && out % 16 == 0 &&
+        in >= kManyInputs) {
+      const auto bytes = static_cast<std::size_t>(out * in) * sizeof(float);
+      rows_ = {source, weight, bias, constant_ ? b.keep(bytes) : b.scratch(bytes), in, out};
+      return;
+    }
     const Convolution<Family> c(node, x, w, y, bfloat_);
     const auto descriptor = c.forward(static_cast<bool>(bias));
     const auto layout = descriptor.weights_desc();
@@ -172,24 +191,41 @@ class Forward final : public runtime::Kernel {
       if (folded_) folded_->prepare();
       if (winograd_) winograd_->prepare();
       if (pack_) pack_.run();
+      if (rows_.packed) rows_.prepare();
     }
     if (winograd_) winograd_->run();
     if (main_) main_.run();
+    if (rows_.packed) rows_.run(elements_ / rows_.out, y_.get<float>());
     if (bfloat_)
       epilogue_.apply(y_.get<uint16_t>(), elements_);
     else
       epilogue_.apply(y_.get<float>(), elements_);
   }
   std::string detail() const override {
-    return winograd_ ? std::string("Winograd ") + select().name : "oneDNN " + main_.name();
+    if (main_) return "oneDNN " + main_.name();
+    return (winograd_ ? std::string("Winograd ") : std::string("own product ")) + select().name;
   }
 
  private:
+  // Windows of one pixel and few outputs.
+  struct Rows {
+    runtime::Ref x, w, bias, packed;
+    int64_t in = 0, out = 0;
+    void prepare() const { select().pack_columns(w.get<float>(), in, out, packed.get<float>()); }
+    void run(int64_t rows, float* y) const {
+      threads::parallel_for(rows, 1 + 65536 / (in * out), [&](int64_t begin, int64_t end) {
+        select().packed_rows(end - begin, in, out, x.get<float>() + begin * in, packed.get<float>(),
+                             bias.get<float>(), y + begin * out);
+      });
+    }
+  };
+
   Epilogue epilogue_;
   bool bfloat_;
   runtime::Ref y_;
   int64_t elements_;
   bool constant_;
+  Rows rows_;
   std::optional<Folded> folded_;
   std::optional<Winograd> winograd_;
   Packing pack_;
@@ -218,8 +254,18 @@ class Gradient final : public runtime::Kernel {
         winograd_weights_.emplace(b, node, x, w, y, b.in(node.x(0)), gz_, b.out(node.gx(1)));
     } else {
       const Convolution<Family> c(node, x, w, y, bfloat_);
-      if (node.gx(0) != kNone) make_data(b, node, c);
-      if (node.gx(1) != kNone && bfloat_ && PairedWeights::applies(node, x, y))
+      const int64_t out = w[conv_weight::out], in = w[conv_weight::in], rows = elements_ / out;
+      const bool product_of_rows = !bfloat_ && is_pointwise(node, w);
+      constexpr int64_t kManyWeights = 96 << 10;  // oneDNN's convolution is slow at them
+      if (node.gx(0) != kNone && product_of_rows)
+        data_ = product(b, rows, in, out, Tag::ab, gz_, Tag::ab, b.weight(node.x(1)), {},
+                        b.out(node.gx(0)));
+      else if (node.gx(0) != kNone)
+        make_data(b, node, c);
+      if (node.gx(1) != kNone && product_of_rows && in * out >= kManyWeights)
+        weights_ = product(b, out, in, rows, Tag::ba, gz_, Tag::ab, b.in(node.x(0)), {},
+                           b.out(node.gx(1)));
+      else if (node.gx(1) != kNone && bfloat_ && PairedWeights::applies(node, x, y))
         paired_.emplace(b, node, x, w, y, b.raw(node.x(0)), gz_, b.out(node.gx(1)));
       else if (node.gx(1) != kNone)
         make_weights(b, node, c, std::exchange(bias_left, false));

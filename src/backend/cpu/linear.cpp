@@ -34,13 +34,6 @@ Primitive product(Builder& b, const memory::desc& da, runtime::Ref a, const memo
   return p;
 }
 
-// C (m x n) = A (m x k) B (k x n) [+ bias (n)], all of float32.
-Primitive product(Builder& b, int64_t m, int64_t n, int64_t k, Tag ta, runtime::Ref a, Tag tb,
-                  runtime::Ref bb, runtime::Ref bias, runtime::Ref c) {
-  return product(b, {{m, k}, kFloat, ta}, a, {{k, n}, kFloat, tb}, bb, bias,
-                 {{m, n}, kFloat, Tag::ab}, c);
-}
-
 // B (k x n) packed as AVX512-BF16 multiplies it: columns in blocks of 64, rows in blocks of 32, and
 // of those in pairs.
 constexpr auto kPairs = Tag::BA16a64b2a;
@@ -276,6 +269,12 @@ class BfloatGradient final : public runtime::Kernel {
 };
 
 }  // namespace
+
+Primitive product(Builder& b, int64_t m, int64_t n, int64_t k, Tag ta, runtime::Ref a, Tag tb,
+                  runtime::Ref bb, runtime::Ref bias, runtime::Ref c) {
+  return product(b, {{m, k}, kFloat, ta}, a, {{k, n}, kFloat, tb}, bb, bias,
+                 {{m, n}, kFloat, Tag::ab}, c);
+}
 
 KernelPtr make_linear(Builder& b, const Node& node) {
   if (!b.small() && b.bfloat(node)) {

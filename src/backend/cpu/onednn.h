@@ -41,6 +41,11 @@ class Primitive {
   std::vector<std::pair<runtime::Ref, dnnl::memory>> places_;
 };
 
+// C (m x n) = A (m x k) B (k x n) [+ bias (n)], all of float32.
+Primitive product(Builder& b, int64_t m, int64_t n, int64_t k, dnnl::memory::format_tag ta,
+                  runtime::Ref a, dnnl::memory::format_tag tb, runtime::Ref bb, runtime::Ref bias,
+                  runtime::Ref c);
+
 Primitive reorder(Builder& b, const dnnl::memory::desc& from, runtime::Ref source,
                   const dnnl::memory::desc& to, runtime::Ref target);
 

@@ -52,6 +52,8 @@ void to_bfloat_pairs(const float*, const float*, uint32_t*, int64_t);
 void column_sums(const float*, int64_t, int64_t, float*);
 void gemm(int64_t, int64_t, int64_t, const float*, int64_t, int64_t, const float*, int64_t,
           const float*, bool, float*, int64_t, float*);
+void pack_columns(const float*, int64_t, int64_t, float*);
+void packed_rows(int64_t, int64_t, int64_t, const float*, const float*, const float*, float*);
 void transpose(const float*, int64_t, int64_t, int64_t, float*, int64_t);
 void winograd_sources(const WinogradShape&, const float*, int64_t, int64_t, int64_t,
                       const WinogradPlanes&);

@@ -206,6 +206,11 @@ struct KernelTable {
   void (*gemm)(int64_t rows, int64_t cols, int64_t depth, const float* a, int64_t ar, int64_t aj,
                const float* b, int64_t ldb, const float* bias, bool add, float* c, int64_t ldc,
                float* pack);
+  // y (rows x cols) = x W' + bias, if there is one, with W (cols x depth) packed before; cols are a
+  // multiple of 16.
+  void (*pack_columns)(const float* w, int64_t depth, int64_t cols, float* packed);
+  void (*packed_rows)(int64_t rows, int64_t depth, int64_t cols, const float* x,
+                      const float* packed, const float* bias, float* y);
   void (*transpose)(const float* x, int64_t ldx, int64_t rows, int64_t cols, float* y, int64_t ldy);
 
   // Numbers of channels are multiples of 16. Tiles first..first+tiles of the batch, so many
