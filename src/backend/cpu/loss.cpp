@@ -107,19 +107,22 @@ struct LossNode {
       for (int64_t at = first; at < last; at += chunk) g(at, std::min(chunk, last - at));
     };
     if (forward && backward && mean) {
-      each_part(1, [&](int64_t, int64_t first, int64_t last, Weighed& all) {
-        chunks(first, last, [&](int64_t at, int64_t n) { all.weight += f.weigh(at, n); });
+      each_part(1, [&](int64_t n, int64_t first, int64_t last, Weighed& all) {
+        if (image_weight(n) == 0.0f) return;
+        chunks(first, last, [&](int64_t at, int64_t size) { all.weight += f.weigh(at, size); });
       });
       add_up();
     }
     each_part(cost_a_unit, [&](int64_t n, int64_t first, int64_t last, Weighed& all) {
       const bool counts = image_weight(n) != 0.0f;
       chunks(first, last, [&](int64_t at, int64_t size) {
-        if (backward && !(forward && counts)) f.backward(n, at, size);
-        if (!(forward && counts)) return;
-        const Weighed one = backward ? both(f, n, at, size) : f.forward(at, size);
-        all.loss += one.loss;
-        all.weight += one.weight;
+        if (forward && counts) {
+          const Weighed one = backward ? both(f, n, at, size) : f.forward(at, size);
+          all.loss += one.loss;
+          all.weight += one.weight;
+        } else if (backward) {
+          f.backward(n, at, size);
+        }
       });
     });
     if (forward) add_up();
@@ -149,15 +152,15 @@ struct LossNode {
   void add_up() const {
     Weighed all;
     for (int64_t n = 0; n < images; ++n) {
-      Weighed image;
+      Weighed own;
       for (int64_t p = n * parts; p < (n + 1) * parts; ++p) {
-        image.loss += partial.get<Weighed>()[p].loss;
-        image.weight += partial.get<Weighed>()[p].weight;
+        own.loss += partial.get<Weighed>()[p].loss;
+        own.weight += partial.get<Weighed>()[p].weight;
       }
-      losses.get<float>()[n] = quotient(image.loss, image.weight, mean);
-      sums.get<float>()[n] = static_cast<float>(image.weight);
-      all.loss += image.loss;
-      all.weight += image.weight;
+      losses.get<float>()[n] = quotient(own.loss, own.weight, mean);
+      sums.get<float>()[n] = static_cast<float>(own.weight);
+      all.loss += own.loss;
+      all.weight += own.weight;
     }
     if (!none) loss.get<float>()[0] = quotient(all.loss, all.weight, mean);
     total.get<float>()[0] = static_cast<float>(all.weight);

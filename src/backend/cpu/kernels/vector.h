@@ -98,10 +98,9 @@ static inline float fold_lanes(Vec v, F join) {
 // exp by 2^n * p(r), |r| <= ln 2 / 2, p of degree 6: within 2 ulp; inf and NaN as they should, 0
 // where float has no normal number.
 static inline float fast_exp(float x) {
-  const float clamped = x > -87.5f ? (x < 89.0f ? x : 89.0f) : -87.5f;  // NaN has no exponent
-  const float shifted = clamped * 1.44269504f + 12582912.0f;  // rounds to n, in its last bits
+  const float shifted = x * 1.44269504f + 12582912.0f;  // rounds to n, in its last bits
   const float n = shifted - 12582912.0f;
-  const float r = (clamped - n * 0.693359375f) + n * 2.12194440e-4f;
+  const float r = (x - n * 0.693359375f) + n * 2.12194440e-4f;
   float p = 1.98756915e-4f;
   p = p * r + 1.39819995e-3f;
   p = p * r + 8.33345190e-3f;
@@ -115,7 +114,7 @@ static inline float fast_exp(float x) {
   bits += exponent << 23;
   float y;
   __builtin_memcpy(&y, &bits, 4);
-  y = x < -87.3365f ? 0.0f : y;
+  y = x < -87.3365f ? 0.0f : y;  // beyond these ends the formula has no meaning
   y = x > 88.7228317f ? __builtin_inff() : y;
   return x != x ? x : y;
 }
