@@ -14,7 +14,8 @@ Reducer::Reducer(Builder& b, Reduce kind, const Shape& shape, const Loops<3>::St
   const bool small = loops_.rows() * loops_.row() < 32768;
   if (small || kept_ >= team) {
     split_ = Split::results;
-  } else if (axes.back().strides[2] != 0 && loops_.row() >= 64 * team) {
+  } else if (axes.back().strides[2] != 0 && loops_.row() >= 64 * team &&
+             loops_.row() > loops_.rows()) {
     split_ = Split::columns;
   } else {
     split_ = Split::rows;

@@ -1,6 +1,7 @@
 // Sums (or extremes) over axes of an array of a term of one or two operands. Sums are kept in
-// double. Threads share out the results where there are enough of them, else the columns, else the
-// rows, whose parts are then added in order: bits depend on the number of threads only.
+// double. Threads share out the results where there are enough of them, else the columns where they
+// are more than the rows, else the rows, whose parts are then added in order: bits depend on the
+// number of threads only.
 #pragma once
 
 #include "backend/cpu/loops.h"
