@@ -447,3 +447,20 @@ def test_elementwise_parts_of_a_concatenation(side: int, training: bool, device:
         if optimize and device == "cpu" and not training:
             assert "elided [concat]: written in place" in program.notes()
     close(made[0], made[1], 1e-5)
+
+
+def test_a_stack_of_what_is_viewed_before(device: str) -> None:
+    graph = _core.Graph()
+    x = graph.input("x", (2, 3, 4))
+    a, b = (graph.add("neuron", [x], {"kind": k}, k)[0] for k in ("tanh", "sigmoid"))
+    flat = graph.add("flatten", [a], {}, "flatten")[0]
+    both = graph.add("stack", [a, b], {}, "stack")[0]
+    y = graph.add("multiply", [flat, flat], {}, "square")[0]
+    results = [("y", y, False), ("both", both, False)]
+    program = _core.Program.compile(graph, device=device, results=results)
+    value = np.random.default_rng(8).standard_normal((2, 3, 4)).astype(np.float32)
+    done = program.encode((value,), ())
+    done.wait()
+    wanted = np.tanh(value), 1 / (1 + np.exp(-value))
+    np.testing.assert_allclose(done.result(0).numpy(), wanted[0].reshape(2, 12) ** 2, rtol=1e-5)
+    np.testing.assert_allclose(done.result(1).numpy(), np.stack(wanted), rtol=1e-5)

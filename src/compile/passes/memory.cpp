@@ -28,6 +28,9 @@ class InPlace {
         if (v != kNone) reader_[static_cast<std::size_t>(v)] = static_cast<int>(i);
   }
 
+  // Something else has a part in this memory: it stays where it is.
+  void hold(ValueId memory) { root_[static_cast<std::size_t>(memory)] = true; }
+
   // Of a stack or an unstack, whose parts are blocks of the whole; true if nothing is left to copy.
   bool blocks(const Node& node) {
     const bool stack = node.op == Op::stack;
@@ -107,7 +110,7 @@ class InPlace {
   const runtime::Backend& backend_;
   Uses uses_;
   std::vector<int> reader_;
-  std::vector<bool> root_;  // of slices
+  std::vector<bool> root_;  // of slices and views
 };
 
 // Outputs that take the memory of an input which is read for the last time.
@@ -200,6 +203,7 @@ void memory(ir::Plan& plan, bool alias, const std::vector<ValueId>& kept,
         // Nodes are in order, so the source's root is final.
         const ValueId from = node.inputs[0], to = node.outputs[0];
         plan.alias[static_cast<std::size_t>(to)] = plan.alias[static_cast<std::size_t>(from)];
+        in_place.hold(plan.alias[static_cast<std::size_t>(to)]);
         gone[i] = true;
       }
       if (node.op == Op::concat) gone[i] = in_place.slice(node);
