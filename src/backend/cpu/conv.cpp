@@ -1,10 +1,10 @@
 // conv2d and conv_transpose2d by oneDNN, conv2d by Winograd's algorithm where it applies, or as the
 // dense layer that it is where its windows neither overlap nor leave anything out; the gradients of
-// 1x1 windows are products of matrices, too. Weights keep
-// their canonical layout between steps. A training step packs them into the primitive's own: they
-// are small beside the images. Where they do not change, in inference, packed ones are kept, with a
-// batch-norm folded in. Images that are bfloat16 are multiplied as such, and summed in float32;
-// weights and their gradients are float32, but for the packed copy.
+// 1x1 windows are products of matrices, too. Weights keep their canonical layout between steps. A
+// training step packs them into the primitive's own: they are small beside the images. Where they
+// do not change, in inference, packed ones are kept, with a batch-norm folded in. Images that are
+// bfloat16 are multiplied as such, and summed in float32; weights and their gradients are float32,
+// but for the packed copy.
 #include <algorithm>
 #include <cmath>
 #include <optional>

@@ -48,10 +48,11 @@ class Builder {
   }
   // Of its axes, in elements.
   std::vector<int64_t> strides(ValueId id) const;
-  bool in_place(ValueId part, ValueId whole) const {
+  // Whether a part lies in the whole, so many elements on.
+  bool in_place(ValueId part, ValueId whole, int64_t offset) const {
     const auto& slice = plan().slices[static_cast<std::size_t>(part)];
     const auto root = [&](ValueId id) { return plan().alias[static_cast<std::size_t>(id)]; };
-    return slice.pitch != 0 && root(part) == root(whole);
+    return slice.pitch != 0 && slice.offset == offset && root(part) == root(whole);
   }
   bool small() const { return small_; }  // one thread, no oneDNN
   runtime::Ref workspace(std::size_t floats) { return base_.workspace(floats * sizeof(float)); }

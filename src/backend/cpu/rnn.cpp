@@ -271,14 +271,11 @@ KernelPtr slices(Builder& b, ValueId whole, const std::vector<ValueId>& parts, b
   };
   const int64_t size = count(b.shape(whole)) / static_cast<int64_t>(parts.size());
   const auto bytes = floats(size) * (alike ? size_of(b.dtype(whole)) : sizeof(float));
-  const auto in_place = [&](ValueId v, std::size_t i) {
-    return b.in_place(v, whole) &&
-           b.plan().slices[static_cast<std::size_t>(v)].offset == static_cast<int64_t>(i) * size;
-  };
   const Ref all = join ? write(whole) : read(whole);
   std::vector<Part> copied;
   for (std::size_t i = 0; i < parts.size(); ++i) {
-    if (parts[i] != kNone && in_place(parts[i], i)) continue;
+    const int64_t at = static_cast<int64_t>(i) * size;
+    if (parts[i] != kNone && b.in_place(parts[i], whole, at)) continue;
     if (parts[i] != kNone || join)
       copied.push_back({join ? read(parts[i]) : write(parts[i]), i * bytes});
   }

@@ -108,7 +108,7 @@ KernelPtr make_concat(Builder& b, const Node& node) {
   int64_t offset = 0;
   for (int i = 0; i < node.nx; ++i) {
     const int64_t size = sizes[static_cast<std::size_t>(i)] * inner * unit;
-    if (part(i) != kNone && !b.in_place(part(i), together)) {
+    if (part(i) != kNone && !b.in_place(part(i), together, offset / unit)) {
       refs.push_back(gradient ? write(part(i)) : read(part(i)));
       parts.push_back({nullptr, offset, size});
     }
