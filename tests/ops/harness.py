@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import zlib
 from typing import Any
 
@@ -27,12 +26,6 @@ HALF_WEIGHTS = {
     "embedding": (1,),
 }
 TOLERANCE = {"float64": 1e-9, "float32": 1e-5, "float16": 1e-2, "bfloat16": 5e-2}
-
-
-def devices() -> list[str]:
-    """The devices under test: all of this build, or MPSNN_TEST_DEVICE alone."""
-    chosen = os.environ.get("MPSNN_TEST_DEVICE")
-    return [chosen] if chosen else [d["id"] for d in _core.devices()]
 
 
 def round_to(x: np.ndarray, dtype: str) -> np.ndarray:

@@ -8,10 +8,11 @@ import cases
 import mpsnn
 import numpy as np
 import pytest
-from harness import as_tensors, devices, differentiable, error, make_operands, oracle, run
-from mpsnn import _core, nn
+from devices import DEVICES, DTYPES
+from harness import as_tensors, differentiable, error, make_operands, oracle, run
+from mpsnn import nn
 
-on_cpu = pytest.mark.skipif("cpu" not in devices(), reason="how the cpu device computes")
+on_cpu = pytest.mark.skipif("cpu" not in DEVICES, reason="how the cpu device computes")
 
 # Images, outputs, taps, pads. By Winograd's algorithm: two groups of tiles, channels that end a
 # chunk early; one group, not whole blocks of tiles; the most channels; one row, one column.
@@ -81,8 +82,7 @@ def check_by_torch(case: cases.Case) -> None:
 @pytest.mark.parametrize("shape", PAIRS.values(), ids=PAIRS.keys())
 def test_gradients_by_weights_in_bfloat16_are_exact_sums(shape: Any) -> None:
     """Of small whole numbers, which bfloat16 holds, and float32 their sums."""
-    device = next(d for d in _core.devices() if d["id"] == "cpu")
-    if "bfloat16" not in device["dtypes"]:
+    if "bfloat16" not in DTYPES["cpu"]:
         pytest.skip("this processor has no products of bfloat16")
     image, out, kernel, pads, attrs = shape
     case = cases.conv_case("large", image, out, kernel, pads=pads, bias=False, **attrs)

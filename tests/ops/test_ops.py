@@ -9,10 +9,10 @@ import cases_spatial as _more  # noqa: F401  # rows of the same table
 import numpy as np
 import pytest
 from cases import Case
+from devices import DEVICES, DTYPES, with_dtypes
 from harness import (  # fmt: skip
     TOLERANCE,
     as_tensors,
-    devices,
     differentiable,
     error,
     make_operands,
@@ -24,12 +24,6 @@ from harness import (  # fmt: skip
 from loss_cases import CASES
 from mpsnn import _core
 
-
-def device_dtypes(device: str) -> list[str]:
-    return next(d["dtypes"] for d in _core.devices() if d["id"] == device)
-
-
-DEVICES = devices()
 by_case = pytest.mark.parametrize("case", CASES, ids=lambda c: c.name)
 by_device = pytest.mark.parametrize("device", DEVICES)
 
@@ -61,7 +55,7 @@ def check(case: Case, device: str, dtype: str) -> None:
 @by_case
 @pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16", "float64"])
 def test_against_torch(case: Case, device: str, dtype: str) -> None:
-    if dtype not in device_dtypes(device):
+    if dtype not in DTYPES[device]:
         # A device without the dtype must say so when the graph is compiled, and why.
         operands = make_operands(case, dtype)
         with pytest.raises(_core.UnsupportedError, match=dtype):
@@ -86,7 +80,7 @@ def test_inference_equals_training_forward(case: Case, device: str) -> None:
 @by_case
 @pytest.mark.parametrize(
     ("device", "dtype"),
-    [(d, dtype) for d in DEVICES for dtype in device_dtypes(d) if dtype != "float64"],
+    with_dtypes("float32", "float16", "bfloat16"),
 )
 def test_between_other_ops_memory_is_shared_and_nothing_changes(
     case: Case, device: str, dtype: str

@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 
-import mpsnn
 import numpy as np
 import pytest
+from devices import DEVICES
 from mpsnn import nn
 
 
-def tested_devices() -> list[str]:
-    chosen = os.environ.get("MPSNN_TEST_DEVICE")
-    return [chosen] if chosen else [d.id for d in mpsnn.devices()]
-
-
-@pytest.fixture(params=tested_devices())
+@pytest.fixture(params=DEVICES)
 def device(request: pytest.FixtureRequest) -> str:
     """Each device of this build in turn."""
     return str(request.param)

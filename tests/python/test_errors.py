@@ -8,6 +8,7 @@ from typing import Any
 import mpsnn
 import numpy as np
 import pytest
+import safetensors.numpy
 from mpsnn import nn, optim
 
 
@@ -479,9 +480,8 @@ def test_hostile_files(tmp_path: Path, content: bytes) -> None:
 
 
 def test_foreign_safetensors_point_to_the_torch_loader(tmp_path: Path) -> None:
-    numpy = pytest.importorskip("safetensors.numpy")
     path = tmp_path / "torch.safetensors"
-    numpy.save_file({"1.weight": np.zeros((10, 64), np.float32)}, path)
+    safetensors.numpy.save_file({"1.weight": np.zeros((10, 64), np.float32)}, path)
     with pytest.raises(mpsnn.FormatError, match="load_torch_state_dict"):
         small().load(path)
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import mpsnn
 import numpy as np
 import pytest
+import safetensors.numpy
 from mpsnn import _core, nn
 
 
@@ -27,8 +28,7 @@ def test_round_trip_and_other_reader(tmp_path: Path) -> None:
     second.load(path)
     for name, value in first.state_dict().items():
         np.testing.assert_array_equal(np.asarray(value), np.asarray(second.state_dict()[name]))
-    numpy = pytest.importorskip("safetensors.numpy")
-    loaded = numpy.load_file(path)
+    loaded = safetensors.numpy.load_file(path)
     assert set(loaded) == set(first.state_dict())
     np.testing.assert_array_equal(loaded["3.weight"], np.asarray(first.state_dict()["3.weight"]))
 

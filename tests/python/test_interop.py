@@ -13,6 +13,7 @@ from typing import Any
 import mpsnn
 import numpy as np
 import pytest
+import safetensors.numpy
 import torch
 from mpsnn import nn, ops, optim
 from torch import nn as tnn
@@ -84,8 +85,9 @@ def test_torch_weights_load(form: str, tmp_path: Path) -> None:
         torch.save(source, tmp_path / "w.pt")
         source = tmp_path / "w.pt"
     elif form == "safetensors":
-        numpy = pytest.importorskip("safetensors.numpy")
-        numpy.save_file({n: t.numpy() for n, t in source.items()}, tmp_path / "w.safetensors")
+        safetensors.numpy.save_file(
+            {n: t.numpy() for n, t in source.items()}, tmp_path / "w.safetensors"
+        )
         source = tmp_path / "w.safetensors"
     ours.load_torch_state_dict(source, (5, 4, 3))
     same(ours, theirs)

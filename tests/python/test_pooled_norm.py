@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from devices import with_dtypes
 from mpsnn import _core
 
 POOLS: dict[str, Any] = {
@@ -68,12 +69,10 @@ def trained(device: str, dtype: str, pool: Any, neuron: Any, **options: Any) -> 
     return values, "\n".join(program.notes())
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
+@pytest.mark.parametrize(("device", "dtype"), with_dtypes("float32", "float16", "bfloat16"))
 @pytest.mark.parametrize("neuron", NEURONS.values(), ids=NEURONS.keys())
 @pytest.mark.parametrize("pool", POOLS.values(), ids=POOLS.keys())
 def test_a_pooled_norm_equals_its_parts(pool: Any, neuron: Any, dtype: str, device: str) -> None:
-    if dtype not in next(d["dtypes"] for d in _core.devices() if d["id"] == device):
-        pytest.skip(f"{device} has no {dtype}")
     fused, notes = trained(device, dtype, pool, neuron)
     plain, _ = trained(device, dtype, pool, neuron, optimize=False)
     keeps_order = neuron is None or neuron["kind"] != "tanh"
@@ -121,10 +120,8 @@ def branched(device: str, dtype: str, **options: Any) -> tuple[Any, list[str]]:
     return np.array(done.result(0).numpy(), np.float64), [r["op"] for r in program.summary()]
 
 
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize(("device", "dtype"), with_dtypes("float32", "bfloat16"))
 def test_an_average_poolings_gradient_adds_the_others(dtype: str, device: str) -> None:
-    if dtype not in next(d["dtypes"] for d in _core.devices() if d["id"] == device):
-        pytest.skip(f"{device} has no {dtype}")
     summed, ops = branched(device, dtype)
     plain, _ = branched(device, dtype, optimize=False)
     assert ("add_n" in ops or "add" in ops) == (device != "cpu")

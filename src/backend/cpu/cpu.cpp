@@ -98,7 +98,19 @@ class CpuBackend final : public runtime::Backend {
   }
 
   bool fuses(runtime::Pattern pattern, const Node& node, const Node&, bool) const override {
-    return pattern != runtime::Pattern::added_gradient || node.op == Op::avg_pool2d;
+    using runtime::Pattern;
+    switch (pattern) {
+      case Pattern::gradient_sum:
+      case Pattern::recompute:
+      case Pattern::folded_norm:
+      case Pattern::neuron_epilogue:
+      case Pattern::loss_gradient:
+      case Pattern::pooled_norm:
+        return true;
+      case Pattern::added_gradient:
+        return node.op == Op::avg_pool2d;
+    }
+    return false;
   }
   bool can_alias(const ir::Plan&, const Node&) const override { return true; }
   bool takes_slice(const ir::Plan& plan, const Node& node) const override {

@@ -129,9 +129,9 @@ class ReferenceBackend final : public runtime::Backend {
   }
 
   bool fuses(runtime::Pattern pattern, const Node&, const Node&, bool) const override {
-    return pattern != runtime::Pattern::pooled_norm &&
-           pattern != runtime::Pattern::added_gradient &&
-           pattern != runtime::Pattern::loss_gradient;
+    using runtime::Pattern;
+    return pattern == Pattern::gradient_sum || pattern == Pattern::recompute ||
+           pattern == Pattern::folded_norm || pattern == Pattern::neuron_epilogue;
   }
   bool can_alias(const ir::Plan&, const Node&) const override { return true; }
   bool takes_slice(const ir::Plan&, const Node&) const override { return true; }
