@@ -58,7 +58,8 @@ def make_operands(row: Any) -> list[np.ndarray]:
 class MpsnnOp:
     """A training plan of one op between two others; the times are those of its own nodes.
 
-    The others multiply by 1: what the op reads has been written just before, as in a network.
+    The others multiply by 1: what the op reads has been written just before, as in a network, from
+    operands that are there, as PyTorch's are.
     """
 
     def __init__(self, row: Any, mode: str) -> None:
@@ -69,14 +70,11 @@ class MpsnnOp:
         for i, ((kind, shape), value) in enumerate(
             zip(row.operands, make_operands(row), strict=True)
         ):
-            if kind in ("p", "s"):
-                ids.append(graph.parameter(f"p{i}", core.Parameter(value)))
-            elif kind == "i":
+            if kind == "i":
                 ids.append(graph.input(f"x{i}", shape, "int32", classes=row.classes))
-            else:
-                ids.append(graph.input(f"x{i}", shape, "float32"))
-            if kind not in ("p", "s"):
                 self.fed.append(value)
+            else:
+                ids.append(graph.parameter(f"p{i}", core.Parameter(value)))
             if kind == "x":
                 ids[-1] = graph.add("multiply", [ids[-1], one], {}, "before")[0]
             if kind in ("x", "p"):
@@ -86,8 +84,8 @@ class MpsnnOp:
         if "loss" not in row.op and row.op not in ("softmax_cross_entropy", "cosine_distance"):
             shape = graph.shape(y)
             y = graph.add("multiply", [y, one], {}, "behind")[0]
-            cotangent = graph.input("cotangent", shape, "float32", batched=False)
-            self.fed.append(np.random.default_rng(1).random(shape, np.float32))
+            made = np.random.default_rng(1).random(shape, np.float32)
+            cotangent = graph.parameter("cotangent", core.Parameter(made))
         results = [("y", y, False), *((f"g{i}", v, True) for i, v in enumerate(wanted))]
         self.program = core.Program.compile(
             graph, device="cpu", training=True, seeds=[(y, cotangent)], results=results
@@ -187,11 +185,11 @@ class TorchOp:
             start = time.perf_counter()
             y = self.function(*operands)
             forward = time.perf_counter() - start
-            cotangent = self.cotangent * 1
+            behind, cotangent = y.detach() * 1, self.cotangent * 1
             start = time.perf_counter()
             gradients = self.gradients(y, operands, cotangent)
             backward = time.perf_counter() - start
-            del y, gradients, operands, cotangent
+            del y, gradients, operands, behind, cotangent
             yield [forward, backward]
 
 

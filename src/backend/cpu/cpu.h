@@ -146,6 +146,10 @@ auto by_images(const Builder& b, const Node& node, F f) {
   return b.bfloat(node) ? f(uint16_t()) : f(float());
 }
 
+// Whether so many floats are more than half of a common last cache: gone before somebody reads
+// them.
+inline bool past_caches(int64_t floats) { return floats >= int64_t{4} << 20; }
+
 // A pointwise pass by all threads.
 template <class F>
 void pointwise(int64_t n, F f) {

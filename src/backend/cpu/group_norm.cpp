@@ -111,7 +111,8 @@ KernelPtr group_forward(Builder& b, const Node& node) {
         },
         [&](int64_t n, int64_t first, int64_t pixels) {
           const int64_t at = n * image + first * g.c;
-          const NormRows part{pixels, g.c, g.c, scale + n * g.c, shift + n * g.c, 0, 0};
+          const NormRows part{pixels,          g.c, g.c, scale + n * g.c,
+                              shift + n * g.c, 0,   0,   past_caches(g.images * image)};
           select().single.norm_apply(part, in + at, y.get<float>() + at);
         });
   });

@@ -69,8 +69,9 @@ KernelPtr forward(Builder& b, const Node& node) {
           g.split(
               lengths, first, first + rows,
               [&](int64_t r, int64_t size) {
-                images<T>().norm_apply(behind.rows(g, size, pitch, a, shift), in + r * g.c,
-                                       out + r * pitch);
+                NormRows part = behind.rows(g, size, pitch, a, shift);
+                part.past_caches = training && behind.inside && past_caches(g.rows * g.c);
+                images<T>().norm_apply(part, in + r * g.c, out + r * pitch);
               },
               [&](int64_t r, int64_t size) {
                 for (int64_t i = r; i < r + size; ++i) std::fill_n(out + i * pitch, g.c, T());

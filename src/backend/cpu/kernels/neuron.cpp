@@ -13,7 +13,8 @@ enum {
 // The constants of a kind, made from a, b, c before its loop.
 struct Constants {
   float a, b, c;
-  float base;  // log of the base that c stands for
+  float base;  // log of the base that c stands for, and its inverse
+  float per_base;
   float sign;  // of u^c for u < 0: 1, -1, or NaN where c is no integer
 };
 
@@ -23,16 +24,16 @@ float sign_of_power(float c) {
 }
 
 Constants constants(const NeuronParams& p, float power) {
-  return {p.a, p.b, p.c, p.c == -1.0f ? 1.0f : __builtin_logf(p.c), sign_of_power(power)};
+  const float base = p.c == -1.0f ? 1.0f : __builtin_logf(p.c);
+  return {p.a, p.b, p.c, base, 1.0f / base, sign_of_power(power)};
 }
 
 inline float clamp01(float x) { return x < 0.0f ? 0.0f : (x > 1.0f ? 1.0f : x); }
 
 inline float expm1(float t) {
-  const float small =
-      t *
-      (1 + t * (1.0f / 2 + t * (1.0f / 6 + t * (1.0f / 24 + t * (1.0f / 120 + t * (1.0f / 720))))));
-  return t > -0.25f && t < 0.25f ? small : fast_exp(t) - 1.0f;
+  const Power e = fast_power_within(t);
+  const float y = e.scale * e.rest + (e.scale - 1.0f), most = t > 87.0f ? __builtin_inff() : y;
+  return t < -87.0f ? -1.0f : most;
 }
 
 inline float power(float u, float c, float sign) {
@@ -76,7 +77,7 @@ inline float value(const Constants& s, float x) {
       return __builtin_fabsf(x);
     case k_softplus: {
       const float t = s.b * x;
-      return s.a * ((t > 0.0f ? t : 0.0f) + fast_log1p(fast_exp(-__builtin_fabsf(t))));
+      return s.a * ((t > 0.0f ? t : 0.0f) + fast_log1p(fast_exp_below(-__builtin_fabsf(t))));
     }
     case k_softsign:
       return x / (1.0f + __builtin_fabsf(x));
@@ -91,9 +92,9 @@ inline float value(const Constants& s, float x) {
     case k_exponential:
       return fast_exp(s.base * u);
     case k_logarithm:
-      return fast_log(u) / s.base;
+      return fast_log(u) * s.per_base;
     case k_gelu:
-      return x * normal_below(x, fast_exp(-0.5f * x * x));
+      return x * normal_below(x, fast_exp_below(-0.5f * x * x));
     case k_gelu_tanh:
       return 0.5f * x * (1.0f + fast_tanh(kRootTwoOverPi * (x + kCubic * x * x * x)));
     case k_hard_swish:
@@ -139,7 +140,7 @@ inline float slope(const Constants& s, float v) {
     case k_logarithm:
       return s.a / (s.base * u);
     case k_gelu: {
-      const float bell = fast_exp(-0.5f * v * v);
+      const float bell = fast_exp_below(-0.5f * v * v);
       return normal_below(v, bell) + v * 0.398942280f * bell;
     }
     case k_gelu_tanh: {

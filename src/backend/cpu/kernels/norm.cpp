@@ -200,12 +200,25 @@ void norm_apply(const NormRows& n, const T* x, T* y) {
     return;
   }
   by_rectifier(n.kind, [&](auto rectifier) {
-    each_element(n.rows, c, [=](int64_t k, auto kind) {
-      return [=, by = at(n.scale, k, kind), add = at(n.shift, k, kind)](int64_t r) {
-        const auto z = at(x, r * c + k, kind) * by + add;
-        set(y, r * n.pitch + k, rectified<decltype(rectifier)::value>(z, n.slope));
-      };
-    });
+    const auto rows = [&](auto write) {
+      each_element(n.rows, c, [=](int64_t k, auto kind) {
+        return [=, by = at(n.scale, k, kind), add = at(n.shift, k, kind)](int64_t r) {
+          const auto z = at(x, r * c + k, kind) * by + add;
+          write(y, r * n.pitch + k, rectified<decltype(rectifier)::value>(z, n.slope));
+        };
+      });
+    };
+    if constexpr (sizeof(T) == sizeof(float)) {
+      const bool whole_vectors = c % kLanes == 0 && n.pitch % kLanes == 0 &&
+                                 reinterpret_cast<uintptr_t>(y) % sizeof(Vec) == 0;
+      if (n.past_caches && whole_vectors) {
+        rows([](float* to, int64_t i, auto z) {
+          if constexpr (sizeof(z) == sizeof(Vec)) stream(to + i, z);
+        });
+        return flush();
+      }
+    }
+    rows([](T* to, int64_t i, auto z) { set(to, i, z); });
   });
 }
 

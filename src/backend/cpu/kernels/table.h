@@ -31,11 +31,13 @@ struct ResampleTerm {
 
 // Rows x c of a norm's input; those of its output are `pitch` apart. Behind it a rectifier: kind is
 // an ir::Neuron, none, relu or leaky_relu, which the gradients compute again by scale and shift.
+// An output that no cache holds is better written past them, where its source was read before.
 struct NormRows {
   int64_t rows, c, pitch;
   const float *scale, *shift;
   int kind;
   float slope;
+  bool past_caches = false;
 };
 
 // A convolution of stride 1: an image of h x w x c to oh x ow x k by rh x rw taps.

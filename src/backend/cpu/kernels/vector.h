@@ -3,7 +3,7 @@
 // from the wrong set.
 #pragma once
 
-#if defined(__AVX2__)
+#if defined(__SSE2__)
 #include <immintrin.h>
 #endif
 
@@ -34,6 +34,21 @@ static inline void store(uint16_t* p, Vec v) {
   const Bits bits = Bits(v), high = bits >> 16, rounded = (bits + 0x7FFFu + (high & 1u)) >> 16;
   const Bits all = (bits & 0x7FFFFFFFu) > 0x7F800000u ? high | 0x40u : rounded;
   *reinterpret_cast<Halves*>(p) = __builtin_convertvector(all, Halves);
+}
+// The same past the caches, to a place that is a multiple of the vector's size; flush() ends them.
+#if defined(__AVX512F__)
+static inline void stream(float* p, Vec v) { _mm512_stream_ps(p, __m512(v)); }
+#elif defined(__AVX2__)
+static inline void stream(float* p, Vec v) { _mm256_stream_ps(p, __m256(v)); }
+#elif defined(__SSE2__)
+static inline void stream(float* p, Vec v) { _mm_stream_ps(p, __m128(v)); }
+#else
+static inline void stream(float* p, Vec v) { store(p, v); }
+#endif
+static inline void flush() {
+#if defined(__SSE2__)
+  _mm_sfence();
+#endif
 }
 static inline float single(float v) { return v; }
 static inline float single(uint16_t bfloat) {
@@ -142,16 +157,15 @@ static inline float fast_exp_below(float x) {
 // numbers, inf and NaN as they should.
 static inline float fast_log(float x) {
   const bool tiny = x < 1.17549435e-38f;
-  const float scaled = tiny ? x * 8388608.0f : x;
+  const float scaled = x * (tiny ? 8388608.0f : 1.0f);
   int32_t bits;
   __builtin_memcpy(&bits, &scaled, 4);
-  const int32_t low = (bits & 0x007FFFFF) | 0x3F800000;
+  const int32_t above_half = bits - 0x3F3504F3;  // the bits of sqrt(1/2)
+  const int32_t low = bits - (above_half & static_cast<int32_t>(0xFF800000u));
   float m;
   __builtin_memcpy(&m, &low, 4);
-  const bool upper = m > 1.41421356f;
-  const float e =
-      static_cast<float>((bits >> 23) - 127) - (tiny ? 23.0f : 0.0f) + (upper ? 1.0f : 0.0f);
-  const float f = (upper ? 0.5f * m : m) - 1.0f, s = f * f;
+  const auto e = static_cast<float>((above_half >> 23) - (tiny ? 23 : 0));
+  const float f = m - 1.0f, s = f * f;
   float p = 7.0376836292e-2f;
   p = p * f - 1.1514610310e-1f;
   p = p * f + 1.1676998740e-1f;
@@ -163,7 +177,7 @@ static inline float fast_log(float x) {
   p = p * f + 3.3333331174e-1f;
   const float y = e * 0.693359375f + (f + (s * f * p - 0.5f * s - e * 2.12194440e-4f));
   const float inf = __builtin_inff();
-  const float above = x == inf || x != x ? x : y;
+  const float above = x == inf ? x : y;
   return x > 0.0f ? above : (x == 0.0f ? -inf : __builtin_nanf(""));
 }
 
@@ -180,15 +194,14 @@ static inline float fast_log1p(float z) {
 }
 
 // exp(x) - 1 as scale - 1 + scale * rest for |x| <= 87: 2^n and expm1(r), with n from the low bits
-// of a sum that has rounded. Larger arguments are taken for +-87; NaN stays.
+// of a sum that has rounded. NaN stays.
 struct Power {
   float scale, rest;
 };
-static inline Power fast_power(float x) {
-  const float upper = 87.0f < x ? 87.0f : x, clamped = -87.0f > upper ? -87.0f : upper;
-  const float shifted = clamped * 1.44269504f + 12582912.0f;
+static inline Power fast_power_within(float x) {
+  const float shifted = x * 1.44269504f + 12582912.0f;
   const float n = shifted - 12582912.0f;
-  const float r = (clamped - n * 0.693359375f) + n * 2.12194440e-4f;
+  const float r = (x - n * 0.693359375f) + n * 2.12194440e-4f;
   float p = 1.98756915e-4f;
   p = p * r + 1.39819995e-3f;
   p = p * r + 8.33345190e-3f;
@@ -202,6 +215,12 @@ static inline Power fast_power(float x) {
   __builtin_memcpy(&y.scale, &bits, 4);
   y.rest = p * r * r + r;
   return y;
+}
+
+// Larger arguments are taken for +-87.
+static inline Power fast_power(float x) {
+  const float upper = 87.0f < x ? 87.0f : x;
+  return fast_power_within(-87.0f > upper ? -87.0f : upper);
 }
 
 static inline float fast_tanh(float x) {
