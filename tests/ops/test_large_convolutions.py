@@ -44,6 +44,16 @@ POINTWISE: dict[str, Any] = {
 }
 
 
+# As products with all windows: pads on all sides and no side, windows apart or dilated.
+WINDOWS: dict[str, Any] = {
+    "strides": ((2, 15, 14, 48), 64, (3, 3), (1, 0, 1, 1), {"stride": (2, 2)}),
+    "dilation": ((2, 13, 12, 64), 80, (3, 2), (2, 3, 4, 1), {"dilation": (2, 3)}),
+    "wide pads": ((1, 5, 6, 32), 40, (3, 5), (2, 4, 2, 4), {"stride": (1, 2)}),
+    "single pixels": ((3, 9, 7, 80), 96, (1, 1), (0, 0, 0, 0), {"stride": (2, 3)}),
+    "36 outputs": ((2, 8, 8, 16), 36, (3, 3), (1, 1, 1, 1), {}),
+}
+
+
 def whole_numbers(shape: tuple[int, ...], seed: int) -> np.ndarray:
     return np.random.default_rng(seed).integers(-4, 5, shape).astype(np.float64)
 
@@ -63,6 +73,13 @@ def test_pixels_are_within_one_in_a_hundred_thousand(shape: Any) -> None:
 def test_winograd_is_within_one_in_a_hundred_thousand(shape: Any) -> None:
     image, out, kernel, pads = shape
     check_by_torch(cases.conv_case("large", image, out, kernel, pads=pads))
+
+
+@on_cpu
+@pytest.mark.parametrize("shape", WINDOWS.values(), ids=WINDOWS.keys())
+def test_products_with_windows_are_within_one_in_a_hundred_thousand(shape: Any) -> None:
+    image, out, kernel, pads, attrs = shape
+    check_by_torch(cases.conv_case("windows", image, out, kernel, pads=pads, **attrs))
 
 
 def check_by_torch(case: cases.Case) -> None:

@@ -1,16 +1,17 @@
 // conv2d and conv_transpose2d by oneDNN, conv2d by Winograd's algorithm where it applies, or as the
 // dense layer that it is where its windows neither overlap nor leave anything out; the gradients of
-// 1x1 windows are products of matrices, too. Weights keep their canonical layout between steps. A
-// training step packs them into the primitive's own: they are small beside the images. Where they
-// do not change, in inference, packed ones are kept, with a batch-norm folded in. Images that are
-// bfloat16 are multiplied as such, and summed in float32; weights and their gradients are float32,
-// but for the packed copy.
+// 1x1 windows, and by many weights of few pixels, are products of matrices, too. Weights keep their
+// canonical layout between steps. A training step packs them into the primitive's own: they are
+// small beside the images. Where they do not change, in inference, packed ones are kept, with a
+// batch-norm folded in. Images that are bfloat16 are multiplied as such, and summed in float32;
+// weights and their gradients are float32, but for the packed copy.
 #include <algorithm>
 #include <cmath>
 #include <optional>
 #include <utility>
 
 #include "backend/cpu/conv_weights.h"
+#include "backend/cpu/im2col.h"
 #include "backend/cpu/onednn.h"
 #include "backend/cpu/packing.h"
 #include "backend/cpu/winograd.h"
@@ -267,6 +268,9 @@ class Gradient final : public runtime::Kernel {
                            b.out(node.gx(1)));
       else if (node.gx(1) != kNone && bfloat_ && PairedWeights::applies(node, x, y))
         paired_.emplace(b, node, x, w, y, b.raw(node.x(0)), gz_, b.out(node.gx(1)));
+      else if (node.gx(1) != kNone && !bfloat_ && !product_of_rows &&
+               WindowWeights::applies(node, x, w, y))
+        windows_.emplace(b, node, x, w, y, b.in(node.x(0)), gz_, b.out(node.gx(1)));
       else if (node.gx(1) != kNone)
         make_weights(b, node, c, std::exchange(bias_left, false));
     }
@@ -283,6 +287,7 @@ class Gradient final : public runtime::Kernel {
       epilogue_.gradient(gy_.get<float>(), y_.get<float>(), gz_.get<float>(), elements_);
     if (winograd_weights_) winograd_weights_->run();
     if (paired_) paired_->run();
+    if (windows_) windows_->run();
     if (weights_) weights_.run();
     if (unpack_) unpack_.run();
     if (floats_)
@@ -302,6 +307,7 @@ class Gradient final : public runtime::Kernel {
   std::string detail() const override {
     if (winograd_data_ || winograd_weights_) return std::string("Winograd ") + select().name;
     const std::string weights = paired_    ? std::string("own ") + select().name
+                                : windows_ ? windows_->name()
                                 : weights_ ? weights_.name()
                                            : "no weights";
     return "oneDNN " + (data_ ? data_.name() : std::string("no data")) + " / " + weights;
@@ -348,6 +354,7 @@ class Gradient final : public runtime::Kernel {
   std::optional<Winograd> winograd_data_;
   std::optional<WinogradWeights> winograd_weights_;
   std::optional<PairedWeights> paired_;
+  std::optional<WindowWeights> windows_;
   Packing pack_;
   Primitive data_, weights_, unpack_;
 };
