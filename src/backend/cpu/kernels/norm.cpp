@@ -25,7 +25,7 @@ __attribute__((always_inline)) inline void fetch_ahead(const T* x, int64_t pitch
 }
 
 // First and second sums of a block's columns. Of V, floats or vectors, term(row, column) is what is
-// summed as {first, second}; four rows at a time.
+// summed as {first, second}; some rows at a time.
 template <class V>
 struct Pair {
   V first, second;
@@ -52,11 +52,12 @@ inline void add_columns(F term, int64_t r, int64_t width, float* first, float* s
   for (; k + kLanes <= width; k += kLanes) add_rows<Vec, kRows>(term, r, k, first, second);
   for (; k < width; ++k) add_rows<float, kRows>(term, r, k, first, second);
 }
-template <class F>
+template <int kTogether, class F>
 inline void block_sums(F term, int64_t rows, int64_t width, float* first, float* second) {
   for (int64_t k = 0; k < width; ++k) first[k] = second[k] = 0.0f;
   int64_t r = 0;
-  for (; r + 4 <= rows; r += 4) add_columns<4>(term, r, width, first, second);
+  for (; r + kTogether <= rows; r += kTogether)
+    add_columns<kTogether>(term, r, width, first, second);
   for (; r < rows; ++r) add_columns<1>(term, r, width, first, second);
 }
 
@@ -117,11 +118,12 @@ void norm_sums(const T* x, const float* mean, int64_t rows, int64_t c, double* s
   });
 }
 
-// Sums of what values are off the mean so far, and of its squares: exact enough, as a pivot far off
-// the mean comes with a variance as large. The first block, which may be all, is read twice for its
-// own mean. Blocks join by the formula of Chan, Golub and LeVeque (1983).
+// Sums of what values are off the mean so far, or that of the first rows, and of its squares: exact
+// enough, as a pivot far off the mean comes with a variance as large. Blocks join by the formula of
+// Chan, Golub and LeVeque (1983).
 template <class T>
 void norm_moments(const T* x, int64_t rows, int64_t c, double* mean, double* squares) {
+  constexpr int kTogether = 8;
   each_block(rows, c, [=](int64_t r0, int64_t n, int64_t c0, int64_t width) {
     float pivot[kColumns] = {}, rest[kColumns], square[kColumns];
     const T* first = x + r0 * c + c0;
@@ -131,12 +133,13 @@ void norm_moments(const T* x, int64_t rows, int64_t c, double* mean, double* squ
       return Pair<decltype(kind)>{d, d * d};
     };
     if (r0 == 0) {
-      block_sums(term, n, width, rest, square);
-      for (int64_t k = 0; k < width; ++k) pivot[k] = rest[k] / static_cast<float>(n);
+      const int64_t few = n < kTogether ? n : kTogether;
+      block_sums<kTogether>(term, few, width, rest, square);
+      for (int64_t k = 0; k < width; ++k) pivot[k] = rest[k] / static_cast<float>(few);
     } else {
       for (int64_t k = 0; k < width; ++k) pivot[k] = static_cast<float>(mean[c0 + k]);
     }
-    block_sums(term, n, width, rest, square);
+    block_sums<kTogether>(term, n, width, rest, square);
     const auto before = static_cast<double>(r0), more = static_cast<double>(n);
     const double each = 1 / more, share = more / (before + more), joint = before * share;
 #pragma GCC ivdep
@@ -239,7 +242,7 @@ void norm_dots(const NormRows& n, const T* gy, const T* x, const float* mean, co
               one, from * at(n.scale, c0 + k, kind) + at(n.shift, c0 + k, kind), n.slope);
         return Pair<decltype(kind)>{one, one * (from - at(middle, k, kind))};
       };
-      block_sums(term, rows, width, sum, dot);
+      block_sums<4>(term, rows, width, sum, dot);  // of two sources
       for (int64_t k = 0; k < width; ++k) {
         sums[c0 + k] += static_cast<double>(sum[k]);
         dots[c0 + k] += static_cast<double>(dot[k]) * static_cast<double>(inverse[c0 + k]);
