@@ -158,13 +158,13 @@ static inline float fast_exp_below(float x) {
 static inline float fast_log(float x) {
   const bool tiny = x < 1.17549435e-38f;
   const float scaled = x * (tiny ? 8388608.0f : 1.0f);
-  int32_t bits;
+  uint32_t bits;
   __builtin_memcpy(&bits, &scaled, 4);
-  const int32_t above_half = bits - 0x3F3504F3;  // the bits of sqrt(1/2)
-  const int32_t low = bits - (above_half & static_cast<int32_t>(0xFF800000u));
+  const uint32_t above_half = bits - 0x3F3504F3u;  // the bits of sqrt(1/2)
+  const uint32_t low = bits - (above_half & 0xFF800000u);
   float m;
   __builtin_memcpy(&m, &low, 4);
-  const auto e = static_cast<float>((above_half >> 23) - (tiny ? 23 : 0));
+  const auto e = static_cast<float>((static_cast<int32_t>(above_half) >> 23) - (tiny ? 23 : 0));
   const float f = m - 1.0f, s = f * f;
   float p = 7.0376836292e-2f;
   p = p * f - 1.1514610310e-1f;
