@@ -23,6 +23,7 @@ function(mpsnn_kernels isa)
         loss
         winograd
         conv_weights
+        depthwise
         rnn
         rnn_gradient
         optimizer

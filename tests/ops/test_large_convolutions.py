@@ -54,6 +54,18 @@ WINDOWS: dict[str, Any] = {
 }
 
 
+# Channels by themselves: rows of several blocks and of none; taps outside on all sides, or all of
+# an output's; dilation.
+DEPTHWISE: dict[str, Any] = {
+    "same": ((2, 40, 41, 96), (3, 3), (1, 1, 1, 1), (1, 1)),
+    "uneven": ((2, 64, 33, 80), (3, 2), (0, 2, 1, 0), (1, 1)),
+    "narrow": ((1, 2100, 2, 32), (2, 3), (1, 1, 0, 2), (1, 1)),
+    "dilation": ((2, 38, 40, 96), (3, 3), (2, 3, 4, 3), (2, 3)),
+    "row": ((1, 30, 70, 64), (1, 9), (0, 8, 0, 8), (1, 1)),
+    "wide pads": ((1, 65, 66, 32), (3, 3), (4, 5, 6, 3), (1, 1)),
+}
+
+
 def whole_numbers(shape: tuple[int, ...], seed: int) -> np.ndarray:
     return np.random.default_rng(seed).integers(-4, 5, shape).astype(np.float64)
 
@@ -80,6 +92,16 @@ def test_winograd_is_within_one_in_a_hundred_thousand(shape: Any) -> None:
 def test_products_with_windows_are_within_one_in_a_hundred_thousand(shape: Any) -> None:
     image, out, kernel, pads, attrs = shape
     check_by_torch(cases.conv_case("windows", image, out, kernel, pads=pads, **attrs))
+
+
+@on_cpu
+@pytest.mark.parametrize("shape", DEPTHWISE.values(), ids=DEPTHWISE.keys())
+def test_channels_by_themselves_are_within_one_in_a_hundred_thousand(shape: Any) -> None:
+    image, kernel, pads, dilation = shape
+    c = image[-1]
+    check_by_torch(
+        cases.conv_case("alone", image, c, kernel, pads=pads, dilation=dilation, groups=c)
+    )
 
 
 def check_by_torch(case: cases.Case) -> None:

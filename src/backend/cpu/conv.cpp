@@ -1,16 +1,18 @@
 // conv2d and conv_transpose2d by oneDNN, conv2d by Winograd's algorithm where it applies, or as the
 // dense layer that it is where its windows neither overlap nor leave anything out; the gradients of
-// 1x1 windows, and by many weights of few pixels, are products of matrices, too. Weights keep their
-// canonical layout between steps. A training step packs them into the primitive's own: they are
-// small beside the images. Where they do not change, in inference, packed ones are kept, with a
-// batch-norm folded in. Images that are bfloat16 are multiplied as such, and summed in float32;
-// weights and their gradients are float32, but for the packed copy.
+// 1x1 windows, and by many weights of few pixels, are products of matrices, too. Of large images
+// the channels by themselves have a kernel of their own. Weights keep their canonical layout
+// between steps. A training step packs them into the primitive's own: they are small beside the
+// images. Where they do not change, in inference, packed ones are kept, with a batch-norm folded
+// in. Images that are bfloat16 are multiplied as such, and summed in float32; weights and their
+// gradients are float32, but for the packed copy.
 #include <algorithm>
 #include <cmath>
 #include <optional>
 #include <utility>
 
 #include "backend/cpu/conv_weights.h"
+#include "backend/cpu/depthwise.h"
 #include "backend/cpu/im2col.h"
 #include "backend/cpu/onednn.h"
 #include "backend/cpu/packing.h"
@@ -164,6 +166,10 @@ class Forward final : public runtime::Kernel {
       winograd_.emplace(b, node, x, w, y, /*gradient=*/false, constant_, source, weight, bias, y_);
       return;
     }
+    if (!bfloat_ && Depthwise::applies(node, x, w)) {
+      depthwise_.emplace(b, node, x, w, y, /*gradient=*/false, constant_, source, weight, bias, y_);
+      return;
+    }
     constexpr int64_t kFewOutputs = 96, kManyInputs = 256;  // then oneDNN waits for its source
     const int64_t out = y[3], in = x[3];
     if (!bfloat_ && is_pointwise(node, w) && out <= kFewOutputs && out % 16 == 0 &&
@@ -191,10 +197,12 @@ class Forward final : public runtime::Kernel {
     if (!constant_ || context.weights_changed) {
       if (folded_) folded_->prepare();
       if (winograd_) winograd_->prepare();
+      if (depthwise_) depthwise_->prepare();
       if (pack_) pack_.run();
       if (rows_.packed) rows_.prepare();
     }
     if (winograd_) winograd_->run();
+    if (depthwise_) depthwise_->run();
     if (main_) main_.run();
     if (rows_.packed) rows_.run(elements_ / rows_.out, y_.get<float>());
     if (bfloat_)
@@ -204,7 +212,10 @@ class Forward final : public runtime::Kernel {
   }
   std::string detail() const override {
     if (main_) return "oneDNN " + main_.name();
-    return (winograd_ ? std::string("Winograd ") : std::string("own product ")) + select().name;
+    return (winograd_    ? "Winograd "
+            : depthwise_ ? "own depthwise "
+                         : "own product ") +
+           std::string(select().name);
   }
 
  private:
@@ -229,6 +240,7 @@ class Forward final : public runtime::Kernel {
   Rows rows_;
   std::optional<Folded> folded_;
   std::optional<Winograd> winograd_;
+  std::optional<Depthwise> depthwise_;
   Packing pack_;
   Primitive main_;
 };
@@ -261,6 +273,9 @@ class Gradient final : public runtime::Kernel {
       if (node.gx(0) != kNone && product_of_rows)
         data_ = product(b, rows, in, out, Tag::ab, gz_, Tag::ab, b.weight(node.x(1)), {},
                         b.out(node.gx(0)));
+      else if (node.gx(0) != kNone && !bfloat_ && Depthwise::applies(node, x, w))
+        depthwise_.emplace(b, node, x, w, y, /*gradient=*/true, /*constant=*/false, gz_,
+                           b.weight(node.x(1)), runtime::Ref(), b.out(node.gx(0)));
       else if (node.gx(0) != kNone)
         make_data(b, node, c);
       if (node.gx(1) != kNone && product_of_rows && in * out >= kManyWeights)
@@ -301,6 +316,10 @@ class Gradient final : public runtime::Kernel {
       winograd_data_->prepare();
       winograd_data_->run();
     }
+    if (depthwise_) {
+      depthwise_->prepare();
+      depthwise_->run();
+    }
     if (pack_) pack_.run();
     if (data_) data_.run();
   }
@@ -310,7 +329,10 @@ class Gradient final : public runtime::Kernel {
                                 : windows_ ? windows_->name()
                                 : weights_ ? weights_.name()
                                            : "no weights";
-    return "oneDNN " + (data_ ? data_.name() : std::string("no data")) + " / " + weights;
+    const std::string data = depthwise_ ? std::string("own depthwise ") + select().name
+                             : data_    ? data_.name()
+                                        : "no data";
+    return "oneDNN " + data + " / " + weights;
   }
 
  private:
@@ -355,6 +377,7 @@ class Gradient final : public runtime::Kernel {
   std::optional<WinogradWeights> winograd_weights_;
   std::optional<PairedWeights> paired_;
   std::optional<WindowWeights> windows_;
+  std::optional<Depthwise> depthwise_;
   Packing pack_;
   Primitive data_, weights_, unpack_;
 };

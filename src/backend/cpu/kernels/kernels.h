@@ -67,6 +67,7 @@ void winograd_taps_gradient(const WinogradShape&, const WinogradPlanes&, int64_t
                             int64_t, float*, int64_t);
 void conv_weights_bfloat(const PairedConv&, const uint16_t*, const uint16_t*, int64_t, int64_t,
                          bool, uint32_t*, float*);
+void depthwise(const DepthwiseShape&, const float*, const float*, const float*, int64_t, float*);
 void l2_pool(const PoolShape&, const float*, int64_t, float*);
 void l2_pool_gradient(const PoolShape&, const float*, const float*, const float*, float*);
 void resample(const float*, const float*, float, const ResampleTap*, int64_t, int64_t, float,
