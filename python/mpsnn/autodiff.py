@@ -19,7 +19,8 @@ def run_eagerly(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> A
         raise TypeError(f"[{type(module).__name__}] is called on arrays by position")
     while args and args[-1] is None:
         args = args[:-1]
-    arrays, dtype = as_arrays([a for arg in args for a in _parts(arg)], integers=True)
+    name = type(module).__name__
+    arrays, dtype = as_arrays(name, [a for arg in args for a in _parts(arg)], integers=True)
     if dtype == "float64":
         dtype = "float32"  # that of weights; ops and gradcheck compute in float64
     where = device_of(None, arrays)
@@ -112,8 +113,8 @@ def vjp(
     from mpsnn.nn.module import Module
 
     one = not isinstance(inputs, (list, tuple))
-    arrays, dtype = as_arrays([inputs] if one else list(inputs), integers=True)
-    given, _ = as_arrays(flatten(cotangents))
+    arrays, dtype = as_arrays("vjp", [inputs] if one else list(inputs), integers=True)
+    given, _ = as_arrays("vjp", flatten(cotangents))
     if dtype == "float64" and isinstance(fn, Module) and any(fn.parameters()):
         dtype = "float32"
     where = device_of(device, arrays)

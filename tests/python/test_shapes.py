@@ -41,6 +41,9 @@ def test_shapes_that_do_not_broadcast(op: Callable[..., Any], a: Any, b: Any) ->
 def test_arithmetic_refuses(op: Callable[..., Any]) -> None:
     with pytest.raises(mpsnn.DTypeError, match="must be floating"):
         op(floats(2, 3), np.ones((2, 3), np.int64))
+    whole = np.ones((2, 3), np.int64)
+    with pytest.raises(mpsnn.DTypeError, match=rf"\[{op.__name__}\] expected floating arrays"):
+        op(whole, whole)
     with pytest.raises(mpsnn.DeviceError):
         op(floats(2), floats(2), device="gpu")
     gradient = getattr(ops, f"{op.__name__}_gradient")

@@ -61,7 +61,7 @@ def device_of(device: Any, arrays: list[Any]) -> str:
     return default_device()
 
 
-def as_arrays(values: list[Any], integers: bool = False) -> tuple[list[Any], str]:
+def as_arrays(who: str, values: list[Any], integers: bool = False) -> tuple[list[Any], str]:
     """Operands as arrays, and the dtype of the graph that computes with them.
 
     `integers`: all of them may be indices.
@@ -74,14 +74,12 @@ def as_arrays(values: list[Any], integers: bool = False) -> tuple[list[Any], str
             value = value.numpy()
         if value is not None and not isinstance(value, (np.ndarray, Tensor)):
             dlpack = hasattr(value, "__dlpack__")
-            value = (
-                Tensor.from_dlpack(value) if dlpack else _check.numbers("ops", "operands", value)
-            )
+            value = Tensor.from_dlpack(value) if dlpack else _check.numbers(who, "operands", value)
         arrays.append(value)
     names = [str(a.dtype) for a in arrays if a is not None]
     floats = [n for n in names if "float" in n]
     if not floats and not (integers and names):
-        raise _core.DTypeError(f"expected floating arrays, got {', '.join(names)}")
+        raise _core.DTypeError(f"[{who}] expected floating arrays, got {', '.join(names)}")
     dtype = floats[0] if floats and floats[0] in ("float16", "bfloat16", "float64") else "float32"
     return arrays, dtype
 
@@ -143,7 +141,7 @@ def apply(
             if place < len(operands) and isinstance(operands[place], Symbol):
                 symbol.tracer.indices(operands[place], classes)
         return list(symbol.tracer.add(op, operands, attrs))
-    arrays, dtype = as_arrays(operands)
+    arrays, dtype = as_arrays(op, operands)
     where = device_of(device, arrays)
 
     def make() -> Any:
@@ -183,7 +181,7 @@ def gradient(
     if gy is None:
         raise TypeError(f"[{op}] the gradient of the output is missing")
     given = gy if isinstance(gy, tuple) else (gy,)
-    arrays, dtype = as_arrays([*operands, *given])
+    arrays, dtype = as_arrays(op, [*operands, *given])
     where = device_of(device, arrays)
     count_x = len(operands)
 
@@ -217,7 +215,7 @@ def _loss_program(
     loss: Any, outputs: Any, targets: Any, weights: Any, gradient: bool, gy: Any = None
 ) -> tuple[Any, tuple[Any, ...], list[Any]]:
     """The program of a loss on arrays, its inputs, and the outputs' array."""
-    arrays, dtype = as_arrays([outputs])
+    arrays, dtype = as_arrays("loss", [outputs])
     target = np.asarray(_check.numbers("input targets", "the targets", targets))
     soft = target.dtype.kind == "f"
     weight = None if weights is None else np.asarray(weights)
