@@ -215,7 +215,7 @@ def _loss_program(
     loss: Any, outputs: Any, targets: Any, weights: Any, gradient: bool, gy: Any = None
 ) -> tuple[Any, tuple[Any, ...], list[Any]]:
     """The program of a loss on arrays, its inputs, and the outputs' array."""
-    arrays, dtype = as_arrays("loss", [outputs])
+    arrays, dtype = as_arrays(type(loss).__name__, [outputs])
     target = np.asarray(_check.numbers("input targets", "the targets", targets))
     soft = target.dtype.kind == "f"
     weight = None if weights is None else np.asarray(weights)
