@@ -208,6 +208,7 @@ for name, shape, weighted, reduction in (
     ("images", (2, 3, 4, 5), "wu", "mean"),
     ("sum", (4, 1, 1, 5), "w", "sum"),
     ("none", (3, 4, 5), "wu", "none"),
+    ("many", (2, 5, 7, 37), "wu", "mean"),
 ):
     ops = [("x", shape), ("t", shape)]
     ops += [("w", (shape[0],) if kind == "w" else squeezed(shape)) for kind in weighted]

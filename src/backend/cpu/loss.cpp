@@ -362,6 +362,7 @@ struct ElementLoss {
 };
 
 struct CosineDistance {
+  static constexpr int64_t kChunk = 16;
   LossNode l;
   runtime::Ref target;
   int64_t c;
@@ -372,14 +373,14 @@ struct CosineDistance {
     return sum;
   }
   Weighed forward(int64_t first, int64_t size) const {
+    double dots[kChunk] = {};
+    select().reduce(Reduce::dot, {size, c, {c, c, 1}, {1, 1, 0}}, l.x.get<float>() + first * c,
+                    target.get<float>() + first * c, dots);
     Weighed all;
-    for (int64_t at = first; at < first + size; ++at) {
-      const float *x = l.x.get<float>() + at * c, *t = target.get<float>() + at * c;
-      const auto w = static_cast<double>(l.unit_weight(at));
-      double dot = 0;
-      select().reduce(Reduce::dot, {1, c, {0, 0, 0}, {1, 1, 0}}, x, t, &dot);
-      const double loss = w == 0 ? 0 : w * (1 - dot);
-      if (l.none) l.loss.get<float>()[at] = static_cast<float>(loss);
+    for (int64_t k = 0; k < size; ++k) {
+      const auto w = static_cast<double>(l.unit_weight(first + k));
+      const double loss = w == 0 ? 0 : w * (1 - dots[k]);
+      if (l.none) l.loss.get<float>()[first + k] = static_cast<float>(loss);
       all.loss += loss;
       all.weight += w;
     }
@@ -387,13 +388,17 @@ struct CosineDistance {
   }
   void backward(int64_t n, int64_t first, int64_t size) const {
     const float by_image = l.factor(n);
-    for (int64_t at = first; at < first + size; ++at) {
-      const float w = l.unit_weight(at);
-      const float factor = w == 0.0f ? 0.0f : -w * (by_image + l.own_factor(n, at));
-      const float* t = target.get<float>() + at * c;
-      float* gx = l.gx.get<float>() + at * c;
-      for (int64_t k = 0; k < c; ++k) gx[k] = factor == 0.0f ? 0.0f : factor * t[k];
+    float factors[kChunk];
+    for (int64_t k = 0; k < size; ++k) {
+      const float w = l.unit_weight(first + k);
+      factors[k] = w == 0.0f ? 0.0f : -w * (by_image + l.own_factor(n, first + k));
     }
+    float* gx = l.gx.get<float>() + first * c;
+    select().binary(Binary::multiply, {size, c, {c, 1, c}, {1, 0, 1}},
+                    target.get<float>() + first * c, factors, gx);
+    for (int64_t k = 0; k < size; ++k)  // where the target is not finite, too
+      if (factors[k] == 0.0f)
+        std::memset(gx + k * c, 0, static_cast<std::size_t>(c) * sizeof(float));
   }
 };
 
@@ -460,7 +465,7 @@ KernelPtr make_cosine_distance(Builder& b, const Node& node) {
   const Shape& shape = b.shape(node.x(0));
   const LossNode l(b, node, positions_an_image(shape));
   const int64_t c = shape.back();
-  return l.kernel_of(CosineDistance{l, b.in(node.x(1)), c}, c, 64);
+  return l.kernel_of(CosineDistance{l, b.in(node.x(1)), c}, c, CosineDistance::kChunk);
 }
 
 KernelPtr make_yolo_loss(Builder& b, const Node& node) {

@@ -321,10 +321,15 @@ KernelPtr make_embedding(Builder& b, const Node& node) {
     const auto w = b.weight(weight), y = b.out(node.y(0));
     return kernel([=](const runtime::StepContext&) {
       const auto* at = index.get<int32_t>();
+      const auto known = [&](int64_t i) { return at[i] >= 0 && at[i] < rows; };
       threads::parallel_for(n, 1 + 16384 / size, [&](int64_t i, int64_t end) {
+        constexpr int64_t kAhead = 4, kLine = 16;  // no processor foresees which row is next
         for (; i < end; ++i) {
+          if (i + kAhead < end && known(i + kAhead))
+            for (int64_t k = 0; k < size; k += kLine)
+              __builtin_prefetch(w.get<float>() + at[i + kAhead] * size + k);
           float* to = y.get<float>() + i * size;
-          if (at[i] >= 0 && at[i] < rows)
+          if (known(i))
             std::memcpy(to, w.get<float>() + at[i] * size, bytes);
           else
             std::memset(to, 0, bytes);

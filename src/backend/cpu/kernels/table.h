@@ -288,7 +288,6 @@ struct KernelTable {
 
   // y[i] = k + a * (v[i] + ... + v[i + size - 1]).
   void (*window_sum)(const float* v, int64_t n, int64_t size, float a, float k, float* y);
-  // y = x * u^-beta; direct = g * u^-beta, through = g * x * u^(-beta - 1).
   // Sums over the windows around the values of an image of h x w x c, or of their squares, in
   // double, along one axis after the other; `row`: w c.
   void (*box_sums)(const float* x, bool squares, const BoxShape& s, double* row, double* out);
@@ -300,6 +299,7 @@ struct KernelTable {
                          const ContrastParams& p, int64_t n, float* mixed);
   void (*contrast_gradient)(const float* x, const float* h, const double* mixed, const double* q,
                             const ContrastParams& p, int64_t n, float* gx);
+  // y = x * u^-beta; direct = g * u^-beta, through = g * x * u^(-beta - 1).
   void (*local_scale)(const float* x, const float* u, float beta, float* y, int64_t n);
   void (*local_terms)(const float* g, const float* x, const float* u, float beta, float* direct,
                       float* through, int64_t n);
