@@ -47,11 +47,21 @@ def support_page(old: str) -> str:
     return "\n".join([HEAD, *parts])
 
 
+def grouped(table: str) -> str:
+    """A table of ops in which those that devices say the same of share a line."""
+    head, rule, *lines = table.splitlines()
+    ops: dict[str, list[str]] = {}
+    for line in lines:
+        op, said = line.removeprefix("| ").split(" | ", 1)
+        ops.setdefault(said, []).append(op)
+    return "\n".join([head, rule, *(f"| {', '.join(some)} | {said}" for said, some in ops.items())])
+
+
 def readme(old: str) -> str:
     """The README with a table of `cpu` and `reference`; unchanged without one of them."""
     if not {"cpu", "reference"} <= set(devices()):
         return old
-    table = support_table(["cpu", "reference"])
+    table = grouped(support_table(["cpu", "reference"]))
     return re.sub(f"({BEGIN}\n\n).*?(\n\n{END})", lambda m: m[1] + table + m[2], old, flags=re.S)
 
 
