@@ -40,6 +40,12 @@ conv("groups-wide", (2, 9, 9, 64), 32, (3, 3), groups=2, pads=(1, 1, 1, 1))
 conv("depthwise-multiplier", (2, 6, 7, 5), 15, (3, 2), groups=5, pads=(0, 1, 2, 0))
 conv("depthwise-stride", (2, 9, 8, 32), 32, (3, 3), groups=32, stride=(2, 2), pads=(0, 0, 1, 1))
 conv("depthwise-dilation", (1, 11, 12, 8), 8, (3, 3), groups=8, dilation=(2, 3), pads=(2, 3, 2, 3))
+conv("depthwise-5x5", (2, 6, 9, 16), 16, (5, 5), groups=16, pads=(2, 2, 2, 2))
+conv("depthwise-vectors-dilation", (2, 9, 9, 16), 16, (3, 3), groups=16, dilation=(2, 3),
+     pads=(2, 3, 1, 2))  # fmt: skip
+conv(
+    "depthwise-7x7-stride", (1, 9, 11, 32), 32, (7, 7), groups=32, stride=(2, 3), pads=(3, 3, 2, 3)
+)
 conv("stride-leftover", (2, 10, 12, 4), 6, (3, 2), stride=(3, 4))
 conv("dilation-stride-asymmetric", (2, 11, 9, 3), 5, (2, 3), stride=(2, 1), dilation=(3, 2),
      pads=(3, 0, 1, 2))  # fmt: skip

@@ -55,14 +55,22 @@ WINDOWS: dict[str, Any] = {
 
 
 # Channels by themselves: rows of several blocks and of none; taps outside on all sides, or all of
-# an output's; dilation.
+# an output's; dilation. Gradients by the taps: of 1 to 5 columns and 1 to 3 rows of them together,
+# at strides that outputs share sources at and others.
 DEPTHWISE: dict[str, Any] = {
-    "same": ((2, 40, 41, 96), (3, 3), (1, 1, 1, 1), (1, 1)),
-    "uneven": ((2, 64, 33, 80), (3, 2), (0, 2, 1, 0), (1, 1)),
-    "narrow": ((1, 2100, 2, 32), (2, 3), (1, 1, 0, 2), (1, 1)),
-    "dilation": ((2, 38, 40, 96), (3, 3), (2, 3, 4, 3), (2, 3)),
-    "row": ((1, 30, 70, 64), (1, 9), (0, 8, 0, 8), (1, 1)),
-    "wide pads": ((1, 65, 66, 32), (3, 3), (4, 5, 6, 3), (1, 1)),
+    "same": ((2, 40, 41, 96), (3, 3), (1, 1, 1, 1), {}),
+    "uneven": ((2, 64, 33, 80), (3, 2), (0, 2, 1, 0), {}),
+    "narrow": ((1, 2100, 2, 32), (2, 3), (1, 1, 0, 2), {}),
+    "dilation": ((2, 38, 40, 96), (3, 3), (2, 3, 4, 3), {"dilation": (2, 3)}),
+    "row": ((1, 30, 70, 64), (1, 9), (0, 8, 0, 8), {}),
+    "wide pads": ((1, 65, 66, 32), (3, 3), (4, 5, 6, 3), {}),
+    "5x5": ((3, 11, 13, 32), (5, 5), (2, 2, 2, 2), {}),
+    "7x7 /2": ((2, 14, 15, 48), (7, 7), (3, 2, 3, 3), {"stride": (2, 2)}),
+    "4x6 /3": ((2, 19, 23, 16), (4, 6), (1, 0, 2, 5), {"stride": (3, 3)}),
+    "1x11 /2": ((2, 6, 30, 16), (1, 11), (0, 5, 0, 5), {"stride": (1, 2)}),
+    "small dilation": ((2, 9, 10, 32), (3, 3), (2, 3, 2, 3), {"dilation": (2, 3)}),
+    "more taps than pixels": ((2, 3, 2, 16), (5, 7), (2, 3, 2, 3), {}),
+    "large /2": ((2, 58, 57, 64), (3, 3), (1, 0, 1, 1), {"stride": (2, 2)}),
 }
 
 
@@ -97,11 +105,9 @@ def test_products_with_windows_are_within_one_in_a_hundred_thousand(shape: Any) 
 @on_cpu
 @pytest.mark.parametrize("shape", DEPTHWISE.values(), ids=DEPTHWISE.keys())
 def test_channels_by_themselves_are_within_one_in_a_hundred_thousand(shape: Any) -> None:
-    image, kernel, pads, dilation = shape
+    image, kernel, pads, attrs = shape
     c = image[-1]
-    check_by_torch(
-        cases.conv_case("alone", image, c, kernel, pads=pads, dilation=dilation, groups=c)
-    )
+    check_by_torch(cases.conv_case("alone", image, c, kernel, pads=pads, groups=c, **attrs))
 
 
 def check_by_torch(case: cases.Case) -> None:
@@ -120,11 +126,22 @@ def check_by_torch(case: cases.Case) -> None:
 @on_cpu
 @pytest.mark.parametrize("shape", PAIRS.values(), ids=PAIRS.keys())
 def test_gradients_by_weights_in_bfloat16_are_exact_sums(shape: Any) -> None:
+    image, out, kernel, pads, attrs = shape
+    check_sums(cases.conv_case("large", image, out, kernel, pads=pads, bias=False, **attrs))
+
+
+@on_cpu
+@pytest.mark.parametrize("shape", DEPTHWISE.values(), ids=DEPTHWISE.keys())
+def test_gradients_by_taps_in_bfloat16_are_exact_sums(shape: Any) -> None:
+    image, kernel, pads, attrs = shape
+    c = image[-1]
+    check_sums(cases.conv_case("alone", image, c, kernel, pads=pads, groups=c, bias=False, **attrs))
+
+
+def check_sums(case: cases.Case) -> None:
     """Of small whole numbers, which bfloat16 holds, and float32 their sums."""
     if "bfloat16" not in DTYPES["cpu"]:
         pytest.skip("this processor has no products of bfloat16")
-    image, out, kernel, pads, attrs = shape
-    case = cases.conv_case("large", image, out, kernel, pads=pads, bias=False, **attrs)
     operands = [whole_numbers(shape, i) for i, (_, shape) in enumerate(case.operands)]
     cotangent = whole_numbers(output_shape(case, operands), 2)
     _, gradients = run(case, operands, "cpu", "bfloat16", cotangent, gradient=True)

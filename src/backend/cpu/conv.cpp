@@ -177,8 +177,9 @@ class Forward final : public runtime::Kernel {
       winograd_.emplace(b, node, x, w, y, /*gradient=*/false, constant_, source, weight, bias, y_);
       return;
     }
-    if (!bfloat_ && Depthwise::applies(node, x, w)) {
-      depthwise_.emplace(b, node, x, w, y, /*gradient=*/false, constant_, source, weight, bias, y_);
+    if (Depthwise::applies(node, x, w, /*gradient=*/false, bfloat_)) {
+      depthwise_.emplace(b, node, x, w, y, /*gradient=*/false, constant_, bfloat_, source, weight,
+                         bias, y_);
       return;
     }
     constexpr int64_t kFewOutputs = 96, kManyInputs = 256;  // then oneDNN waits for its source
@@ -284,14 +285,18 @@ class Gradient final : public runtime::Kernel {
       if (node.gx(0) != kNone && product_of_rows)
         data_ = product(b, rows, in, out, Tag::ab, gz_, Tag::ab, b.weight(node.x(1)), {},
                         b.out(node.gx(0)));
-      else if (node.gx(0) != kNone && !bfloat_ && Depthwise::applies(node, x, w))
-        depthwise_.emplace(b, node, x, w, y, /*gradient=*/true, /*constant=*/false, gz_,
-                           b.weight(node.x(1)), runtime::Ref(), b.out(node.gx(0)));
+      else if (node.gx(0) != kNone && Depthwise::applies(node, x, w, /*gradient=*/true, bfloat_))
+        depthwise_.emplace(b, node, x, w, y, /*gradient=*/true, /*constant=*/false, bfloat_, gz_,
+                           bfloat_ ? b.raw(node.x(1)) : b.weight(node.x(1)), runtime::Ref(),
+                           bfloat_ ? b.raw(node.gx(0)) : b.out(node.gx(0)));
       else if (node.gx(0) != kNone)
         make_data(b, node, c);
       if (node.gx(1) != kNone && product_of_rows && in * out >= kManyWeights)
         weights_ = product(b, out, in, rows, Tag::ba, gz_, Tag::ab, b.in(node.x(0)), {},
                            b.out(node.gx(1)));
+      else if (node.gx(1) != kNone && DepthwiseWeights::applies(node, x, w))
+        taps_.emplace(b, node, x, w, y, bfloat_, bfloat_ ? b.raw(node.x(0)) : b.in(node.x(0)), gz_,
+                      b.out(node.gx(1)));
       else if (node.gx(1) != kNone && bfloat_ && PairedWeights::applies(node, x, y))
         paired_.emplace(b, node, x, w, y, b.raw(node.x(0)), gz_, b.out(node.gx(1)));
       else if (node.gx(1) != kNone && !bfloat_ && !product_of_rows &&
@@ -313,6 +318,7 @@ class Gradient final : public runtime::Kernel {
       epilogue_.gradient(gy_.get<float>(), y_.get<float>(), gz_.get<float>(), elements_);
     if (winograd_weights_) winograd_weights_->run();
     if (paired_) paired_->run();
+    if (taps_) taps_->run();
     if (windows_) windows_->run();
     if (weights_) weights_.run();
     if (unpack_) unpack_.run();
@@ -337,6 +343,7 @@ class Gradient final : public runtime::Kernel {
   std::string detail() const override {
     if (winograd_data_ || winograd_weights_) return std::string("Winograd ") + select().name;
     const std::string weights = paired_    ? std::string("own ") + select().name
+                                : taps_    ? std::string("own depthwise ") + select().name
                                 : windows_ ? windows_->name()
                                 : weights_ ? weights_.name()
                                            : "no weights";
@@ -395,6 +402,7 @@ class Gradient final : public runtime::Kernel {
   std::optional<PairedWeights> paired_;
   std::optional<WindowWeights> windows_;
   std::optional<Depthwise> depthwise_;
+  std::optional<DepthwiseWeights> taps_;
   Packing pack_;
   Primitive data_, weights_, unpack_;
 };

@@ -29,6 +29,10 @@ void norm_dots(const NormRows&, const T*, const T*, const float*, const float*, 
 template <class T>
 void norm_gradient(const NormRows&, const T*, const T*, const float*, const float*, const float*,
                    T*);
+template <class T>
+void depthwise(const DepthwiseShape&, const T*, const float*, const float*, int64_t, T*);
+template <class T>
+void depthwise_weights(const DepthwiseShape&, const T*, const T*, int64_t, float*);
 
 void neuron(const NeuronParams&, const float*, float*, int64_t);
 void neuron_gradient(const NeuronParams&, const float*, const float*, float*, int64_t);
@@ -67,7 +71,6 @@ void winograd_taps_gradient(const WinogradShape&, const WinogradPlanes&, int64_t
                             int64_t, float*, int64_t);
 void conv_weights_bfloat(const PairedConv&, const uint16_t*, const uint16_t*, int64_t, int64_t,
                          bool, uint32_t*, float*);
-void depthwise(const DepthwiseShape&, const float*, const float*, const float*, int64_t, float*);
 void l2_pool(const PoolShape&, const float*, int64_t, float*);
 void l2_pool_gradient(const PoolShape&, const float*, const float*, const float*, float*);
 void resample(const float*, const float*, float, const ResampleTap*, int64_t, int64_t, float,

@@ -7,9 +7,10 @@ namespace mpsnn::backend::cpu::MPSNN_ISA {
 
 namespace {
 template <class T>
-constexpr ImageKernels<T> kImages = {
-    sum<T>,       max_pool<T>,     max_pool_gradient<T>, avg_pool<T>,  avg_pool_gradient<T>,
-    norm_sums<T>, norm_moments<T>, norm_apply<T>,        norm_dots<T>, norm_gradient<T>};
+constexpr ImageKernels<T> kImages = {sum<T>,           max_pool<T>,          max_pool_gradient<T>,
+                                     avg_pool<T>,      avg_pool_gradient<T>, norm_sums<T>,
+                                     norm_moments<T>,  norm_apply<T>,        norm_dots<T>,
+                                     norm_gradient<T>, depthwise<T>,         depthwise_weights<T>};
 }  // namespace
 
 extern const KernelTable table;
@@ -45,7 +46,6 @@ const KernelTable table = {MPSNN_TEXT(MPSNN_ISA),
                            winograd_taps,
                            winograd_taps_gradient,
                            conv_weights_bfloat,
-                           depthwise,
                            l2_pool,
                            l2_pool_gradient,
                            resample,

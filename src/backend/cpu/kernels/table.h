@@ -64,9 +64,9 @@ struct PairedConv {
   int64_t pairs, before, across, rows, tall;
 };
 
-// A convolution of each channel by itself at stride 1, h x w x c to oh x ow x c.
+// A convolution of each channel by itself, h x w x c to oh x ow x c.
 struct DepthwiseShape {
-  int64_t h, w, c, oh, ow, kh, kw, dh, dw, top, left;
+  int64_t h, w, c, oh, ow, kh, kw, sh, sw, dh, dw, top, left;
 };
 
 // One recurrent layer in one direction (ir/rnn.h). Gates and features are padded to multiples of
@@ -166,6 +166,13 @@ struct ImageKernels {
                     const float* inverse, double* sums, double* dots);
   void (*norm_gradient)(const NormRows& n, const T* gy, const T* x, const float* a, const float* b,
                         const float* d, T* gx);
+
+  // Row oy of an image's outputs; taps (kh, kw, c), bias may be none. And the row's part of the
+  // gradient by the taps, added to sums (kh, kw, c).
+  void (*depthwise)(const DepthwiseShape& s, const T* x, const float* taps, const float* bias,
+                    int64_t oy, T* y);
+  void (*depthwise_weights)(const DepthwiseShape& s, const T* x, const T* gy, int64_t oy,
+                            float* sums);
 };
 
 struct KernelTable {
@@ -241,9 +248,6 @@ struct KernelTable {
   void (*conv_weights_bfloat)(const PairedConv& s, const uint16_t* x, const uint16_t* gy,
                               int64_t first, int64_t rows, bool add, uint32_t* scratch, float* gw);
 
-  // Row oy of an image's outputs; taps (kh, kw, c), bias may be none.
-  void (*depthwise)(const DepthwiseShape& s, const float* x, const float* taps, const float* bias,
-                    int64_t oy, float* y);
   void (*l2_pool)(const PoolShape& p, const float* x, int64_t i, float* y);
   void (*l2_pool_gradient)(const PoolShape& p, const float* gy, const float* x, const float* y,
                            float* gx);
