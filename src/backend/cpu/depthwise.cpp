@@ -9,10 +9,11 @@ namespace mpsnn::backend::cpu {
 
 namespace {
 
-// Whether each channel is by itself, and all are whole vectors.
+constexpr int64_t kBlock = 16;
+
+// Whether each channel is by itself, and there are enough of them.
 bool is_depthwise(const Node& node, const Shape& x, const Shape& weight) {
-  constexpr int64_t kLanes = 16;
-  return node.op == Op::conv2d && x[3] == node.attrs.integer("groups") && x[3] % kLanes == 0 &&
+  return node.op == Op::conv2d && x[3] == node.attrs.integer("groups") && x[3] >= kBlock &&
          weight[conv_weight::out] == x[3];
 }
 
@@ -120,7 +121,8 @@ DepthwiseWeights::DepthwiseWeights(Builder& b, const Node& node, const Shape& x,
       source_(source),
       gradient_(gradient),
       to_(to),
-      sums_(b.workspace(static_cast<std::size_t>(parts_ * count(weight)))) {}
+      size_(shape_.kh * shape_.kw * ((shape_.c + kBlock - 1) / kBlock * kBlock)),
+      sums_(b.workspace(static_cast<std::size_t>(parts_ * size_))) {}
 
 template <class T>
 void DepthwiseWeights::add(int64_t begin, int64_t end, float* sums) const {
@@ -132,18 +134,23 @@ void DepthwiseWeights::add(int64_t begin, int64_t end, float* sums) const {
 
 void DepthwiseWeights::run() const {
   const DepthwiseShape& s = shape_;
-  const int64_t taps = s.kh * s.kw, size = taps * s.c, rows = images_ * s.oh;
+  const int64_t rows = images_ * s.oh;
   auto* sums = sums_.get<float>();
   threads::parallel_for(parts_, 1, [&](int64_t begin, int64_t end) {
     for (int64_t part = begin; part < end; ++part) {
-      float* own = sums + part * size;
-      std::fill_n(own, size, 0.0f);
+      float* own = sums + part * size_;
+      std::fill_n(own, size_, 0.0f);
       const int64_t first = rows * part / parts_, last = rows * (part + 1) / parts_;
       bfloat_ ? add<uint16_t>(first, last, own) : add<float>(first, last, own);
     }
   });
-  for (int64_t part = 1; part < parts_; ++part) select().add(sums, sums + part * size, sums, size);
-  select().transpose(sums, s.c, taps, s.c, to_.get<float>(), taps);
+  for (int64_t part = 1; part < parts_; ++part)
+    select().add(sums, sums + part * size_, sums, size_);
+  // To (c, kh, kw); the last block's own channels are its last ones.
+  const int64_t taps = s.kh * s.kw, padded = size_ / taps, whole = padded - kBlock;
+  select().transpose(sums, padded, taps, whole, to_.get<float>(), taps);
+  select().transpose(sums + padded - (s.c - whole), padded, taps, s.c - whole,
+                     to_.get<float>() + whole * taps, taps);
 }
 
 }  // namespace mpsnn::backend::cpu

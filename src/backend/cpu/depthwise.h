@@ -44,7 +44,9 @@ class DepthwiseWeights {
   DepthwiseShape shape_;
   int64_t images_, parts_;
   bool bfloat_;
-  runtime::Ref source_, gradient_, to_, sums_;
+  runtime::Ref source_, gradient_, to_;
+  int64_t size_;  // of all sums of a part
+  runtime::Ref sums_;
 };
 
 }  // namespace mpsnn::backend::cpu

@@ -1,6 +1,6 @@
 // Convolutions of each channel by itself: rows of outputs, some pixels at a time, so that taps are
 // read once for all of them; and the gradient by the taps, some taps at a time over a row of
-// outputs. Channels are whole vectors.
+// outputs. Where channels end within a vector, their last overlaps the one before.
 #include <type_traits>
 
 #include "backend/cpu/kernels/kernels.h"
@@ -24,7 +24,8 @@ template <int kPixels, class T>
 void pixels(const DepthwiseShape& s, const T* x, const float* taps, const float* bias, Range ky,
             Range kx, T* y) {
   const int64_t row = s.dh * s.w * s.c, column = s.dw * s.c;
-  for (int64_t k = 0; k < s.c; k += kLanes) {
+  for (int64_t next = 0; next < s.c; next += kLanes) {
+    const int64_t k = next + kLanes <= s.c ? next : s.c - kLanes;
     Vec sum[kPixels];
     for (int p = 0; p < kPixels; ++p) sum[p] = bias != nullptr ? load(bias + k) : Vec{};
     for (int64_t i = ky.first; i < ky.last; ++i)
@@ -37,6 +38,11 @@ void pixels(const DepthwiseShape& s, const T* x, const float* taps, const float*
   }
 }
 
+constexpr int64_t kPadding = 16;  // on every processor
+int64_t padded_channels(const DepthwiseShape& s) {
+  return (s.c + kPadding - 1) / kPadding * kPadding;
+}
+
 // The outputs of which a tap reads inside of 0..size.
 Range outputs_inside(int64_t first, int64_t stride, int64_t outputs, int64_t size) {
   Range r{0, outputs};
@@ -47,48 +53,53 @@ Range outputs_inside(int64_t first, int64_t stride, int64_t outputs, int64_t siz
 }
 
 // sums += over the pixels of a row of outputs, of some taps, the first of which reads x at pixel 0.
+// Their sums are padded: those of a last vector that overlaps the one before lie behind its own.
 // kStep: the stride, where neighbouring taps read neighbouring pixels and several outputs share
 // what they read; or 0. `ahead`: the sources that the next row of outputs reads first; if given,
 // they and that row are brought near meanwhile.
 template <int kRows, int kColumns, int kStep, class T>
 void add_taps(const DepthwiseShape& s, const T* x, const T* gy, Range pixels, const T* ahead,
               float* sums) {
-  const int64_t row = s.dh * s.w * s.c, column = s.dw * s.c;
+  const int64_t row = s.dh * s.w * s.c, column = s.dw * s.c, padded = padded_channels(s);
   const auto bring = [](const T* from, int64_t n) {
     constexpr int64_t kLine = 64 / sizeof(T);
     for (int64_t i = 0; i < n; i += kLine) __builtin_prefetch(from + i);
   };
-  for (int64_t k = 0; pixels.first < pixels.last && k < s.c; k += kLanes) {
-    Vec sum[kRows][kColumns];
-    for (int i = 0; i < kRows; ++i)
-      for (int j = 0; j < kColumns; ++j) sum[i][j] = load(sums + (i * s.kw + j) * s.c + k);
+  for (int64_t block = 0; pixels.first < pixels.last && block < s.c; block += kPadding) {
     if (ahead != nullptr) {
-      bring(ahead + k * s.sh * s.w, kLanes * s.sh * s.w);
-      bring(gy + s.ow * s.c + k * s.ow, kLanes * s.ow);
+      bring(ahead + block * s.sh * s.w, kPadding * s.sh * s.w);
+      bring(gy + s.ow * s.c + block * s.ow, kPadding * s.ow);
     }
-    int64_t p = pixels.first;
-    if constexpr (kStep != 0) {
-      constexpr int kOutputs = 4, kSources = (kOutputs - 1) * kStep + kColumns;
-      for (; p + kOutputs <= pixels.last; p += kOutputs) {
-        Vec g[kOutputs];
-        for (int q = 0; q < kOutputs; ++q) g[q] = load(gy + (p + q) * s.c + k);
-        for (int i = 0; i < kRows; ++i) {
-          const T* from = x + p * kStep * s.c + i * row + k;
-          Vec v[kSources];
-          for (int u = 0; u < kSources; ++u) v[u] = load(from + u * s.c);
-          for (int q = 0; q < kOutputs; ++q)
-            for (int j = 0; j < kColumns; ++j) sum[i][j] += v[q * kStep + j] * g[q];
+    for (int64_t lane = 0; lane < kPadding; lane += kLanes) {
+      const int64_t k = (block + kPadding <= s.c ? block : s.c - kPadding) + lane;
+      float* own = sums + block + lane;
+      Vec sum[kRows][kColumns];
+      for (int i = 0; i < kRows; ++i)
+        for (int j = 0; j < kColumns; ++j) sum[i][j] = load(own + (i * s.kw + j) * padded);
+      int64_t p = pixels.first;
+      if constexpr (kStep != 0) {
+        constexpr int kOutputs = 4, kSources = (kOutputs - 1) * kStep + kColumns;
+        for (; p + kOutputs <= pixels.last; p += kOutputs) {
+          Vec g[kOutputs];
+          for (int q = 0; q < kOutputs; ++q) g[q] = load(gy + (p + q) * s.c + k);
+          for (int i = 0; i < kRows; ++i) {
+            const T* from = x + p * kStep * s.c + i * row + k;
+            Vec v[kSources];
+            for (int u = 0; u < kSources; ++u) v[u] = load(from + u * s.c);
+            for (int q = 0; q < kOutputs; ++q)
+              for (int j = 0; j < kColumns; ++j) sum[i][j] += v[q * kStep + j] * g[q];
+          }
         }
       }
-    }
-    for (; p < pixels.last; ++p) {
-      const Vec g = load(gy + p * s.c + k);
-      const T* from = x + p * s.sw * s.c + k;
+      for (; p < pixels.last; ++p) {
+        const Vec g = load(gy + p * s.c + k);
+        const T* from = x + p * s.sw * s.c + k;
+        for (int i = 0; i < kRows; ++i)
+          for (int j = 0; j < kColumns; ++j) sum[i][j] += load(from + i * row + j * column) * g;
+      }
       for (int i = 0; i < kRows; ++i)
-        for (int j = 0; j < kColumns; ++j) sum[i][j] += load(from + i * row + j * column) * g;
+        for (int j = 0; j < kColumns; ++j) store(own + (i * s.kw + j) * padded, sum[i][j]);
     }
-    for (int i = 0; i < kRows; ++i)
-      for (int j = 0; j < kColumns; ++j) store(sums + (i * s.kw + j) * s.c + k, sum[i][j]);
   }
 }
 
@@ -102,17 +113,17 @@ void add_columns(const DepthwiseShape& s, const T* x, const T* gy, int64_t first
   Range all{inside(first).first, inside(first + kColumns - 1).last};
   if (all.last < all.first) all.last = all.first;
   if (s.sw == 1 && s.dw == 1)
-    add_taps<kRows, kColumns, 1>(s, from(first), gy, all, ahead, sums + first * s.c);
+    add_taps<kRows, kColumns, 1>(s, from(first), gy, all, ahead, sums + first * padded_channels(s));
   else if (s.sw == 2 && s.dw == 1)
-    add_taps<kRows, kColumns, 2>(s, from(first), gy, all, ahead, sums + first * s.c);
+    add_taps<kRows, kColumns, 2>(s, from(first), gy, all, ahead, sums + first * padded_channels(s));
   else
-    add_taps<kRows, kColumns, 0>(s, from(first), gy, all, ahead, sums + first * s.c);
+    add_taps<kRows, kColumns, 0>(s, from(first), gy, all, ahead, sums + first * padded_channels(s));
   for (int64_t j = first; j < first + kColumns; ++j) {
     const Range own = inside(j);
     const Range before{own.first, own.last < all.first ? own.last : all.first},
         behind{own.first > all.last ? own.first : all.last, own.last};
-    add_taps<kRows, 1, 0>(s, from(j), gy, before, none, sums + j * s.c);
-    add_taps<kRows, 1, 0>(s, from(j), gy, behind, none, sums + j * s.c);
+    add_taps<kRows, 1, 0>(s, from(j), gy, before, none, sums + j * padded_channels(s));
+    add_taps<kRows, 1, 0>(s, from(j), gy, behind, none, sums + j * padded_channels(s));
   }
 }
 
@@ -146,7 +157,7 @@ void depthwise_weights(const DepthwiseShape& s, const T* x, const T* gy, int64_t
     in_parts<5>(s.kw, [&](int64_t j, auto columns) {
       add_columns<decltype(rows)::value, decltype(columns)::value>(
           s, x + (iy + i * s.dh) * s.w * s.c, gy, j, row + j == 0 ? ahead : nullptr,
-          sums + i * s.kw * s.c);
+          sums + i * s.kw * padded_channels(s));
     });
   });
 }

@@ -167,8 +167,9 @@ struct ImageKernels {
   void (*norm_gradient)(const NormRows& n, const T* gy, const T* x, const float* a, const float* b,
                         const float* d, T* gx);
 
-  // Row oy of an image's outputs; taps (kh, kw, c), bias may be none. And the row's part of the
-  // gradient by the taps, added to sums (kh, kw, c).
+  // Of at least 16 channels: row oy of an image's outputs; taps (kh, kw, c), bias may be none. And
+  // the row's part of the gradient by the taps, added to sums (kh, kw, channels in blocks of 16,
+  // the last block being the last 16).
   void (*depthwise)(const DepthwiseShape& s, const T* x, const float* taps, const float* bias,
                     int64_t oy, T* y);
   void (*depthwise_weights)(const DepthwiseShape& s, const T* x, const T* gy, int64_t oy,
