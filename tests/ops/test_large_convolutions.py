@@ -26,13 +26,16 @@ WINOGRAD: dict[str, Any] = {
     "many outputs": ((8, 8, 8, 576), 1024, (7, 1), (3, 0, 3, 0)),
 }
 # In pairs of pixels: several blocks of rows, whole images each, rows of all images together; an odd
-# width, a last vector of 16 channels and a last block of 8 outputs; strides; dilation.
+# width, a last vector of 16 channels and a last block of 8 outputs; strides; dilation. As products
+# with all windows: more weights than the caches hold.
 PAIRS: dict[str, Any] = {
     "blocks of rows": ((2, 60, 61, 80), 72, (3, 3), (1, 1, 1, 1), {}),
     "an image a block": ((3, 8, 8, 96), 64, (3, 3), (1, 1, 1, 1), {}),
     "rows of all images": ((5, 9, 8, 48), 40, (1, 5), (0, 4, 0, 2), {}),
     "strides": ((2, 33, 40, 64), 64, (3, 2), (2, 0, 1, 1), {"stride": (2, 3)}),
     "dilation": ((1, 23, 24, 16), 8, (3, 3), (2, 3, 1, 3), {"dilation": (2, 3)}),
+    "many weights": ((3, 5, 6, 336), 352, (3, 3), (1, 0, 1, 1), {}),
+    "many weights, strides": ((2, 9, 8, 336), 352, (3, 3), (2, 0, 1, 1), {"stride": (2, 3)}),
 }
 
 

@@ -297,11 +297,12 @@ class Gradient final : public runtime::Kernel {
       else if (node.gx(1) != kNone && DepthwiseWeights::applies(node, x, w))
         taps_.emplace(b, node, x, w, y, bfloat_, bfloat_ ? b.raw(node.x(0)) : b.in(node.x(0)), gz_,
                       b.out(node.gx(1)));
+      else if (node.gx(1) != kNone && !product_of_rows &&
+               WindowWeights::applies(node, x, w, y, bfloat_))
+        windows_.emplace(b, node, x, w, y, bfloat_, bfloat_ ? b.raw(node.x(0)) : b.in(node.x(0)),
+                         gz_, b.out(node.gx(1)));
       else if (node.gx(1) != kNone && bfloat_ && PairedWeights::applies(node, x, y))
         paired_.emplace(b, node, x, w, y, b.raw(node.x(0)), gz_, b.out(node.gx(1)));
-      else if (node.gx(1) != kNone && !bfloat_ && !product_of_rows &&
-               WindowWeights::applies(node, x, w, y))
-        windows_.emplace(b, node, x, w, y, b.in(node.x(0)), gz_, b.out(node.gx(1)));
       else if (node.gx(1) != kNone)
         make_weights(b, node, c, std::exchange(bias_left, false));
     }

@@ -22,6 +22,8 @@ dnnl::matmul::primitive_desc product_of(const memory::desc& a, const memory::des
   return {engine(), a, b, memory::desc({1, bias}, kFloat, Tag::ab), c, user_scratchpad()};
 }
 
+}  // namespace
+
 Primitive product(Builder& b, const memory::desc& da, runtime::Ref a, const memory::desc& db,
                   runtime::Ref bb, runtime::Ref bias, const memory::desc& dc, runtime::Ref c) {
   const int64_t n = dc.get_dims()[1];
@@ -33,6 +35,8 @@ Primitive product(Builder& b, const memory::desc& da, runtime::Ref a, const memo
   p.bind(DNNL_ARG_DST, dc, c);
   return p;
 }
+
+namespace {
 
 // B (k x n) packed as AVX512-BF16 multiplies it: columns in blocks of 64, rows in blocks of 32, and
 // of those in pairs.

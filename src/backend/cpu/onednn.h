@@ -41,7 +41,10 @@ class Primitive {
   std::vector<std::pair<runtime::Ref, dnnl::memory>> places_;
 };
 
-// C (m x n) = A (m x k) B (k x n) [+ bias (n)], all of float32.
+// C (m x n) = A (m x k) B (k x n) [+ bias (n)]; without descriptors all are float32.
+Primitive product(Builder& b, const dnnl::memory::desc& da, runtime::Ref a,
+                  const dnnl::memory::desc& db, runtime::Ref bb, runtime::Ref bias,
+                  const dnnl::memory::desc& dc, runtime::Ref c);
 Primitive product(Builder& b, int64_t m, int64_t n, int64_t k, dnnl::memory::format_tag ta,
                   runtime::Ref a, dnnl::memory::format_tag tb, runtime::Ref bb, runtime::Ref bias,
                   runtime::Ref c);
