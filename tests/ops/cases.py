@@ -261,6 +261,11 @@ for name, image, kernel, stride, pads, dilation in (
     ("3-overlapping", (1, 6, 6, 4), (3, 3), (1, 1), (1, 1, 1, 1), (1, 1)),
     ("dilated", (2, 9, 9, 5), (2, 3), (1, 2), (0, 1, 0, 1), (2, 2)),
     ("asymmetric", (2, 5, 5, 2), (2, 2), (2, 2), (0, 0, 1, 1), (1, 1)),
+    # Vectors of all widths; several windows together, and pixels.
+    ("widths", (1, 7, 11, 29), (3, 3), (1, 1), (1, 1, 1, 1), (1, 1)),
+    ("many-channels", (1, 7, 8, 93), (3, 2), (2, 1), (1, 0, 0, 1), (1, 1)),
+    ("wide", (1, 4, 30, 12), (2, 3), (1, 2), (0, 1, 1, 1), (1, 1)),
+    ("wide-dilated", (1, 5, 23, 20), (2, 3), (1, 1), (0, 1, 1, 1), (1, 2)),
 ):
     case(
         f"max_pool2d-{name}",

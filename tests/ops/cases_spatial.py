@@ -172,6 +172,7 @@ for name, image, kernel, stride, pad, dilation in (
     ("dilated-vector", (2, 12, 11, 16), (3, 3), (2, 1), (1, 1), (2, 2)),
     ("all-sides", (2, 7, 6, 3), (3, 3), (2, 2), (1, 1), (1, 1)),
     ("dilated-stride-3", (1, 14, 13, 7), (3, 2), (3, 3), (0, 0), (3, 4)),
+    ("dilated-stride-2", (1, 15, 22, 12), (3, 3), (2, 2), (1, 1), (4, 4)),
 ):
     case(
         f"max_pool2d-negative-{name}",
@@ -218,6 +219,7 @@ for name, image, kernel, stride, pad in (
     ("none-behind", (2, 5, 5, 4), (2, 2), (3, 4), (1, 1)),
     ("larger-than-the-image", (1, 2, 3, 2), (3, 4), (2, 2), (0, 0)),
     ("exact", (2, 6, 6, 4), (2, 2), (2, 2), (0, 0)),
+    ("tall", (1, 40, 6, 5), (35, 3), (1, 1), (2, 1)),
 ):
     rest = {"kernel": kernel, "stride": stride, "pads": pad, "ceil_mode": True}
     case(

@@ -1,8 +1,99 @@
-// Pooling over (N, H, W, C), vectorised over channels. winner: index of the pixel in its plane.
+// Pooling over (N, H, W, C), vectorised over channels: as many as there are together, and then
+// fewer; of few channels some windows together. winner: index of the pixel in its plane.
+#include <type_traits>
+
 #include "backend/cpu/kernels/kernels.h"
 
 namespace mpsnn::backend::cpu::MPSNN_ISA {
 namespace {
+
+template <int n>
+using Int = std::integral_constant<int, n>;
+
+// __builtin_convertvector takes no type of a template.
+template <int kWidth>
+struct Sixteen {
+  typedef uint16_t Halves __attribute__((vector_size(2 * kWidth)));
+  typedef uint32_t Bits __attribute__((vector_size(4 * kWidth)));
+};
+#define MPSNN_CONVERSIONS(width)                                   \
+  inline Sixteen<width>::Bits widened(Sixteen<width>::Halves v) {  \
+    return __builtin_convertvector(v, Sixteen<width>::Bits);       \
+  }                                                                \
+  inline Sixteen<width>::Halves narrowed(Sixteen<width>::Bits v) { \
+    return __builtin_convertvector(v, Sixteen<width>::Halves);     \
+  }
+MPSNN_CONVERSIONS(4)
+#if defined(__AVX2__)
+MPSNN_CONVERSIONS(8)
+#endif
+#if defined(__AVX512F__)
+MPSNN_CONVERSIONS(16)
+#endif
+#undef MPSNN_CONVERSIONS
+
+// So many channels.
+template <int kWidth>
+struct Channels {
+  typedef float Floats __attribute__((vector_size(4 * kWidth)));
+  typedef int32_t Ints __attribute__((vector_size(4 * kWidth)));
+  using Bits = typename Sixteen<kWidth>::Bits;
+  using Halves = typename Sixteen<kWidth>::Halves;
+
+  static Floats load(const float* p) { return read<Floats>(p); }
+  static Ints load(const int32_t* p) { return read<Ints>(p); }
+  static Floats load(const uint16_t* p) { return Floats(widened(read<Halves>(p)) << 16); }
+  static void store(float* p, Floats v) { __builtin_memcpy(p, &v, sizeof(v)); }
+  static void store(int32_t* p, Ints v) { __builtin_memcpy(p, &v, sizeof(v)); }
+  static void store(uint16_t* p, Floats v) {
+    const Bits bits = Bits(v), high = bits >> 16, rounded = (bits + 0x7FFFu + (high & 1u)) >> 16;
+    const Bits all = (bits & 0x7FFFFFFFu) > 0x7F800000u ? high | 0x40u : rounded;
+    const Halves halves = narrowed(all);
+    __builtin_memcpy(p, &halves, sizeof(halves));
+  }
+
+ private:
+  template <class V>
+  static V read(const void* p) {
+    V v;
+    __builtin_memcpy(&v, p, sizeof(v));
+    return v;
+  }
+};
+
+template <>
+struct Channels<1> {
+  typedef float Floats;
+  typedef int32_t Ints;
+
+  template <class T>
+  static Floats load(const T* p) {
+    return single(*p);
+  }
+  static Ints load(const int32_t* p) { return *p; }
+  template <class T>
+  static void store(T* p, Floats v) {
+    put(p, v);
+  }
+  static void store(int32_t* p, Ints v) { *p = v; }
+};
+
+constexpr int kVecs = 4, kWindows = 4;  // of many channels, or of few
+
+// f(first channel, how many in a vector, vectors) for all of c channels.
+template <bool kMany, class F>
+inline void each_channel(int64_t c, F f) {
+  int64_t k = 0;
+  if constexpr (kMany)
+    for (; k + kVecs * kLanes <= c; k += kVecs * kLanes) f(k, Int<kLanes>(), Int<kVecs>());
+  for (; k + kLanes <= c; k += kLanes) f(k, Int<kLanes>(), Int<1>());
+  if constexpr (kLanes > 8)
+    for (; k + 8 <= c; k += 8) f(k, Int<8>(), Int<1>());
+  if constexpr (kLanes > 4)
+    for (; k + 4 <= c; k += 4) f(k, Int<4>(), Int<1>());
+  for (; k < c; ++k) f(k, Int<1>(), Int<1>());
+}
+inline bool are_few(int64_t c) { return c < kVecs * kLanes; }
 
 // f(pixel index in the plane) for the pixels of window (i, j) that are in the image.
 template <class F>
@@ -27,6 +118,8 @@ template <class T>
 __attribute__((always_inline)) inline void fetch_ahead(const PoolShape& p, const T* x, int64_t i,
                                                        int64_t j) {
   constexpr int64_t kAhead = 4, kLine = 64 / sizeof(T);
+  constexpr int64_t kImage = (128 << 10) / sizeof(T);  // smaller ones are near
+  if (p.h * p.w * p.c < kImage) return;
   const int64_t column = j * p.sw - p.left + (p.kw - 1) * p.dw + kAhead;
   if (column < 0 || column + p.sw > p.w) return;
   for (int64_t ky = p.kh > p.sh ? p.kh - p.sh : 0; ky < p.kh; ++ky) {
@@ -37,187 +130,207 @@ __attribute__((always_inline)) inline void fetch_ahead(const PoolShape& p, const
   }
 }
 
-// How many of an axis's taps from `start` on are in 0..size.
-inline int64_t taps_inside(int64_t start, int64_t taps, int64_t dilation, int64_t size) {
+// Of an axis: some of a window's taps, or some of a pixel's windows.
+struct Range {
+  int64_t first, end, step;
+  bool empty() const { return first >= end; }
+};
+
+// The taps from `start` on that are in 0..size.
+inline Range taps_inside(int64_t start, int64_t taps, int64_t dilation, int64_t size) {
+  if (dilation == 1) return {start < 0 ? -start : 0, size - start < taps ? size - start : taps, 1};
   const int64_t before = start < 0 ? (-start + dilation - 1) / dilation : 0;
   const int64_t last = start < size ? (size - 1 - start) / dilation : -1;
-  return (last < taps - 1 ? last + 1 : taps) - before;
+  return {before, last < taps - 1 ? last + 1 : taps, 1};
 }
 
-inline int64_t divisor(const PoolShape& p, int64_t i, int64_t j, bool include) {
-  if (!include) {
-    const int64_t rows = taps_inside(i * p.sh - p.top, p.kh, p.dh, p.h),
-                  columns = taps_inside(j * p.sw - p.left, p.kw, p.dw, p.w);
-    return rows > 0 && columns > 0 ? rows * columns : 0;
+// Of a window's rows or columns: how many count.
+inline int64_t counted(int64_t window, int64_t stride, int64_t before, int64_t behind, int64_t taps,
+                       int64_t dilation, int64_t size, bool include) {
+  const int64_t start = window * stride - before;
+  if (include)  // the last windows may reach beyond the padding
+    return size + behind - start < taps ? size + behind - start : taps;
+  const Range inside = taps_inside(start, taps, dilation, size);
+  return inside.empty() ? 0 : inside.end - inside.first;
+}
+inline int64_t rows_counted(const PoolShape& p, int64_t i, bool include) {
+  return counted(i, p.sh, p.top, p.bottom, p.kh, p.dh, p.h, include);
+}
+inline int64_t columns_counted(const PoolShape& p, int64_t j, bool include) {
+  return counted(j, p.sw, p.left, p.right, p.kw, p.dw, p.w, include);
+}
+inline float share(int64_t counted) {
+  return counted > 0 ? 1.0f / static_cast<float>(counted) : 0.0f;
+}
+
+// The taps of a window that are in the image: the first one's pixel, and the distances.
+struct Taps {
+  int64_t pixel, rows, columns, row, column;
+};
+
+// f(column j, windows together, taps of the first) for the windows of row i.
+template <class F>
+void each_window(const PoolShape& p, int64_t i, F f) {
+  const int64_t top = i * p.sh - p.top;
+  const Range ky = taps_inside(top, p.kh, p.dh, p.h);
+  const int64_t rows = ky.empty() ? 0 : ky.end - ky.first, row = (top + ky.first * p.dh) * p.w;
+  const bool few = are_few(p.c);
+  for (int64_t j = 0; j < p.ow;) {
+    const int64_t left = j * p.sw - p.left;
+    const auto all_inside = [&](int64_t windows) {
+      return left >= 0 && left + (windows - 1) * p.sw + (p.kw - 1) * p.dw < p.w &&
+             j + windows <= p.ow;
+    };
+    if (few && all_inside(kWindows)) {
+      f(j, Int<kWindows>(), Taps{row + left, rows, p.kw, p.dh * p.w, p.dw});
+      j += kWindows;
+      continue;
+    }
+    const Range kx = taps_inside(left, p.kw, p.dw, p.w);
+    f(j, Int<1>(),
+      Taps{row + left + kx.first * p.dw, rows, kx.empty() ? 0 : kx.end - kx.first, p.dh * p.w,
+           p.dw});
+    ++j;
   }
-  // The last windows may reach beyond the padding.
-  const int64_t rows = p.h + p.top + p.bottom - i * p.sh,
-                columns = p.w + p.left + p.right - j * p.sw;
-  return (rows < p.kh ? rows : p.kh) * (columns < p.kw ? columns : p.kw);
 }
 
 inline void set_lowest(float& v) { v = -__builtin_inff(); }
 inline void set_lowest(uint16_t& bfloat) { bfloat = 0xFF80; }
 
-typedef int32_t Indices __attribute__((vector_size(4 * kLanes), aligned(4), may_alias));
-
-constexpr int kMost = 256;  // pixels or windows at a time
-
-// Some pixels of a window: where their channels are, and their places in the plane.
-template <class T>
-struct Pixels {
-  const T* from[kMost];
-  int32_t index[kMost];
-  int many = 0;
-};
-
-// The largest of each channel from k on, or if kSigned the largest times the channel's sign, and
-// where it is; among `more` pixels before. T: float, or the bits of a bfloat16, which are copied,
-// so nothing is rounded.
-template <int kVecs, bool kKeep, bool kSigned, class T>
-int64_t largest_vectors(const Pixels<T>& pixels, const float* signs, int64_t k, int64_t c,
-                        bool more, T* to, int32_t* won) {
-  for (; k + kVecs * kLanes <= c; k += kVecs * kLanes) {
-    Vec best[kVecs], sign[kVecs];
-    Indices place[kVecs];
-    for (int v = 0; v < kVecs; ++v) {
-      const int64_t at = k + v * kLanes;
-      sign[v] = kSigned ? load(signs + at) : Vec{};
-      best[v] = load((more ? to : pixels.from[0]) + at);
-      if (kKeep)
-        place[v] = more ? *reinterpret_cast<const Indices*>(won + at) : Indices{} + pixels.index[0];
+// The largest of some windows' channels from k on, or if kSigned the largest times the channel's
+// sign, and where it is. T: float, or the bits of a bfloat16, which are copied, so nothing is
+// rounded.
+template <int kWidth, int kMany, int kTogether, bool kKeep, bool kSigned, class T>
+inline void largest(const PoolShape& p, const T* x, const Taps& t, const float* signs, int64_t k,
+                    T* to, int32_t* won) {
+  using C = Channels<kWidth>;
+  typename C::Floats best[kTogether][kMany], sign[kMany];
+  typename C::Ints place[kTogether][kMany];
+  for (int v = 0; v < kMany; ++v)
+    if (kSigned) sign[v] = C::load(signs + k + v * kWidth);
+  for (int n = 0; n < kTogether; ++n)
+    for (int v = 0; v < kMany; ++v) {
+      best[n][v] = C::load(x + (t.pixel + n * p.sw) * p.c + k + v * kWidth);
+      place[n][v] = typename C::Ints{} + static_cast<int32_t>(t.pixel + n * p.sw);
     }
-    for (int n = more ? 0 : 1; n < pixels.many; ++n)
-      for (int v = 0; v < kVecs; ++v) {
-        const Vec value = load(pixels.from[n] + k + v * kLanes);
-        const Vec one = kSigned ? value * sign[v] : value,
-                  other = kSigned ? best[v] * sign[v] : best[v];
-        const auto wins = ~(one <= other) & (other == other);  // NaN wins, the first one stays
-        best[v] = wins ? value : best[v];
-        if (kKeep) place[v] = wins ? Indices{} + pixels.index[n] : place[v];
-      }
-    for (int v = 0; v < kVecs; ++v) {
-      const int64_t at = k + v * kLanes;
-      store(to + at, best[v]);
-      if (kKeep) *reinterpret_cast<Indices*>(won + at) = place[v];
-    }
+  const int64_t step = p.sw * p.c;
+  for (int64_t ky = 0; ky < t.rows; ++ky) {
+    const int64_t first = ky == 0 ? 1 : 0;
+    int64_t pixel = t.pixel + ky * t.row + first * t.column;
+    const T* from = x + pixel * p.c + k;
+    for (int64_t kx = first; kx < t.columns; ++kx, pixel += t.column, from += t.column * p.c)
+      for (int n = 0; n < kTogether; ++n)
+        for (int v = 0; v < kMany; ++v) {
+          const auto value = C::load(from + n * step + v * kWidth);
+          typename C::Floats &now = best[n][v], one = value, other = now;
+          if (kSigned) one = value * sign[v], other = now * sign[v];
+          const auto wins = (!(one <= other)) & (other == other);  // NaN wins, the first one stays
+          now = wins ? value : now;
+          const auto at = typename C::Ints{} + static_cast<int32_t>(pixel + n * p.sw);
+          if (kKeep) place[n][v] = wins ? at : place[n][v];
+        }
   }
-  return k;
-}
-template <bool kKeep, bool kSigned, class T>
-void largest(const Pixels<T>& pixels, const float* signs, int64_t c, bool more, T* to,
-             int32_t* won) {
-  int64_t k = largest_vectors<4, kKeep, kSigned>(pixels, signs, 0, c, more, to, won);
-  k = largest_vectors<1, kKeep, kSigned>(pixels, signs, k, c, more, to, won);
-  for (; k < c; ++k) {
-    const float sign = kSigned ? signs[k] : 1.0f;
-    int first = 0;
-    if (!more) {
-      to[k] = pixels.from[0][k];
-      if (kKeep) won[k] = pixels.index[0];
-      first = 1;
+  for (int n = 0; n < kTogether; ++n)
+    for (int v = 0; v < kMany; ++v) {
+      C::store(to + n * p.c + k + v * kWidth, best[n][v]);
+      if (kKeep) C::store(won + n * p.c + k + v * kWidth, place[n][v]);
     }
-    for (int n = first; n < pixels.many; ++n) {
-      const float one = single(pixels.from[n][k]) * sign, other = single(to[k]) * sign;
-      if (one <= other || other != other) continue;
-      to[k] = pixels.from[n][k];
-      if (kKeep) won[k] = pixels.index[n];
-    }
-  }
 }
 
 template <bool kKeep, bool kSigned, class T>
 void max_row(const PoolShape& p, const T* x, int64_t i, const float* signs, T* y, int32_t* winner) {
-  Pixels<T> found;
-  for (int64_t j = 0; j < p.ow; ++j) {
+  each_window(p, i, [&](int64_t j, auto together, const Taps& taps) {
+    constexpr int kTogether = decltype(together)::value;
     T* to = y + j * p.c;
     int32_t* won = kKeep ? winner + j * p.c : nullptr;
-    found.many = 0;
-    bool more = false;
-    fetch_ahead(p, x, i, j);
-    pixels(p, i, j, [&](int64_t pixel) {
-      found.from[found.many] = x + pixel * p.c;
-      found.index[found.many++] = static_cast<int32_t>(pixel);
-      if (found.many < kMost) return;
-      largest<kKeep, kSigned>(found, signs, p.c, more, to, won);
-      more = true;
-      found.many = 0;
-    });
-    if (found.many > 0) {
-      largest<kKeep, kSigned>(found, signs, p.c, more, to, won);
-    } else if (!more) {
+    if (taps.rows == 0 || taps.columns == 0) {
       for (int64_t k = 0; k < p.c; ++k) {
         set_lowest(to[k]);
         if (kKeep) won[k] = -1;
       }
+      return;
     }
-  }
+    for (int n = 0; n < kTogether; ++n) fetch_ahead(p, x, i, j + n);
+    each_channel<kTogether == 1>(p.c, [&](int64_t k, auto width, auto many) {
+      largest<decltype(width)::value, decltype(many)::value, kTogether, kKeep, kSigned>(
+          p, x, taps, signs, k, to, won);
+    });
+  });
 }
 
-// The windows that pixels of an axis are in, pixel after pixel.
-class Windows {
- public:
-  Windows(int64_t before, int64_t taps, int64_t dilation, int64_t stride, int64_t windows)
-      : at_(before), reach_((taps - 1) * dilation), stride_(stride), windows_(windows) {
-    last_ = at_ / stride_;
-    phase_ = at_ % stride_;
-    first_ = at_ <= reach_ ? 0 : (at_ - reach_ + stride_ - 1) / stride_;
-  }
-  int64_t at() const { return at_; }
-  int64_t first() const { return first_; }
-  int64_t end() const { return last_ < windows_ ? last_ + 1 : windows_; }
-  void next() {
-    ++at_;
-    if (++phase_ == stride_) phase_ = 0, ++last_;
-    if (first_ * stride_ + reach_ < at_) ++first_;
-  }
-
- private:
-  int64_t at_, reach_, stride_, windows_, first_, last_, phase_;
-};
-
-// f(row i, column j) for the windows that pixel is in whose rows and columns have these.
-template <class F>
-inline void windows(const PoolShape& p, const Windows& rows, const Windows& columns, F f) {
-  for (int64_t i = rows.first(); i < rows.end(); ++i) {
-    if (p.dh > 1 && (rows.at() - i * p.sh) % p.dh != 0) continue;
-    for (int64_t j = columns.first(); j < columns.end(); ++j)
-      if (p.dw == 1 || (columns.at() - j * p.sw) % p.dw == 0) f(i, j);
-  }
+// The windows that a pixel of an axis is in.
+Range windows_of(int64_t at, int64_t taps, int64_t dilation, int64_t stride, int64_t windows) {
+  const int64_t reach = (taps - 1) * dilation;
+  Range r{at <= reach ? 0 : (at - reach + stride - 1) / stride, at / stride + 1, 1};
+  if (r.end > windows) r.end = windows;
+  if (dilation == 1) return r;
+  const auto reads = [&](int64_t window) { return (at - window * stride) % dilation == 0; };
+  while (!r.empty() && !reads(r.first)) ++r.first;
+  while (r.step < dilation && r.step * stride % dilation != 0) ++r.step;
+  return r;
 }
 
-// to = scale * ([to +] the sum of value(n, channel, Vec or float) over n in 0..many).
-template <int kVecs, class T, class V>
-int64_t add_vectors(const V& value, int many, int64_t k, int64_t c, bool more, float scale, T* to) {
-  for (; k + kVecs * kLanes <= c; k += kVecs * kLanes) {
-    Vec sum[kVecs];
-    for (int v = 0; v < kVecs; ++v) sum[v] = more ? load(to + k + v * kLanes) : Vec{};
-    for (int n = 0; n < many; ++n)
-      for (int v = 0; v < kVecs; ++v) sum[v] += value(n, k + v * kLanes, Vec{});
-    for (int v = 0; v < kVecs; ++v) store(to + k + v * kLanes, sum[v] * scale);
-  }
-  return k;
+// to = the sums over the windows of neighbouring pixels, of value(window of the first, pixel,
+// channel, width), and of the addends.
+template <int kWidth, int kMany, int kTogether, class T, class V>
+inline void add_windows(const PoolShape& p, const Range& rows, const Range& columns, const V& value,
+                        const T* const* addends, int64_t count, int64_t at, int64_t k, T* to) {
+  using C = Channels<kWidth>;
+  typename C::Floats sum[kTogether][kMany] = {};
+  for (int64_t a = 0; a < count; ++a)
+    for (int n = 0; n < kTogether; ++n)
+      for (int v = 0; v < kMany; ++v)
+        sum[n][v] += C::load(addends[a] + at + n * p.c + k + v * kWidth);
+  for (int64_t i = rows.first; i < rows.end; i += rows.step)
+    for (int64_t j = columns.first; j < columns.end; j += columns.step) {
+      const auto of = value(i, j);
+      for (int n = 0; n < kTogether; ++n)
+        for (int v = 0; v < kMany; ++v)
+          sum[n][v] += of(((i * p.ow + j) + n) * p.c + k + v * kWidth, n, C());
+    }
+  for (int n = 0; n < kTogether; ++n)
+    for (int v = 0; v < kMany; ++v) C::store(to + n * p.c + k + v * kWidth, sum[n][v]);
 }
+
+// Row r of a gradient by the image. value(all windows' columns count in full) makes the value of
+// add_windows, given the first pixel q; `full`: the windows of which that is so.
 template <class T, class V>
-void add_all(const V& value, int many, int64_t c, bool more, float scale, T* to) {
-  int64_t k = add_vectors<4>(value, many, 0, c, more, scale, to);
-  k = add_vectors<1>(value, many, k, c, more, scale, to);
-  for (; k < c; ++k) {
-    float sum = more ? single(to[k]) : 0.0f;
-    for (int n = 0; n < many; ++n) sum += value(n, k, 0.0f);
-    put(to + k, sum * scale);
+void gather_row(const PoolShape& p, int64_t r, Range full, const V& value, const T* const* addends,
+                int64_t count, int64_t at, T* gx) {
+  const Range rows = windows_of(r + p.top, p.kh, p.dh, p.sh, p.oh);
+  if (full.first < 0) full.first = 0;
+  if (full.end > p.ow) full.end = p.ow;
+  const bool few = are_few(p.c) && p.sw == 1;
+  for (int64_t q = 0; q < p.w;) {
+    const auto some = [&](auto together, const Range& columns, const auto& of) {
+      constexpr int kTogether = decltype(together)::value;
+      each_channel<kTogether == 1>(p.c, [&](int64_t k, auto width, auto many) {
+        add_windows<decltype(width)::value, decltype(many)::value, kTogether>(
+            p, rows, columns, of, addends, count, at + q * p.c, k, gx + q * p.c);
+      });
+      q += kTogether;
+    };
+    const int64_t last = q + p.left, first = last - (p.kw - 1) * p.dw;
+    const bool inside = p.sw == 1 && first >= full.first && last < full.end;
+    if (inside && few && q + kWindows <= p.w && last + kWindows <= full.end)
+      some(Int<kWindows>(), {first, last + 1, p.dw}, value(q, std::true_type()));
+    else if (inside)
+      some(Int<1>(), {first, last + 1, p.dw}, value(q, std::true_type()));
+    else
+      some(Int<1>(), windows_of(q + p.left, p.kw, p.dw, p.sw, p.ow), value(q, std::false_type()));
   }
 }
 
-inline Vec value_at(const float* x, Vec) { return load(x); }
-inline Vec value_at(const uint16_t* x, Vec) { return load(x); }
-inline float value_at(const float* x, float) { return *x; }
-inline float value_at(const uint16_t* x, float) { return single(*x); }
-inline Vec where_equal(const int32_t* won, int32_t pixel, Vec v) {
-  return *reinterpret_cast<const Indices*>(won) == pixel ? v : Vec{};
-}
-inline float where_equal(const int32_t* won, int32_t pixel, float v) {
-  return *won == pixel ? v : 0.0f;
+// Of windows that tile the image: each pixel is in one. value(window's place, pixel, width).
+template <class T, class V>
+void tile_row(const PoolShape& p, int64_t r, const V& value, T* gx) {
+  const int64_t first = r / p.sh * p.ow * p.c;
+  for (int64_t j = 0; j < p.ow; ++j)
+    each_channel<false>(p.c, [&](int64_t k, auto width, auto) {
+      using C = Channels<decltype(width)::value>;
+      const auto of = value(first + j * p.c + k, C());
+      for (int64_t n = 0; n < p.kw; ++n) C::store(gx + (j * p.kw + n) * p.c + k, of(j * p.kw + n));
+    });
 }
 
 }  // namespace
@@ -236,54 +349,28 @@ template void max_pool(const PoolShape&, const float*, int64_t, const float*, fl
 template void max_pool(const PoolShape&, const uint16_t*, int64_t, const float*, uint16_t*,
                        int32_t*);
 
-namespace {
-
-// Of windows that tile the image: each pixel is in one, whose numbers are read once a row.
-template <class T>
-void tiles_gradient(const PoolShape& p, const T* gy, const int32_t* winner, int64_t r, T* gx) {
-  const int64_t first = r / p.sh * p.ow * p.c;
-  auto pixel = static_cast<int32_t>(r * p.w);
-  for (int64_t j = 0; j < p.ow; ++j, pixel += static_cast<int32_t>(p.kw)) {
-    const T* g = gy + first + j * p.c;
-    const int32_t* won = winner + first + j * p.c;
-    T* to = gx + j * p.kw * p.c;
-    int64_t k = 0;
-    for (; k + kLanes <= p.c; k += kLanes) {
-      const Vec one = load(g + k);
-      for (int32_t x = 0; x < p.kw; ++x)
-        store(to + x * p.c + k, where_equal(won + k, pixel + x, one));
-    }
-    for (; k < p.c; ++k)
-      for (int32_t x = 0; x < p.kw; ++x)
-        put(to + x * p.c + k, where_equal(won + k, pixel + x, single(g[k])));
-  }
-}
-
-}  // namespace
-
 template <class T>
 void max_pool_gradient(const PoolShape& p, const T* gy, const int32_t* winner, int64_t r, T* gx) {
-  if (p.tiles) return tiles_gradient(p, gy, winner, r, gx);
-  const Windows rows(r + p.top, p.kh, p.dh, p.sh, p.oh);
-  Windows columns(p.left, p.kw, p.dw, p.sw, p.ow);
-  for (int64_t q = 0; q < p.w; ++q, columns.next()) {
-    const auto pixel = static_cast<int32_t>(r * p.w + q);
-    T* to = gx + q * p.c;
-    int64_t from[kMost];
-    int many = 0;
-    bool more = false;
-    const auto value = [&](int n, int64_t k, auto kind) {
-      return where_equal(winner + from[n] + k, pixel, value_at(gy + from[n] + k, kind));
+  const auto row = static_cast<int32_t>(r * p.w);
+  if (p.tiles)
+    return tile_row(
+        p, r,
+        [=](int64_t at, auto channels) {
+          using C = decltype(channels);
+          return [=, g = C::load(gy + at), won = C::load(winner + at)](int64_t q) {
+            return won == row + static_cast<int32_t>(q) ? g : typename C::Floats{};
+          };
+        },
+        gx);
+  const auto value = [=](int64_t q, auto) {
+    return [=](int64_t, int64_t) {
+      return [=, pixel = row + static_cast<int32_t>(q)](int64_t at, int n, auto channels) {
+        using C = decltype(channels);
+        return C::load(winner + at) == pixel + n ? C::load(gy + at) : typename C::Floats{};
+      };
     };
-    windows(p, rows, columns, [&](int64_t i, int64_t j) {
-      from[many++] = (i * p.ow + j) * p.c;
-      if (many < kMost) return;
-      add_all(value, many, p.c, more, 1.0f, to);
-      more = true;
-      many = 0;
-    });
-    add_all(value, many, p.c, more, 1.0f, to);
-  }
+  };
+  gather_row<T>(p, r, {0, p.ow, 1}, value, nullptr, 0, 0, gx);
 }
 template void max_pool_gradient(const PoolShape&, const float*, const int32_t*, int64_t, float*);
 template void max_pool_gradient(const PoolShape&, const uint16_t*, const int32_t*, int64_t,
@@ -291,23 +378,27 @@ template void max_pool_gradient(const PoolShape&, const uint16_t*, const int32_t
 
 template <class T>
 void avg_pool(const PoolShape& p, const T* x, int64_t i, bool include, T* y) {
-  for (int64_t j = 0; j < p.ow; ++j) {
-    T* to = y + j * p.c;
-    const T* from[kMost];
-    int many = 0;
-    bool more = false;
-    const auto value = [&](int n, int64_t k, auto kind) { return value_at(from[n] + k, kind); };
-    fetch_ahead(p, x, i, j);
-    pixels(p, i, j, [&](int64_t pixel) {
-      from[many++] = x + pixel * p.c;
-      if (many < kMost) return;
-      add_all(value, many, p.c, more, 1.0f, to);
-      more = true;
-      many = 0;
+  const int64_t rows = rows_counted(p, i, include);
+  each_window(p, i, [&](int64_t j, auto together, const Taps& t) {
+    constexpr int kTogether = decltype(together)::value;
+    for (int n = 0; n < kTogether; ++n) fetch_ahead(p, x, i, j + n);
+    const float by = share(rows * columns_counted(p, j, include));
+    each_channel<kTogether == 1>(p.c, [&](int64_t k, auto width, auto many) {
+      constexpr int kWidth = decltype(width)::value, kMany = decltype(many)::value;
+      using C = Channels<kWidth>;
+      typename C::Floats sum[kTogether][kMany] = {};
+      for (int64_t ky = 0; ky < t.rows; ++ky)
+        for (int64_t kx = 0; kx < t.columns; ++kx) {
+          const T* from = x + (t.pixel + ky * t.row + kx * t.column) * p.c + k;
+          for (int n = 0; n < kTogether; ++n)
+            for (int v = 0; v < kMany; ++v)
+              sum[n][v] += C::load(from + n * p.sw * p.c + v * kWidth);
+        }
+      for (int n = 0; n < kTogether; ++n)
+        for (int v = 0; v < kMany; ++v)
+          C::store(y + (j + n) * p.c + k + v * kWidth, sum[n][v] * by);
     });
-    const int64_t n = divisor(p, i, j, include);
-    add_all(value, many, p.c, more, n == 0 ? 0.0f : 1.0f / static_cast<float>(n), to);
-  }
+  });
 }
 template void avg_pool(const PoolShape&, const float*, int64_t, bool, float*);
 template void avg_pool(const PoolShape&, const uint16_t*, int64_t, bool, uint16_t*);
@@ -315,31 +406,35 @@ template void avg_pool(const PoolShape&, const uint16_t*, int64_t, bool, uint16_
 template <class T>
 void avg_pool_gradient(const PoolShape& p, const T* gy, int64_t r, bool include,
                        const T* const* addends, int64_t count, int64_t at, T* gx) {
-  const Windows rows(r + p.top, p.kh, p.dh, p.sh, p.oh);
-  Windows columns(p.left, p.kw, p.dw, p.sw, p.ow);
-  for (int64_t q = 0; q < p.w; ++q, columns.next()) {
-    T* to = gx + q * p.c;
-    const T* from[kMost];
-    float share[kMost];
-    int many = 0;
-    bool more = false;
-    const auto value = [&](int n, int64_t k, auto kind) {
-      return value_at(from[n] + k, kind) * share[n];
+  if (p.tiles && count == 0)
+    return tile_row(
+        p, r,
+        [&](int64_t from, auto channels) {
+          using C = decltype(channels);
+          return [g = C::load(gy + from) * share(p.kh * p.kw)](int64_t) { return g; };
+        },
+        gx);
+  // Those of windows whose columns count in full, once a row.
+  constexpr int64_t kMost = 32;
+  float shares[kMost];
+  const Range rows = windows_of(r + p.top, p.kh, p.dh, p.sh, p.oh);
+  const bool known = rows.end - rows.first <= kMost;
+  for (int64_t i = rows.first; known && i < rows.end; i += rows.step)
+    shares[i - rows.first] = share(rows_counted(p, i, include) * p.kw);
+  const auto value = [&](int64_t, auto in_full) {
+    return [&](int64_t i, int64_t j) {
+      const float by = decltype(in_full)::value
+                           ? shares[i - rows.first]
+                           : share(rows_counted(p, i, include) * columns_counted(p, j, include));
+      return [=](int64_t from, int, auto channels) {
+        return decltype(channels)::load(gy + from) * by;
+      };
     };
-    const auto take = [&](const T* x, float by) {
-      from[many] = x;
-      share[many++] = by;
-      if (many < kMost) return;
-      add_all(value, many, p.c, more, 1.0f, to);
-      more = true;
-      many = 0;
-    };
-    for (int64_t n = 0; n < count; ++n) take(addends[n] + at + q * p.c, 1.0f);
-    windows(p, rows, columns, [&](int64_t i, int64_t j) {
-      take(gy + (i * p.ow + j) * p.c, 1.0f / static_cast<float>(divisor(p, i, j, include)));
-    });
-    add_all(value, many, p.c, more, 1.0f, to);
-  }
+  };
+  Range full{0, p.w + p.left + p.right - p.kw + 1, 1};
+  if (!include) full = {p.left, p.w - (p.kw - 1) * p.dw + p.left, 1};
+  if (!known) full.end = full.first;
+  gather_row<T>(p, r, full, value, addends, count, at, gx);
 }
 template void avg_pool_gradient(const PoolShape&, const float*, int64_t, bool, const float* const*,
                                 int64_t, int64_t, float*);

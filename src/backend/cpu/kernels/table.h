@@ -13,12 +13,13 @@ struct PoolShape {
   bool tiles;  // windows cover the image, and each pixel is in one
 };
 
-// Of a resized or padded axis: ir::Sample.
+// One of the parts that a row is joined of.
 struct RowPart {
   char* at;
   int64_t offset, bytes;  // in the whole's row
 };
 
+// Of a resized or padded axis: ir::Sample.
 struct ResampleTap {
   int64_t low, high;
   float part;
@@ -153,7 +154,7 @@ struct ImageKernels {
   void (*max_pool_gradient)(const PoolShape& p, const T* gy, const int32_t* winner, int64_t r,
                             T* gx);
   void (*avg_pool)(const PoolShape& p, const T* x, int64_t i, bool include, T* y);
-  // Plus `count` addends, from `at` on; one of the first 64 may be gx itself.
+  // Plus `count` addends, from `at` on; one may be gx itself.
   void (*avg_pool_gradient)(const PoolShape& p, const T* gy, int64_t r, bool include,
                             const T* const* addends, int64_t count, int64_t at, T* gx);
 
