@@ -425,7 +425,7 @@ for name, shape, attrs in (
 
 case("flatten", "flatten", [("x", (3, 4, 2, 5))], lambda x: x.reshape(3, -1))
 case("flatten-1d", "flatten", [("x", (4,))], lambda x: x.reshape(4, 1))
-for shape in ((5, 10), (2, 3, 4, 7), (3, 1), (2, 200)):
+for shape in ((5, 10), (2, 3, 4, 7), (3, 1), (2, 200), (37, 21), (21, 64), (17, 65), (2, 1300)):
     case(
         f"softmax-{'x'.join(map(str, shape))}",
         "softmax",
@@ -543,6 +543,7 @@ for kind, reduction_of in REDUCTIONS.items():
         ("large-space", (1, 120, 50, 9), (1, 2), False),
         ("large-height", (1, 120, 50, 9), (1,), False),
         ("large-channels", (2, 40, 50, 20), (3,), False),
+        ("few-channels", (2, 6, 3, 40), (3,), False),
     ):
         case(
             f"reduce_{kind}-{name}",

@@ -368,9 +368,14 @@ def test_ties_and_nan_are_torch_s(device: str) -> None:
         np.testing.assert_allclose(gx, t.grad.numpy(), rtol=1e-6)
         for size in (5, 40, 700, 8000):
             for at in (0, size // 2, size - 1):
-                long = floats(1, size)
-                long[0, at] = np.nan
-                assert np.isnan(op(long, 1, device=device)).all()
+                long = floats(20, size)
+                long[3, at] = np.nan
+                found = np.isnan(op(long, 1, device=device))
+                assert found.tolist() == [row == 3 for row in range(20)]
+                columns = floats(2, size, 5)
+                columns[1, at, 4] = np.nan
+                found = np.isnan(op(columns, 1, device=device))
+                assert np.argwhere(found).tolist() == [[1, 4]]
 
 
 def test_long_sums_keep_their_digits() -> None:

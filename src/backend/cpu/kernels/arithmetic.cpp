@@ -107,16 +107,58 @@ void join_row(const float* a, const float* b, int64_t n, float* part) {
   for (; i < n; ++i) part[i] = T::join(part[i], T::of(a[i], b[kB * i]));
 }
 
+// Rows of few values, one behind the other, side by side, one to a lane; how many were taken.
+constexpr int64_t kNarrow = 64, kWide = 256;
+template <Reduce kKind>
+int64_t reduce_narrow(const Tile<3>& t, const float* a, double* to) {
+  using T = Term<kKind>;
+  constexpr int64_t kFlush = 32;  // of a sum, until it goes over to double
+  float columns[kNarrow * kLanes], totals[kLanes];
+  int64_t r = 0;
+  for (; r + kLanes <= t.rows; r += kLanes) {
+    transpose(a + r * t.n, t.n, kLanes, t.n, columns, kLanes);
+    for (int64_t first = 0; first < t.n; first += kFlush) {
+      const int64_t end = first + kFlush < t.n ? first + kFlush : t.n;
+      Vec part = Vec{} + T::start();
+      for (int64_t k = first; k < end; ++k) part = T::join(part, load(columns + k * kLanes));
+      store(totals, part);
+      for (int64_t i = 0; i < kLanes; ++i) {
+        double& result = to[(r + i) * t.outer[2]];
+        result = T::join(result, static_cast<double>(totals[i]));
+      }
+    }
+  }
+  return r;
+}
+
 template <Reduce kKind, int kB>
 void reduce_rows(const Tile<3>& t, const float* a, const float* b, double* to) {
   using T = Term<kKind>;
+  constexpr bool kAlone = T::kExtreme || kKind == Reduce::sum;  // of a, b is not read
+  const bool few = kAlone && t.n <= kNarrow && t.outer[0] == t.n;
   if (t.inner[2] == 0) {
-    for (int64_t r = 0; r < t.rows; ++r) {
+    int64_t done = 0;
+    if constexpr (kAlone)
+      if (few) done = reduce_narrow<kKind>(t, a, to);
+    for (int64_t r = done; r < t.rows; ++r) {
       double& result = to[r * t.outer[2]];
       const float *from = a + r * t.outer[0], *by = b + r * t.outer[1];
       result = T::join(result, row_total<kKind, kB>(from, by, t.n));
     }
     return;
+  }
+  if constexpr (kAlone) {
+    const int64_t together = kWide / t.n;  // rows that are taken for one
+    if (few && t.outer[2] == 0 && t.rows >= 2 * together) {
+      double wide[kWide];
+      const int64_t n = together * t.n, rows = t.rows / together;
+      for (int64_t i = 0; i < n; ++i) wide[i] = static_cast<double>(T::start());
+      reduce_rows<kKind, kB>({rows, n, {n, 0, 0}, {1, 0, 1}}, a, b, wide);
+      for (int64_t i = 0; i < n; ++i) to[i % t.n] = T::join(to[i % t.n], wide[i]);
+      reduce_rows<kKind, kB>({t.rows % together, t.n, {t.outer[0], 0, 0}, {1, 0, 1}}, a + rows * n,
+                             b, to);
+      return;
+    }
   }
   // Columns: several rows where they share their results, one after the other, as prefetching likes
   // it. Sums go over to double after a few rows; extremes need not.

@@ -4,53 +4,87 @@
 namespace mpsnn::backend::cpu::MPSNN_ISA {
 namespace {
 
+inline float most_of(Vec v) {
+  return fold_lanes(v, [](Vec a, Vec b) { return larger(b, a); });
+}
+inline float sum_of(Vec v) {
+  return fold_lanes(v, [](Vec a, Vec b) { return a + b; });
+}
+
 // y = exp(x - max), if y is asked for; returns the sum, and the maximum in `most`.
 float exp_row(const float* x, float* y, int64_t c, float* most) {
-  constexpr int64_t kWidth = 16, kFlush = 512;
-  const int64_t whole = c / kWidth * kWidth, rest = c - whole;
+  constexpr int64_t kVecs = 4, kMany = kVecs * kLanes, kFlush = 8 * kMany;
+  const int64_t many = c / kMany * kMany, whole = c / kLanes * kLanes, rest = c - whole;
   // What is left of the row, filled up with what is never the largest and has no exponential.
-  float last[kWidth], tops[kWidth], part[kWidth];
-  for (int64_t k = 0; k < kWidth; ++k)
-    tops[k] = last[k] = k < rest ? x[whole + k] : -__builtin_inff();
-  for (int64_t i = 0; i < whole; i += kWidth)
-#pragma GCC ivdep
-    for (int64_t k = 0; k < kWidth; ++k) tops[k] = x[i + k] > tops[k] ? x[i + k] : tops[k];
-  const float top = fold(tops, [](float a, float b) { return b > a ? b : a; });
-  for (int64_t k = 0; k < kWidth; ++k) part[k] = last[k] = fast_exp_below(last[k] - top);
+  float last[kLanes];
+  for (int64_t k = 0; k < kLanes; ++k) last[k] = k < rest ? x[whole + k] : -__builtin_inff();
+  Vec tops[kVecs];
+  for (Vec& top : tops) top = load(last);
+  for (int64_t i = 0; i < many; i += kMany)
+    for (int v = 0; v < kVecs; ++v) tops[v] = larger(load(x + i + v * kLanes), tops[v]);
+  for (int64_t i = many; i < whole; i += kLanes) tops[0] = larger(load(x + i), tops[0]);
+  const float top = most_of(larger(larger(tops[1], tops[0]), larger(tops[3], tops[2])));
+  const Vec left = exp_below(load(last) - top);
+  store(last, left);
   if (y != nullptr)
     for (int64_t k = 0; k < rest; ++k) y[whole + k] = last[k];
+  Vec part[kVecs] = {left};
+  const auto add = [=](int64_t i, Vec& sum) {
+    const Vec one = exp_below(load(x + i) - top);
+    if (y != nullptr) store(y + i, one);
+    sum += one;
+  };
+  const auto all = [&] { return sum_of((part[0] + part[1]) + (part[2] + part[3])); };
   double sum = 0;
-  for (int64_t i = 0; i < whole;) {
-    const int64_t end = i + kFlush < whole ? i + kFlush : whole;
-    for (; y != nullptr && i < end; i += kWidth)
-#pragma GCC ivdep
-      for (int64_t k = 0; k < kWidth; ++k) part[k] += y[i + k] = fast_exp_below(x[i + k] - top);
-    for (; i < end; i += kWidth)
-#pragma GCC ivdep
-      for (int64_t k = 0; k < kWidth; ++k) part[k] += fast_exp_below(x[i + k] - top);
-    if (end == whole) break;
-    sum += static_cast<double>(fold_sum(part));
-    for (float& p : part) p = 0.0f;
+  for (int64_t i = 0; i < many;) {
+    const int64_t end = i + kFlush < many ? i + kFlush : many;
+    for (; i < end; i += kMany)
+      for (int v = 0; v < kVecs; ++v) add(i + v * kLanes, part[v]);
+    if (end == many) break;
+    sum += static_cast<double>(all());
+    for (Vec& p : part) p = Vec{};
   }
+  for (int64_t i = many; i < whole; i += kLanes) add(i, part[0]);
   *most = top;
-  return static_cast<float>(sum + static_cast<double>(fold_sum(part)));
+  return static_cast<float>(sum + static_cast<double>(all()));
 }
 
 // Rows of few values are taken side by side, one to a lane: column k of them is at[k * kSide].
 constexpr int64_t kSide = kLanes, kNarrow = 64;
+bool are_narrow(int64_t rows, int64_t c) { return c <= kNarrow && rows >= kSide; }
+
+Vec tops_of(const float* columns, int64_t c) {
+  Vec top = load(columns);
+  for (int64_t k = 1; k < c; ++k) top = larger(load(columns + k * kSide), top);
+  return top;
+}
 
 // Columns of kSide rows become exponentials of what they are above their rows' largest values.
-void exp_columns(float* at, int64_t c, float* tops, float* sums) {
-  Vec top = load(at), sum{};
-  for (int64_t k = 1; k < c; ++k) top = larger(load(at + k * kSide), top);
+void exp_columns(float* columns, int64_t c, float* tops, float* sums) {
+  const Vec top = tops_of(columns, c);
+  Vec sum{};
   store(tops, top);
   for (int64_t k = 0; k < c; ++k) {
-    float* column = at + k * kSide;
-#pragma GCC ivdep
-    for (int64_t i = 0; i < kSide; ++i) column[i] = fast_exp_below(column[i] - tops[i]);
-    sum += load(column);
+    const Vec one = exp_below(load(columns + k * kSide) - top);
+    store(columns + k * kSide, one);
+    sum += one;
   }
   store(sums, sum);
+}
+
+// The first rows, as far as they can be taken side by side: f(columns of a, of b) turns b's into
+// y's. Returns how many they are.
+template <class F>
+int64_t side_by_side(const float* a, const float* b, int64_t rows, int64_t c, float* y, F f) {
+  float first[kNarrow * kSide], second[kNarrow * kSide];
+  int64_t r = 0;
+  for (; are_narrow(rows - r, c); r += kSide) {
+    transpose(a + r * c, c, kSide, c, first, kSide);
+    transpose(b + r * c, c, kSide, c, second, kSide);
+    f(first, second);
+    transpose(second, kSide, c, kSide, y + r * c, c);
+  }
+  return r;
 }
 
 }  // namespace
@@ -58,7 +92,7 @@ void exp_columns(float* at, int64_t c, float* tops, float* sums) {
 void log_sums(const float* x, int64_t rows, int64_t c, float* y) {
   float columns[kNarrow * kSide], tops[kSide], sums[kSide];
   int64_t r = 0;
-  for (; c <= kNarrow && r + kSide <= rows; r += kSide) {
+  for (; are_narrow(rows - r, c); r += kSide) {
     transpose(x + r * c, c, kSide, c, columns, kSide);
     exp_columns(columns, c, tops, sums);
 #pragma GCC ivdep
@@ -75,7 +109,7 @@ void scaled_softmax(const float* x, const float* factors, float* y, float* log_s
                     int64_t c) {
   float columns[kNarrow * kSide], tops[kSide], sums[kSide];
   int64_t r = 0;
-  for (; c <= kNarrow && r + kSide <= rows; r += kSide) {
+  for (; are_narrow(rows - r, c); r += kSide) {
     transpose(x + r * c, c, kSide, c, columns, kSide);
     exp_columns(columns, c, tops, sums);
     if (log_sums != nullptr)
@@ -103,7 +137,13 @@ void softmax(const float* x, float* y, int64_t rows, int64_t c) {
 }
 
 void softmax_gradient(const float* y, const float* gy, float* gx, int64_t rows, int64_t c) {
-  for (int64_t r = 0; r < rows; ++r) {
+  int64_t r = side_by_side(y, gy, rows, c, gx, [c](const float* out, float* g) {
+    Vec dot{};
+    for (int64_t k = 0; k < c; ++k) dot += load(out + k * kSide) * load(g + k * kSide);
+    for (int64_t k = 0; k < c; ++k)
+      store(g + k * kSide, load(out + k * kSide) * (load(g + k * kSide) - dot));
+  });
+  for (; r < rows; ++r) {
     const float *out = y + r * c, *g = gy + r * c;
     const auto dot = static_cast<float>(sum_of(c, [=](int64_t k) { return out[k] * g[k]; }));
 #pragma GCC ivdep
@@ -112,7 +152,21 @@ void softmax_gradient(const float* y, const float* gy, float* gx, int64_t rows, 
 }
 
 void log_softmax(const float* x, float* y, int64_t rows, int64_t c) {
-  for (int64_t r = 0; r < rows; ++r) {
+  float columns[kNarrow * kSide], sums[kSide];
+  int64_t r = 0;
+  for (; are_narrow(rows - r, c); r += kSide) {
+    transpose(x + r * c, c, kSide, c, columns, kSide);
+    const Vec top = tops_of(columns, c);
+    Vec sum{};
+    for (int64_t k = 0; k < c; ++k) sum += exp_below(load(columns + k * kSide) - top);
+    store(sums, sum);
+#pragma GCC ivdep
+    for (int64_t i = 0; i < kSide; ++i) sums[i] = fast_log(sums[i]);
+    for (int64_t k = 0; k < c; ++k)
+      store(columns + k * kSide, load(columns + k * kSide) - top - load(sums));
+    transpose(columns, kSide, c, kSide, y + r * c, c);
+  }
+  for (; r < rows; ++r) {
     float top;
     const float sum = exp_row(x + r * c, nullptr, c, &top), log_sum = fast_log(sum);
 #pragma GCC ivdep
@@ -121,7 +175,13 @@ void log_softmax(const float* x, float* y, int64_t rows, int64_t c) {
 }
 
 void log_softmax_gradient(const float* y, const float* gy, float* gx, int64_t rows, int64_t c) {
-  for (int64_t r = 0; r < rows; ++r) {
+  int64_t r = side_by_side(y, gy, rows, c, gx, [c](const float* out, float* g) {
+    Vec sum{};
+    for (int64_t k = 0; k < c; ++k) sum += load(g + k * kSide);
+    for (int64_t k = 0; k < c; ++k)
+      store(g + k * kSide, load(g + k * kSide) - exp_below(load(out + k * kSide)) * sum);
+  });
+  for (; r < rows; ++r) {
     const float* g = gy + r * c;
     const auto sum = static_cast<float>(sum_of(c, [g](int64_t k) { return g[k]; }));
 #pragma GCC ivdep

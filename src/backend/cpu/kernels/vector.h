@@ -153,6 +153,20 @@ static inline float fast_exp_below(float x) {
   return x < -87.3365f ? 0.0f : p * scale;
 }
 
+static inline Vec exp_below(Vec x) {
+  const Vec shifted = x * 1.44269504f + 12582912.0f, n = shifted - 12582912.0f;
+  const Vec r = (x - n * 0.693359375f) + n * 2.12194440e-4f;
+  Vec p = 1.98756915e-4f + Vec{};
+  p = p * r + 1.39819995e-3f;
+  p = p * r + 8.33345190e-3f;
+  p = p * r + 4.16657960e-2f;
+  p = p * r + 1.66666655e-1f;
+  p = p * r + 5.00000000e-1f;
+  p = p * r * r + r + 1.0f;
+  const Vec scale = Vec((Bits(shifted) << 23) + 0x3F800000u);
+  return x < -87.3365f ? Vec{} : p * scale;
+}
+
 // log by the exponent and a polynomial in m - 1, m in sqrt(1/2)..sqrt(2): within 2 ulp; 0, negative
 // numbers, inf and NaN as they should.
 static inline float fast_log(float x) {
