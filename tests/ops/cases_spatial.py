@@ -361,6 +361,7 @@ for name, image, sides, mode, value in (
     ("crop-and-pad", (2, 6, 5, 3), (-2, 1, 3, -2), "constant", 0.5),
     ("crop-and-edge", (2, 6, 5, 3), (2, -1, -3, 2), "edge", 0.0),
     ("nothing", (2, 2, 3, 4), (0, 0, 0, 0), "constant", 0.0),
+    ("runs", (1, 3, 40, 20), (1, 2, 0, 1), "reflect", 0.0),
 ):
     case(
         f"pad2d-{name}",

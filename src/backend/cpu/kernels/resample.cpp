@@ -43,11 +43,12 @@ void resample(const float* low, const float* high, float part, const ResampleTap
 namespace {
 
 // Some channels, from k on, of a source's pixel: `many` output pixels give it their gradients,
-// which go to two rows, or to those that are there.
+// which go to two rows, or to those that are there. Of one output pixel the n channels may be those
+// of its neighbours, too.
 template <int kVecs, bool kLow, bool kHigh>
-int64_t gather(const float* gy, const ResampleTerm* terms, int64_t many, int64_t k, int64_t c,
-               float by_low, float* low, float by_high, float* high) {
-  for (; k + kVecs * kLanes <= c; k += kVecs * kLanes) {
+int64_t gather(const float* gy, const ResampleTerm* terms, int64_t many, int64_t k, int64_t n,
+               int64_t c, float by_low, float* low, float by_high, float* high) {
+  for (; k + kVecs * kLanes <= n; k += kVecs * kLanes) {
     Vec sum[kVecs] = {};
     for (int64_t i = 0; i < many; ++i) {
       const float* from = gy + terms[i].from * c + k;
@@ -68,20 +69,28 @@ int64_t gather(const float* gy, const ResampleTerm* terms, int64_t many, int64_t
 template <bool kLow, bool kHigh>
 void gather_row(const float* gy, const ResampleTerm* terms, const int64_t* ends, int64_t w,
                 int64_t c, float by_low, float* low, float by_high, float* high, int64_t ahead) {
-  constexpr int64_t kLine = 64 / sizeof(float);
-  for (int64_t q = 0, begin = 0; q < w; begin = ends[q++], low += c, high += c) {
+  constexpr int64_t kLine = 64 / sizeof(float), kRun = 256;
+  for (int64_t q = 0, begin = 0, run = 1; q < w; begin = ends[q + run - 1], q += run) {
     const int64_t many = ends[q] - begin;
     const ResampleTerm* own = terms + begin;
+    run = 1;
+    const auto goes_on = [&] {  // as in a padded image but for its edges
+      return (run + 1) * c <= kRun && q + run < w && ends[q + run] == begin + run + 1 &&
+             own[run].weight == own->weight && own[run].from == own->from + run;
+    };
+    while (many == 1 && goes_on()) ++run;
+    const int64_t n = run * c;
+    float *to_low = low + q * c, *to_high = high + q * c;
     if (many == 0) continue;
-    const int64_t last = (own[many - 1].from + 1) * c;
+    const int64_t last = own[many - 1].from * c + n;
     for (int64_t i = own[0].from * c; i < last; i += kLine) __builtin_prefetch(gy + ahead + i);
-    int64_t k = gather<4, kLow, kHigh>(gy, own, many, 0, c, by_low, low, by_high, high);
-    k = gather<1, kLow, kHigh>(gy, own, many, k, c, by_low, low, by_high, high);
-    for (; k < c; ++k) {
+    int64_t k = gather<4, kLow, kHigh>(gy, own, many, 0, n, c, by_low, to_low, by_high, to_high);
+    k = gather<1, kLow, kHigh>(gy, own, many, k, n, c, by_low, to_low, by_high, to_high);
+    for (; k < n; ++k) {
       float sum = 0.0f;
       for (int64_t i = 0; i < many; ++i) sum += gy[own[i].from * c + k] * own[i].weight;
-      if (kLow) low[k] += sum * by_low;
-      if (kHigh) high[k] += sum * by_high;
+      if (kLow) to_low[k] += sum * by_low;
+      if (kHigh) to_high[k] += sum * by_high;
     }
   }
 }
