@@ -1,11 +1,11 @@
 // conv2d and conv_transpose2d by oneDNN, conv2d by Winograd's algorithm where it applies, or as the
 // dense layer that it is where its windows neither overlap nor leave anything out; the gradients of
-// 1x1 windows, and by many weights of few pixels, are products of matrices, too. Of large images
-// the channels by themselves have a kernel of their own. Weights keep their canonical layout
-// between steps. A training step packs them into the primitive's own: they are small beside the
-// images. Where they do not change, in inference, packed ones are kept, with a batch-norm folded
-// in. Images that are bfloat16 are multiplied as such, and summed in float32; weights and their
-// gradients are float32, but for the packed copy.
+// 1x1 windows, and by many weights of few pixels, are products of matrices, too. Channels
+// by themselves have kernels of their own where oneDNN's are slow. Weights keep their canonical
+// layout between steps. A training step packs them into the primitive's own: they are small beside
+// the images. Where they do not change, in inference, packed ones are kept, with a batch-norm
+// folded in. Images that are bfloat16 are multiplied as such, and summed in float32; weights and
+// their gradients are float32, but for the packed copy.
 #include <algorithm>
 #include <cmath>
 #include <optional>
@@ -346,12 +346,12 @@ class Gradient final : public runtime::Kernel {
     const std::string weights = paired_    ? std::string("own ") + select().name
                                 : taps_    ? std::string("own depthwise ") + select().name
                                 : windows_ ? windows_->name()
-                                : weights_ ? weights_.name()
+                                : weights_ ? "oneDNN " + weights_.name()
                                            : "no weights";
     const std::string data = depthwise_ ? std::string("own depthwise ") + select().name
-                             : data_    ? data_.name()
+                             : data_    ? "oneDNN " + data_.name()
                                         : "no data";
-    return "oneDNN " + data + " / " + weights;
+    return data + " / " + weights;
   }
 
  private:

@@ -4,10 +4,6 @@
 namespace mpsnn::backend::cpu::MPSNN_ISA {
 namespace {
 
-inline double total(Vec v) {
-  return static_cast<double>(fold_lanes(v, [](Vec a, Vec b) { return a + b; }));
-}
-
 // The sums of g w, and of g w (x - m): by lanes over a few hundred terms, then in double.
 template <bool kWeighted>
 void sum_and_dot(const float* g, const float* w, const float* x, float m, int64_t n, double& sum,
@@ -23,8 +19,8 @@ void sum_and_dot(const float* g, const float* w, const float* x, float m, int64_
       sums += v;
       dots += v * (load(x + i) - m);
     }
-    sum += total(sums);
-    dot += total(dots);
+    sum += static_cast<double>(fold_sum(sums));
+    dot += static_cast<double>(fold_sum(dots));
   }
   for (; i < n; ++i) {
     const float v = kWeighted ? g[i] * w[i] : g[i];

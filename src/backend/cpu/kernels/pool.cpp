@@ -97,8 +97,7 @@ inline bool are_few(int64_t c) { return c < kVecs * kLanes; }
 
 // f(pixel index in the plane) for the pixels of window (i, j) that are in the image.
 template <class F>
-inline int64_t pixels(const PoolShape& p, int64_t i, int64_t j, F f) {
-  int64_t inside = 0;
+inline void pixels(const PoolShape& p, int64_t i, int64_t j, F f) {
   for (int64_t ky = 0; ky < p.kh; ++ky) {
     const int64_t r = i * p.sh - p.top + ky * p.dh;
     if (r < 0 || r >= p.h) continue;
@@ -106,10 +105,8 @@ inline int64_t pixels(const PoolShape& p, int64_t i, int64_t j, F f) {
       const int64_t q = j * p.sw - p.left + kx * p.dw;
       if (q < 0 || q >= p.w) continue;
       f(r * p.w + q);
-      ++inside;
     }
   }
-  return inside;
 }
 
 // Brings near what a window a few outputs on reads for the first time: a processor does not foresee

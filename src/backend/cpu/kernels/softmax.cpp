@@ -7,9 +7,6 @@ namespace {
 inline float most_of(Vec v) {
   return fold_lanes(v, [](Vec a, Vec b) { return larger(b, a); });
 }
-inline float sum_of(Vec v) {
-  return fold_lanes(v, [](Vec a, Vec b) { return a + b; });
-}
 
 // y = exp(x - max), if y is asked for; returns the sum, and the maximum in `most`.
 float exp_row(const float* x, float* y, int64_t c, float* most) {
@@ -24,17 +21,17 @@ float exp_row(const float* x, float* y, int64_t c, float* most) {
     for (int v = 0; v < kVecs; ++v) tops[v] = larger(load(x + i + v * kLanes), tops[v]);
   for (int64_t i = many; i < whole; i += kLanes) tops[0] = larger(load(x + i), tops[0]);
   const float top = most_of(larger(larger(tops[1], tops[0]), larger(tops[3], tops[2])));
-  const Vec left = exp_below(load(last) - top);
+  const Vec left = fast_exp_below(load(last) - top);
   store(last, left);
   if (y != nullptr)
     for (int64_t k = 0; k < rest; ++k) y[whole + k] = last[k];
   Vec part[kVecs] = {left};
   const auto add = [=](int64_t i, Vec& sum) {
-    const Vec one = exp_below(load(x + i) - top);
+    const Vec one = fast_exp_below(load(x + i) - top);
     if (y != nullptr) store(y + i, one);
     sum += one;
   };
-  const auto all = [&] { return sum_of((part[0] + part[1]) + (part[2] + part[3])); };
+  const auto all = [&] { return fold_sum((part[0] + part[1]) + (part[2] + part[3])); };
   double sum = 0;
   for (int64_t i = 0; i < many;) {
     const int64_t end = i + kFlush < many ? i + kFlush : many;
@@ -65,7 +62,7 @@ void exp_columns(float* columns, int64_t c, float* tops, float* sums) {
   Vec sum{};
   store(tops, top);
   for (int64_t k = 0; k < c; ++k) {
-    const Vec one = exp_below(load(columns + k * kSide) - top);
+    const Vec one = fast_exp_below(load(columns + k * kSide) - top);
     store(columns + k * kSide, one);
     sum += one;
   }
@@ -158,7 +155,7 @@ void log_softmax(const float* x, float* y, int64_t rows, int64_t c) {
     transpose(x + r * c, c, kSide, c, columns, kSide);
     const Vec top = tops_of(columns, c);
     Vec sum{};
-    for (int64_t k = 0; k < c; ++k) sum += exp_below(load(columns + k * kSide) - top);
+    for (int64_t k = 0; k < c; ++k) sum += fast_exp_below(load(columns + k * kSide) - top);
     store(sums, sum);
 #pragma GCC ivdep
     for (int64_t i = 0; i < kSide; ++i) sums[i] = fast_log(sums[i]);
@@ -179,7 +176,7 @@ void log_softmax_gradient(const float* y, const float* gy, float* gx, int64_t ro
     Vec sum{};
     for (int64_t k = 0; k < c; ++k) sum += load(g + k * kSide);
     for (int64_t k = 0; k < c; ++k)
-      store(g + k * kSide, load(g + k * kSide) - exp_below(load(out + k * kSide)) * sum);
+      store(g + k * kSide, load(g + k * kSide) - fast_exp_below(load(out + k * kSide)) * sum);
   });
   for (; r < rows; ++r) {
     const float* g = gy + r * c;

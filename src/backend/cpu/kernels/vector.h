@@ -110,6 +110,10 @@ static inline float fold_lanes(Vec v, F join) {
     return pairs[0];
 }
 
+static inline float fold_sum(Vec v) {
+  return fold_lanes(v, [](Vec a, Vec b) { return a + b; });
+}
+
 // exp by 2^n * p(r), |r| <= ln 2 / 2, p of degree 6: within 2 ulp; inf and NaN as they should, 0
 // where float has no normal number.
 static inline float fast_exp(float x) {
@@ -134,37 +138,29 @@ static inline float fast_exp(float x) {
   return x != x ? x : y;
 }
 
-// The same for x <= 0 and NaN: what is below all normal numbers need not be kept from the formula.
-static inline float fast_exp_below(float x) {
-  const float shifted = x * 1.44269504f + 12582912.0f, n = shifted - 12582912.0f;
-  const float r = (x - n * 0.693359375f) + n * 2.12194440e-4f;
-  float p = 1.98756915e-4f;
-  p = p * r + 1.39819995e-3f;
-  p = p * r + 8.33345190e-3f;
-  p = p * r + 4.16657960e-2f;
-  p = p * r + 1.66666655e-1f;
-  p = p * r + 5.00000000e-1f;
-  p = p * r * r + r + 1.0f;
+// The same for x <= 0 and NaN, floats or vectors: what is below all normal numbers need not be kept
+// from the formula.
+static inline uint32_t bits_of(float v) {
   uint32_t bits;
-  float scale;
-  __builtin_memcpy(&bits, &shifted, 4);
-  bits = (bits << 23) + 0x3F800000u;
-  __builtin_memcpy(&scale, &bits, 4);
-  return x < -87.3365f ? 0.0f : p * scale;
+  __builtin_memcpy(&bits, &v, 4);
+  return bits;
 }
-
-static inline Vec exp_below(Vec x) {
-  const Vec shifted = x * 1.44269504f + 12582912.0f, n = shifted - 12582912.0f;
-  const Vec r = (x - n * 0.693359375f) + n * 2.12194440e-4f;
-  Vec p = 1.98756915e-4f + Vec{};
+static inline Bits bits_of(Vec v) { return Bits(v); }
+template <class V>
+static inline V fast_exp_below(V x) {
+  const V shifted = x * 1.44269504f + 12582912.0f, n = shifted - 12582912.0f;
+  const V r = (x - n * 0.693359375f) + n * 2.12194440e-4f;
+  V p = V{} + 1.98756915e-4f;
   p = p * r + 1.39819995e-3f;
   p = p * r + 8.33345190e-3f;
   p = p * r + 4.16657960e-2f;
   p = p * r + 1.66666655e-1f;
   p = p * r + 5.00000000e-1f;
   p = p * r * r + r + 1.0f;
-  const Vec scale = Vec((Bits(shifted) << 23) + 0x3F800000u);
-  return x < -87.3365f ? Vec{} : p * scale;
+  const auto bits = (bits_of(shifted) << 23) + 0x3F800000u;
+  V scale;
+  __builtin_memcpy(&scale, &bits, sizeof(scale));
+  return x < -87.3365f ? V{} : p * scale;
 }
 
 // log by the exponent and a polynomial in m - 1, m in sqrt(1/2)..sqrt(2): within 2 ulp; 0, negative
