@@ -15,9 +15,14 @@ from typing import Any
 
 import common
 from common import TUNED, Variant, Worker
+from networks import NETWORKS
 
 QUEUED, WAITED = "queued", "encode+wait"
-HEAVY = ("inception", "inference", "yolo")  # a step takes long enough by itself
+HEAVY = ("inception", "inference", "yolo", *NETWORKS)  # a step takes long enough by itself
+BATCHES = {
+    "digits": [32, 64], "mlp": [32], "inception": [8], "inference": [1, 8], "yolo": [4],
+    **{name: [network.batch] for name, network in NETWORKS.items()},
+}  # fmt: skip
 
 
 def peers(workload: str, framework: str) -> list[Variant]:
@@ -38,10 +43,14 @@ def peers(workload: str, framework: str) -> list[Variant]:
             for mode in ("eager", "channels-last", "compile")
         ]
     if workload in HEAVY:
+        tuned = ("PyTorch tuned", TUNED, False)
+        if workload in NETWORKS:
+            tuned = ("PyTorch tuned, fused SGD", TUNED, True)
+        kinds = [("PyTorch", {}, False), tuned]
         onnx = [Variant("onnxruntime", "onnxruntime", "onnxruntime")]
         return onnx[: workload == "inference"] + [
-            Variant(f"{group}: {mode}", group, "torch", 2, mode, False, env=env)
-            for group, env in (("PyTorch", {}), ("PyTorch tuned", TUNED))
+            Variant(f"{group}: {mode}", group, "torch", 2, mode, fused, env=env)
+            for group, env, fused in kinds
             for mode in ("eager", "channels-last", "compile")
         ]
     groups = [
@@ -141,9 +150,9 @@ def main() -> None:
     summary = (__doc__ or "").split("\n", 1)[0]
     parser = argparse.ArgumentParser(description=summary)
     add = parser.add_argument
-    add("--workload", choices=("digits", "mlp", *HEAVY), default="digits")
+    add("--workload", choices=tuple(BATCHES), default="digits")
     add("--against", choices=("torch", "jax", "none"), default="torch")
-    add("--batch", type=int, nargs="+", help="default: 32 64 for digits, 32 for mlp, 8")
+    add("--batch", type=int, nargs="+", help="default: the workload's own")
     add("--dtype", choices=("float32", "bfloat16"), default="float32")
     add("--rounds", type=int, default=9)
     add("--skip", default="", metavar="TEXT", help="no peer's variants whose name has TEXT")
@@ -172,8 +181,7 @@ def main() -> None:
     if not args.json:
         common.print_machine(facts)
     results = []
-    defaults = {"digits": [32, 64], "mlp": [32], "inception": [8], "inference": [1, 8], "yolo": [4]}
-    for batch in args.batch or defaults[args.workload]:
+    for batch in args.batch or BATCHES[args.workload]:
         result = measure(args, batch, variants)
         rows = compare(result, variants)
         results.append({**result, "ratios": rows})

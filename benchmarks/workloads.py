@@ -1,4 +1,4 @@
-"""The benchmarks' two networks in mpsnn, PyTorch and JAX; run as a program, it is a worker.
+"""The benchmarks' networks in mpsnn, PyTorch and JAX; run as a program, it is a worker.
 
 A trainer repeats one step on one batch that lies in the framework's own memory (mpsnn's `encode`
 takes a numpy array, and copies it). `step()` queues a step, `finish(handle)` waits for it.
@@ -7,7 +7,8 @@ takes a numpy array, and copies it). `step()` queues a step, `finish(handle)` wa
 * `mlp`: 64-64-10 with a ReLU, SGD 0.1 with momentum 0.9.
 * `inception`: Inception V3 without auxiliary head, 299x299 pictures, 1000 classes, SGD 0.001 with
   momentum 0.9; `inference` runs the same network forward, in evaluation mode;
-* `yolo`: tiny YOLO v2, 416x416 pictures, 5 anchors, 20 classes, its loss, SGD 1e-4 and momentum.
+* `yolo`: tiny YOLO v2, 416x416 pictures, 5 anchors, 20 classes, its loss, SGD 1e-4 and momentum;
+* those of `networks.py`: SGD 0.01 with momentum 0.9.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from typing import Any, Protocol
 
 import numpy as np
 from common import Growth, Variant, limit_cpus, private_stdout
+from networks import NETWORKS, Framework
 
 
 class Trainer(Protocol):
@@ -40,6 +42,11 @@ def make_batch(workload: str, batch: int) -> tuple[np.ndarray, np.ndarray]:
     random = np.random.default_rng(0)
     if workload == "yolo":
         return random.random((batch, 416, 416, 3), np.float32), yolo_targets(random, batch)
+    if workload in NETWORKS:
+        n = NETWORKS[workload]
+        pictures = random.random((batch, n.side, n.side, 3), np.float32)
+        labels = (batch, n.side, n.side) if n.pixels else (batch,)
+        return pictures, random.integers(0, n.classes, labels)
     shape = {"digits": (28, 28, 1), "mlp": (64,)}.get(workload, (299, 299, 3))
     classes = 10 if workload in ("digits", "mlp") else 1000
     return random.random((batch, *shape), np.float32), random.integers(0, classes, batch)
@@ -62,8 +69,10 @@ def yolo_targets(random: np.random.Generator, batch: int) -> np.ndarray:
 
 
 def mpsnn_network(workload: str) -> Any:
-    """Build the workload's network as an `mpsnn.nn.Sequential`."""
+    """Build the workload's network in mpsnn."""
     nn: Any = importlib.import_module("mpsnn.nn")
+    if workload in NETWORKS:
+        return NETWORKS[workload].build(Framework("mpsnn"))
     if workload in ("inception", "inference"):
         return importlib.import_module("mpsnn.models").inception_v3(aux_logits=False)
     if workload == "yolo":
@@ -78,7 +87,7 @@ def mpsnn_network(workload: str) -> Any:
     )  # fmt: skip
 
 
-SGD_RATES = {"mlp": 0.1, "inception": 0.001, "yolo": 1e-4}
+SGD_RATES = {"mlp": 0.1, "inception": 0.001, "yolo": 1e-4, **dict.fromkeys(NETWORKS, 0.01)}
 
 
 class MpsnnTrainer:
@@ -129,8 +138,10 @@ class MpsnnPredictor:
 
 
 def torch_network(workload: str) -> Any:
-    """Build the workload's network as a `torch.nn.Sequential`."""
+    """Build the workload's network in PyTorch."""
     nn: Any = importlib.import_module("torch.nn")
+    if workload in NETWORKS:
+        return NETWORKS[workload].build(Framework("torch"))
     if workload in ("inception", "inference"):
         return importlib.import_module("inception_torch").Inception(1000, False)
     if workload == "yolo":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from torch.nn import functional as tf
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))
 from inception_torch import Inception
+from networks import NETWORKS, Framework
 
 
 class Block(tnn.Module):
@@ -122,8 +124,16 @@ class Yolo(tnn.Module):
         return self.head(x)
 
 
-# Ours, the twin, shape of an image, batch. Sizes leave several values a channel everywhere.
 Make = tuple[Callable[[], Any], Callable[[], Any], tuple[int, int, int], int]
+
+
+def benchmark(name: str) -> Make:
+    side = {"mobilenet_v2": 64, "unet": 48, "convnext": 64}.get(name, 32)
+    ours, theirs = (partial(NETWORKS[name].build, Framework(f)) for f in ("mpsnn", "torch"))
+    return ours, theirs, (side, side, 3), 4
+
+
+# Ours, the twin, shape of an image, batch. Sizes leave several values a channel everywhere.
 MODELS: dict[str, Make] = {
     "digits": (lambda: models.digits(dropout=0.0), lambda: digits(28), (28, 28, 1), 8),
     "resnet18": (lambda: models.resnet18(10), lambda: ResNet18(10), (64, 64, 3), 8),
@@ -134,6 +144,7 @@ MODELS: dict[str, Make] = {
     "inception_v3 aux": (lambda: models.inception_v3(10, dropout=0.0),
                          lambda: Inception(10, True), (299, 299, 3), 4),
     "tiny_yolo_v2": (lambda: models.tiny_yolo_v2(3, 2), lambda: Yolo(3, 2), (64, 96, 3), 4),
+    **{f"benchmark {name}": benchmark(name) for name in NETWORKS},
 }  # fmt: skip
 
 
@@ -188,6 +199,8 @@ def test_gradients_of_a_training_step(pair: Any) -> None:
         losses = nn.MSE()
         shape = mpsnn.InferenceGraph(model, x.shape[1:], len(x), device="cpu")(x).shape
         targets = rng.standard_normal(shape).astype(np.float32)
+    elif "up0.weight" in dict(model.named_parameters()):  # a label a pixel
+        targets = rng.integers(0, 5, x.shape[:3])
     elif getattr(model, "AuxLogits", None) is not None:
         losses, targets, weights = (losses, losses), (targets, targets), (1, 0.4)
 
