@@ -32,6 +32,12 @@ NOT_ROWS = {
 }
 
 
+def table(few_channels: bool) -> Any:
+    """Return the rows of one of the two tables."""
+    rows: Any = importlib.import_module("op_rows")
+    return rows.FEW_CHANNELS if few_channels else rows.ROWS
+
+
 def without_row(rows: Any) -> list[str]:
     """Return the ops that the table leaves out without a reason."""
     ops = {row["name"] for row in importlib.import_module("mpsnn._core").op_table()}
@@ -226,7 +232,7 @@ def serve() -> None:
     variant = Variant(**job["variant"])
     limit_cpus(job["cpus"])
     importlib.import_module(variant.framework).set_num_threads(variant.threads)
-    rows: Any = importlib.import_module("op_rows").ROWS
+    rows = table(job["few_channels"])
     kind = {"mpsnn": MpsnnOp, "torch": TorchOp}[variant.framework]
     kept: dict[str, Any] = {}
     print(json.dumps({"ready": True}), file=answers)
@@ -315,6 +321,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
     add = parser.add_argument
     add("--only", nargs="+", default=[""], metavar="TEXT", help="rows whose name has one of these")
+    add("--few-channels", action="store_true", help="the table of small images of 20 channels")
     add("--part", default="1/1", metavar="I/N", help="the I-th of N parts of the table")
     add("--rounds", type=int, default=5)
     add("--window", type=float, default=0.1, help="seconds a window lasts, about")
@@ -325,8 +332,8 @@ def main() -> None:
         parser.error("--rounds must be at least 1, --part 1/N to N/N")
     for framework in ("mpsnn", "torch"):
         common.require(framework)
-    all_rows: Any = importlib.import_module("op_rows").ROWS
-    missing = without_row(all_rows)
+    all_rows = table(args.few_channels)
+    missing = without_row(table(False))
     if missing:
         sys.exit(f"no row: {', '.join(missing)}")
     chosen = [(i, r) for i, r in enumerate(all_rows) if any(text in r.name for text in args.only)]
@@ -336,7 +343,7 @@ def main() -> None:
     facts = common.machine(["mpsnn", "torch"])
     if not args.json:
         common.print_machine(facts)
-    job = {"cpus": 2}
+    job = {"cpus": 2, "few_channels": args.few_channels}
     workers = [
         Worker("ops.py", Variant("mpsnn", "mpsnn", "mpsnn"), job),
         Worker("ops.py", Variant("torch", "PyTorch tuned", "torch", env=TUNED), job),
