@@ -358,6 +358,10 @@ for shape, axes, given in (
     ((4, 7, 300), 1, "w"),
     ((2, 3, 4, 5), 2, ""),
     ((5, 17), 1, "b"),
+    ((37, 6), 1, "wb"),
+    ((37, 20), 1, "wb"),
+    ((2, 11, 40), 1, ""),
+    ((3, 28, 30), 2, "w"),
 ):
     last = shape[-axes:]
     ops = [("x", shape), ("p", last) if "w" in given else None, ("p", last)]
@@ -544,6 +548,8 @@ for kind, reduction_of in REDUCTIONS.items():
         ("large-height", (1, 120, 50, 9), (1,), False),
         ("large-channels", (2, 40, 50, 20), (3,), False),
         ("few-channels", (2, 6, 3, 40), (3,), False),
+        ("some-channels", (2, 3, 3, 7), (3,), False),
+        ("wide-channels", (3, 6, 1, 530), (3,), False),
     ):
         case(
             f"reduce_{kind}-{name}",

@@ -46,18 +46,18 @@ void Reducer::run(const float* a, const float* b, float scale, float* y) const {
   auto* sums = sums_.get<double>();
   if (b == nullptr) b = a;  // not read, but offsets are added to it
   const int64_t rows = loops_.rows(), row = loops_.row();
-  const auto finish = [&](int64_t i, int64_t end) {
-    for (; i < end; ++i) {
-      double value = sums[i];
-      for (int64_t part = 1; part < parts_; ++part) {
+  const auto finish = [&](int64_t begin, int64_t end) {
+    for (int64_t part = 1; part < parts_; ++part)
+      for (int64_t i = begin; i < end; ++i) {
+        double& value = sums[i];
         const double other = sums[part * outputs_ + i];
         if (start_ == 0)
           value += other;
         else if (other != other || (start_ < 0 ? other > value : other < value))
           value = other;
       }
-      y[i] = static_cast<float>(value * static_cast<double>(scale));
-    }
+    for (int64_t i = begin; i < end; ++i)
+      y[i] = static_cast<float>(sums[i] * static_cast<double>(scale));
   };
   switch (split_) {
     case Split::results:

@@ -2,7 +2,7 @@
 // repeat and 1 where they are dense along a row.
 #include <cmath>
 
-#include "backend/cpu/kernels/kernels.h"
+#include "backend/cpu/kernels/rows.h"
 
 namespace mpsnn::backend::cpu::MPSNN_ISA {
 namespace {
@@ -107,26 +107,49 @@ void join_row(const float* a, const float* b, int64_t n, float* part) {
   for (; i < n; ++i) part[i] = T::join(part[i], T::of(a[i], b[kB * i]));
 }
 
-// Rows of few values, one behind the other, side by side, one to a lane; how many were taken.
-constexpr int64_t kNarrow = 64, kWide = 256;
+// results[r] joined with lane r, for kLanes of them.
+template <Reduce kKind>
+void join_lanes(Vec lanes, double* results, int64_t pitch) {
+  float each[kLanes];
+  store(each, lanes);
+  for (int64_t r = 0; r < kLanes; ++r) {
+    double& result = results[r * pitch];
+    result = Term<kKind>::join(result, static_cast<double>(each[r]));
+  }
+}
+
+// The first rows, one behind the other, as far as they can be taken side by side; how many.
 template <Reduce kKind>
 int64_t reduce_narrow(const Tile<3>& t, const float* a, double* to) {
   using T = Term<kKind>;
-  constexpr int64_t kFlush = 32;  // of a sum, until it goes over to double
-  float columns[kNarrow * kLanes], totals[kLanes];
+  Columns columns(t.n);
+  int64_t r = 0;
+  for (; are_narrow(t.rows - r, t.n); r += kLanes) {
+    columns.read(a + r * t.n);
+    Vec part = Vec{} + T::start();
+    for (int64_t k = 0; k < t.n; ++k) part = T::join(part, columns[k]);
+    join_lanes<kKind>(part, to + r * t.outer[2], t.outer[2]);
+  }
+  return r;
+}
+
+// The first rows, kLanes at a time; how many.
+template <Reduce kKind, int kB>
+int64_t reduce_together(const Tile<3>& t, const float* a, const float* b, double* to) {
+  using T = Term<kKind>;
+  const Rest rest(t.n);
   int64_t r = 0;
   for (; r + kLanes <= t.rows; r += kLanes) {
-    transpose(a + r * t.n, t.n, kLanes, t.n, columns, kLanes);
-    for (int64_t first = 0; first < t.n; first += kFlush) {
-      const int64_t end = first + kFlush < t.n ? first + kFlush : t.n;
-      Vec part = Vec{} + T::start();
-      for (int64_t k = first; k < end; ++k) part = T::join(part, load(columns + k * kLanes));
-      store(totals, part);
-      for (int64_t i = 0; i < kLanes; ++i) {
-        double& result = to[(r + i) * t.outer[2]];
-        result = T::join(result, static_cast<double>(totals[i]));
-      }
+    Vec parts[kLanes];
+    for (int i = 0; i < kLanes; ++i) {
+      const float *from = a + (r + i) * t.outer[0], *by = b + (r + i) * t.outer[1];
+      const auto term = [=](int64_t k) { return T::of(load(from + k), other<kB>(by, k)); };
+      Vec part = rest.any ? rest.of(term(rest.at), T::start()) : Vec{} + T::start();
+      for (int64_t k = 0; k < rest.whole; k += kLanes) part = T::join(part, term(k));
+      parts[i] = part;
     }
+    const Vec all = fold_rows(parts, [](Vec s, Vec x) { return T::join(s, x); });
+    join_lanes<kKind>(all, to + r * t.outer[2], t.outer[2]);
   }
   return r;
 }
@@ -135,10 +158,13 @@ template <Reduce kKind, int kB>
 void reduce_rows(const Tile<3>& t, const float* a, const float* b, double* to) {
   using T = Term<kKind>;
   constexpr bool kAlone = T::kExtreme || kKind == Reduce::sum;  // of a, b is not read
+  constexpr int64_t kLong = 512, kWide = 256;
   const bool few = kAlone && t.n <= kNarrow && t.outer[0] == t.n;
   if (t.inner[2] == 0) {
     int64_t done = 0;
-    if constexpr (kAlone)
+    if (t.n >= kLanes && t.n <= kLong)
+      done = reduce_together<kKind, kB>(t, a, b, to);
+    else if constexpr (kAlone)
       if (few) done = reduce_narrow<kKind>(t, a, to);
     for (int64_t r = done; r < t.rows; ++r) {
       double& result = to[r * t.outer[2]];

@@ -1,32 +1,111 @@
 // Normalisation of rows by themselves, and by windows.
-#include "backend/cpu/kernels/kernels.h"
+#include "backend/cpu/kernels/rows.h"
 
 namespace mpsnn::backend::cpu::MPSNN_ISA {
 namespace {
 
-// The sums of g w, and of g w (x - m): by lanes over a few hundred terms, then in double.
-template <bool kWeighted>
-void sum_and_dot(const float* g, const float* w, const float* x, float m, int64_t n, double& sum,
-                 double& dot) {
+// Sums over each of at most kLanes rows of c >= kLanes values, of what term(row, column, terms)
+// sets for a vector of columns: in float over a few hundred columns, then in double.
+template <int kSums, class F>
+inline void row_sums(int64_t rows, int64_t c, F term, double (&sums)[kSums][kLanes]) {
   constexpr int64_t kFlush = 512;
-  sum = dot = 0;
-  int64_t i = 0;
-  while (i + kLanes <= n) {
-    const int64_t last = i + kFlush < n ? i + kFlush : n;
-    Vec sums{}, dots{};
-    for (; i + kLanes <= last; i += kLanes) {
-      const Vec v = kWeighted ? load(g + i) * load(w + i) : load(g + i);
-      sums += v;
-      dots += v * (load(x + i) - m);
+  const Rest rest(c);
+  for (auto& of_rows : sums)
+    for (double& sum : of_rows) sum = 0;
+  for (int64_t first = 0; first < rest.whole; first += kFlush) {
+    const int64_t end = first + kFlush < rest.whole ? first + kFlush : rest.whole;
+    Vec parts[kSums][kLanes] = {};
+    for (int64_t r = 0; r < rows; ++r) {
+      Vec part[kSums] = {}, terms[kSums];
+      for (int64_t k = first; k < end; k += kLanes) {
+        term(r, k, terms);
+        for (int i = 0; i < kSums; ++i) part[i] += terms[i];
+      }
+      if (first == 0 && rest.any) {
+        term(r, rest.at, terms);
+        for (int i = 0; i < kSums; ++i) part[i] += rest.of(terms[i], 0.0f);
+      }
+      for (int i = 0; i < kSums; ++i) parts[i][r] = part[i];
     }
-    sum += static_cast<double>(fold_sum(sums));
-    dot += static_cast<double>(fold_sum(dots));
+    for (int i = 0; i < kSums; ++i) {
+      float all[kLanes];
+      store(all, fold_rows(parts[i], [](Vec x, Vec y) { return x + y; }));
+      for (int r = 0; r < kLanes; ++r) sums[i][r] += static_cast<double>(all[r]);
+    }
   }
-  for (; i < n; ++i) {
-    const float v = kWeighted ? g[i] * w[i] : g[i];
-    sum += static_cast<double>(v);
-    dot += static_cast<double>(v * (x[i] - m));
+}
+
+// Rows of c values that are taken together: they stay in a first cache.
+int64_t together(int64_t c) {
+  const int64_t rows = 8192 / c;
+  return rows < 1 ? 1 : (rows < kLanes ? rows : kLanes);
+}
+
+void layer_norm_rows(const float* x, const float* w, const float* b, int64_t rows, int64_t c,
+                     float epsilon, float* y, float* mean, float* inverse) {
+  const Rest rest(c);
+  const auto n = static_cast<double>(c);
+  for (int64_t done = 0; done < rows;) {
+    const int64_t many = rows - done < together(c) ? rows - done : together(c);
+    const float* in = x + done * c;
+    float *m = mean + done, *scale = inverse + done;
+    double sums[1][kLanes];
+    row_sums<1>(many, c, [=](int64_t r, int64_t k, Vec* t) { *t = load(in + r * c + k); }, sums);
+    for (int64_t r = 0; r < many; ++r) m[r] = static_cast<float>(sums[0][r] / n);
+    const auto square = [=](int64_t r, int64_t k, Vec* t) {
+      const Vec off = load(in + r * c + k) - m[r];
+      *t = off * off;
+    };
+    row_sums<1>(many, c, square, sums);
+    for (int64_t r = 0; r < many; ++r)
+      scale[r] = 1.0f / __builtin_sqrtf(static_cast<float>(sums[0][r] / n) + epsilon);
+    for (int64_t r = 0; r < many; ++r) {
+      const float* from = in + r * c;
+      float* to = y + (done + r) * c;
+      const float middle = m[r], by = scale[r];
+      const auto one = [=](int64_t k) {
+        Vec z = (load(from + k) - middle) * by;
+        if (w != nullptr) z *= load(w + k);
+        if (b != nullptr) z += load(b + k);
+        return z;
+      };
+      const Vec last = one(rest.at);  // y may be x
+      for (int64_t k = 0; k < rest.whole; k += kLanes) store(to + k, one(k));
+      if (rest.any) store(to + rest.at, last);
+    }
+    done += many;
   }
+}
+
+// The first rows, as far as they can be taken side by side; how many they are.
+int64_t layer_norm_narrow(const float* x, const float* w, const float* b, int64_t rows, int64_t c,
+                          float epsilon, float* y, float* mean, float* inverse) {
+  const auto n = static_cast<float>(c);
+  Columns v(c);
+  int64_t r = 0;
+  for (; are_narrow(rows - r, c); r += kLanes) {
+    v.read(x + r * c);
+    Vec sum{}, rest{}, squares{};
+    for (int64_t k = 0; k < c; ++k) sum += v[k];
+    const Vec first = sum / n;  // rounded: the mean is what is left more than that
+    for (int64_t k = 0; k < c; ++k) {
+      const Vec off = v[k] - first;
+      rest += off;
+      squares += off * off;
+    }
+    const Vec more = rest / n, m = first + more;
+    store(mean + r, m);
+    store(inverse + r, squares / n - more * more + epsilon);
+#pragma GCC ivdep
+    for (int64_t i = r; i < r + kLanes; ++i) inverse[i] = 1.0f / __builtin_sqrtf(inverse[i]);
+    const Vec scale = load(inverse + r);
+    for (int64_t k = 0; k < c; ++k) {
+      const Vec z = (v[k] - m) * scale;
+      v.set(k, (w == nullptr ? z : z * w[k]) + (b == nullptr ? 0.0f : b[k]));
+    }
+    v.write(y + r * c);
+  }
+  return r;
 }
 
 }  // namespace
@@ -34,22 +113,16 @@ void sum_and_dot(const float* g, const float* w, const float* x, float m, int64_
 void layer_norm(const float* x, const float* w, const float* b, int64_t rows, int64_t c,
                 float epsilon, float* y, float* mean, float* inverse) {
   const auto n = static_cast<double>(c);
-  for (int64_t r = 0; r < rows; ++r) {
+  if (c >= kLanes) return layer_norm_rows(x, w, b, rows, c, epsilon, y, mean, inverse);
+  int64_t r = layer_norm_narrow(x, w, b, rows, c, epsilon, y, mean, inverse);
+  for (; r < rows; ++r) {
     const float* in = x + r * c;
+    float* out = y + r * c;
     const auto m = static_cast<float>(sum_of(c, [in](int64_t k) { return in[k]; }) / n);
     const double squares = sum_of(c, [in, m](int64_t k) { return (in[k] - m) * (in[k] - m); });
-    const auto v = static_cast<float>(squares / n);
-    const float i = 1.0f / __builtin_sqrtf(v + epsilon);
-    float* out = y + r * c;
-    if (w != nullptr && b != nullptr) {
-#pragma GCC ivdep
-      for (int64_t k = 0; k < c; ++k) out[k] = (in[k] - m) * i * w[k] + b[k];
-    } else {
-#pragma GCC ivdep
-      for (int64_t k = 0; k < c; ++k) out[k] = (in[k] - m) * i;
-      for (int64_t k = 0; w != nullptr && k < c; ++k) out[k] *= w[k];
-      for (int64_t k = 0; b != nullptr && k < c; ++k) out[k] += b[k];
-    }
+    const float i = 1.0f / __builtin_sqrtf(static_cast<float>(squares / n) + epsilon);
+    for (int64_t k = 0; k < c; ++k)
+      out[k] = (in[k] - m) * i * (w == nullptr ? 1.0f : w[k]) + (b == nullptr ? 0.0f : b[k]);
     mean[r] = m;
     inverse[r] = i;
   }
@@ -57,58 +130,131 @@ void layer_norm(const float* x, const float* w, const float* b, int64_t rows, in
 
 namespace {
 
-// kRows rows at a time. Also adds to the sums that the gradients by weight and bias are.
-template <bool kWeighted, bool kSums, int kRows>
-void layer_norm_rows(const float* g, const float* x, const float* w, const float* mean,
-                     const float* inverse, int64_t c, float* gx, float* dots, float* sums) {
-  float m[kRows], scale[kRows], s[kRows], d[kRows];  // gx = scale (g w - s - d (x - m))
-  for (int r = 0; r < kRows; ++r) {
-    double sum, dot;
-    m[r] = mean[r];
-    scale[r] = inverse[r];
-    sum_and_dot<kWeighted>(g + r * c, w, x + r * c, m[r], c, sum, dot);
-    const auto square = static_cast<double>(scale[r]) * static_cast<double>(scale[r]);
-    s[r] = static_cast<float>(sum / static_cast<double>(c));
-    d[r] = static_cast<float>(dot * square / static_cast<double>(c));
-  }
-  int64_t k = 0;
-  for (; k + kLanes <= c; k += kLanes) {
-    Vec by_weight{}, by_bias{};
-    const Vec weight = kWeighted ? load(w + k) : Vec{};
-    for (int r = 0; r < kRows; ++r) {
-      const Vec one = load(g + r * c + k), off = load(x + r * c + k) - m[r];
-      store(gx + r * c + k, scale[r] * ((kWeighted ? one * weight : one) - s[r] - off * d[r]));
-      by_weight += one * (off * scale[r]);
-      by_bias += one;
+// Also adds to the sums that the gradients by weight and bias are.
+template <bool kWeighted, bool kSums>
+void layer_norm_gradient_rows(const float* gy, const float* x, const float* w, const float* mean,
+                              const float* inverse, int64_t rows, int64_t c, float* gx, float* dots,
+                              float* sums) {
+  const Rest rest(c);
+  const auto n = static_cast<double>(c);
+  const auto add = [](float* to, Vec v) { store(to, load(to) + v); };
+  Vec last_dot{}, last_sum{};
+  for (int64_t done = 0; done < rows;) {
+    const int64_t many = rows - done < together(c) ? rows - done : together(c);
+    const float *g = gy + done * c, *in = x + done * c, *m = mean + done, *scale = inverse + done;
+    float* to = gx + done * c;
+    double totals[2][kLanes];
+    const auto term = [=](int64_t r, int64_t k, Vec* t) {
+      t[0] = kWeighted ? load(g + r * c + k) * load(w + k) : load(g + r * c + k);
+      t[1] = t[0] * (load(in + r * c + k) - m[r]);
+    };
+    row_sums<2>(many, c, term, totals);
+    float s[kLanes], d[kLanes];  // gx = scale (g w - s - d (x - m))
+    for (int64_t r = 0; r < many; ++r) {
+      const auto square = static_cast<double>(scale[r]) * static_cast<double>(scale[r]);
+      s[r] = static_cast<float>(totals[0][r] / n);
+      d[r] = static_cast<float>(totals[1][r] * square / n);
     }
-    if (kSums) {
-      store(dots + k, load(dots + k) + by_weight);
-      store(sums + k, load(sums + k) + by_bias);
-    }
-  }
-  for (; k < c; ++k)
-    for (int r = 0; r < kRows; ++r) {
-      const float one = g[r * c + k], off = x[r * c + k] - m[r];
-      gx[r * c + k] = scale[r] * ((kWeighted ? one * w[k] : one) - s[r] - off * d[r]);
-      if (kSums) {
-        dots[k] += one * (off * scale[r]);
-        sums[k] += one;
+    const auto column = [&](int64_t k, float* to, int64_t pitch, Vec& dot, Vec& sum) {
+      const Vec weight = kWeighted ? load(w + k) : Vec{};
+      for (int64_t r = 0; r < many; ++r) {
+        const Vec one = load(g + r * c + k), off = load(in + r * c + k) - m[r];
+        store(to + r * pitch, scale[r] * ((kWeighted ? one * weight : one) - s[r] - off * d[r]));
+        dot += one * (off * scale[r]);
+        sum += one;
       }
+    };
+    float last[kLanes * kLanes];  // gx may be gy or x
+    if (rest.any) column(rest.at, last, kLanes, last_dot, last_sum);
+    for (int64_t k = 0; k < rest.whole; k += kLanes) {
+      Vec dot{}, sum{};
+      column(k, to + k, c, dot, sum);
+      if (kSums) add(dots + k, dot), add(sums + k, sum);
     }
+    for (int64_t r = 0; r < many && rest.any; ++r)
+      store(to + r * c + rest.at, load(last + r * kLanes));
+    done += many;
+  }
+  if (kSums && rest.any)
+    add(dots + rest.at, rest.of(last_dot, 0.0f)), add(sums + rest.at, rest.of(last_sum, 0.0f));
 }
 
+// sums[k] is added to by the lanes of columns[k], for c of them.
+void add_lanes(const Columns& columns, int64_t c, float* sums) {
+  for (int64_t first = 0; first < c; first += kLanes) {
+    const int64_t width = c - first < kLanes ? c - first : kLanes;
+    Vec rows[kLanes];
+    for (int64_t k = 0; k < kLanes; ++k) rows[k] = k < width ? columns[first + k] : Vec{};
+    float all[kLanes];
+    store(all, fold_rows(rows, [](Vec a, Vec b) { return a + b; }));
+    for (int64_t k = 0; k < width; ++k) sums[first + k] += all[k];
+  }
+}
+
+// The first rows, as far as they can be taken side by side; how many they are.
 template <bool kWeighted, bool kSums>
-void layer_norm_all(const float* g, const float* x, const float* w, const float* mean,
-                    const float* inverse, int64_t rows, int64_t c, float* gx, float* dots,
-                    float* sums) {
-  constexpr int kRows = 4;
+int64_t layer_norm_columns(const float* gy, const float* x, const float* w, const float* mean,
+                           const float* inverse, int64_t rows, int64_t c, float* gx, float* dots,
+                           float* sums) {
+  if (!are_narrow(rows, c)) return 0;
+  Columns g(c), v(c), by_weight(c), by_bias(c);
+  for (int64_t k = 0; kSums && k < c; ++k) by_weight.set(k, Vec{}), by_bias.set(k, Vec{});
   int64_t r = 0;
-  for (; r + kRows <= rows; r += kRows)
-    layer_norm_rows<kWeighted, kSums, kRows>(g + r * c, x + r * c, w, mean + r, inverse + r, c,
-                                             gx + r * c, dots, sums);
-  for (; r < rows; ++r)
-    layer_norm_rows<kWeighted, kSums, 1>(g + r * c, x + r * c, w, mean + r, inverse + r, c,
-                                         gx + r * c, dots, sums);
+  for (; are_narrow(rows - r, c); r += kLanes) {
+    g.read(gy + r * c);
+    v.read(x + r * c);
+    const Vec m = load(mean + r), scale = load(inverse + r);
+    Vec sum{}, dot{};
+    for (int64_t k = 0; k < c; ++k) {
+      const Vec one = g[k], z = (v[k] - m) * scale;
+      v.set(k, z);
+      if (kSums) {
+        by_weight.set(k, by_weight[k] + one * z);
+        by_bias.set(k, by_bias[k] + one);
+      }
+      const Vec weighted = kWeighted ? one * w[k] : one;
+      g.set(k, weighted);
+      sum += weighted;
+      dot += weighted * z;
+    }
+    sum /= static_cast<float>(c);
+    dot /= static_cast<float>(c);
+    for (int64_t k = 0; k < c; ++k) g.set(k, scale * (g[k] - sum - v[k] * dot));
+    g.write(gx + r * c);
+  }
+  if (kSums) add_lanes(by_weight, c, dots), add_lanes(by_bias, c, sums);
+  return r;
+}
+
+// A gradient, the same by the weight, and the normalised value.
+struct Point {
+  float g, weighted, z;
+};
+
+template <bool kWeighted, bool kSums>
+void layer_norm_gradient_of(const float* g, const float* x, const float* w, const float* mean,
+                            const float* inverse, int64_t rows, int64_t c, float* gx, float* dots,
+                            float* sums) {
+  if (c >= kLanes)
+    return layer_norm_gradient_rows<kWeighted, kSums>(g, x, w, mean, inverse, rows, c, gx, dots,
+                                                      sums);
+  int64_t r = layer_norm_columns<kWeighted, kSums>(g, x, w, mean, inverse, rows, c, gx, dots, sums);
+  for (; r < rows; ++r) {
+    float sum = 0, dot = 0;
+    const auto at = [&](int64_t k) {
+      const float one = g[r * c + k], z = (x[r * c + k] - mean[r]) * inverse[r];
+      return Point{one, kWeighted ? one * w[k] : one, z};
+    };
+    for (int64_t k = 0; k < c; ++k) {
+      const Point p = at(k);
+      sum += p.weighted, dot += p.weighted * p.z;
+    }
+    for (int64_t k = 0; k < c; ++k) {
+      const Point p = at(k);
+      if (kSums) dots[k] += p.g * p.z, sums[k] += p.g;
+      gx[r * c + k] = inverse[r] * (p.weighted - (sum + p.z * dot) / static_cast<float>(c));
+    }
+  }
 }
 
 }  // namespace
@@ -118,8 +264,10 @@ void layer_norm_gradient(const float* gy, const float* x, const float* w, const 
                          float* sums) {
   const auto run = [&](auto kernel) { kernel(gy, x, w, mean, inverse, rows, c, gx, dots, sums); };
   if (w != nullptr)
-    return dots != nullptr ? run(layer_norm_all<true, true>) : run(layer_norm_all<true, false>);
-  dots != nullptr ? run(layer_norm_all<false, true>) : run(layer_norm_all<false, false>);
+    return dots != nullptr ? run(layer_norm_gradient_of<true, true>)
+                           : run(layer_norm_gradient_of<true, false>);
+  dots != nullptr ? run(layer_norm_gradient_of<false, true>)
+                  : run(layer_norm_gradient_of<false, false>);
 }
 
 void layer_norm_weights(const float* gy, const float* x, const float* mean, const float* inverse,

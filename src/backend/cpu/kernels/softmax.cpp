@@ -1,5 +1,5 @@
 // Softmax over rows of c values.
-#include "backend/cpu/kernels/kernels.h"
+#include "backend/cpu/kernels/rows.h"
 
 namespace mpsnn::backend::cpu::MPSNN_ISA {
 namespace {
@@ -46,24 +46,20 @@ float exp_row(const float* x, float* y, int64_t c, float* most) {
   return static_cast<float>(sum + static_cast<double>(all()));
 }
 
-// Rows of few values are taken side by side, one to a lane: column k of them is at[k * kSide].
-constexpr int64_t kSide = kLanes, kNarrow = 64;
-bool are_narrow(int64_t rows, int64_t c) { return c <= kNarrow && rows >= kSide; }
-
-Vec tops_of(const float* columns, int64_t c) {
-  Vec top = load(columns);
-  for (int64_t k = 1; k < c; ++k) top = larger(load(columns + k * kSide), top);
+Vec tops_of(const Columns& columns, int64_t c) {
+  Vec top = columns[0];
+  for (int64_t k = 1; k < c; ++k) top = larger(columns[k], top);
   return top;
 }
 
-// Columns of kSide rows become exponentials of what they are above their rows' largest values.
-void exp_columns(float* columns, int64_t c, float* tops, float* sums) {
+// Columns become exponentials of what they are above their rows' largest values.
+void exp_columns(Columns& columns, int64_t c, float* tops, float* sums) {
   const Vec top = tops_of(columns, c);
   Vec sum{};
   store(tops, top);
   for (int64_t k = 0; k < c; ++k) {
-    const Vec one = fast_exp_below(load(columns + k * kSide) - top);
-    store(columns + k * kSide, one);
+    const Vec one = fast_exp_below(columns[k] - top);
+    columns.set(k, one);
     sum += one;
   }
   store(sums, sum);
@@ -73,13 +69,13 @@ void exp_columns(float* columns, int64_t c, float* tops, float* sums) {
 // y's. Returns how many they are.
 template <class F>
 int64_t side_by_side(const float* a, const float* b, int64_t rows, int64_t c, float* y, F f) {
-  float first[kNarrow * kSide], second[kNarrow * kSide];
+  Columns first(c), second(c);
   int64_t r = 0;
-  for (; are_narrow(rows - r, c); r += kSide) {
-    transpose(a + r * c, c, kSide, c, first, kSide);
-    transpose(b + r * c, c, kSide, c, second, kSide);
+  for (; are_narrow(rows - r, c); r += kLanes) {
+    first.read(a + r * c);
+    second.read(b + r * c);
     f(first, second);
-    transpose(second, kSide, c, kSide, y + r * c, c);
+    second.write(y + r * c);
   }
   return r;
 }
@@ -87,13 +83,14 @@ int64_t side_by_side(const float* a, const float* b, int64_t rows, int64_t c, fl
 }  // namespace
 
 void log_sums(const float* x, int64_t rows, int64_t c, float* y) {
-  float columns[kNarrow * kSide], tops[kSide], sums[kSide];
+  Columns columns(c);
+  float tops[kLanes], sums[kLanes];
   int64_t r = 0;
-  for (; are_narrow(rows - r, c); r += kSide) {
-    transpose(x + r * c, c, kSide, c, columns, kSide);
+  for (; are_narrow(rows - r, c); r += kLanes) {
+    columns.read(x + r * c);
     exp_columns(columns, c, tops, sums);
 #pragma GCC ivdep
-    for (int64_t i = 0; i < kSide; ++i) y[r + i] = tops[i] + fast_log(sums[i]);
+    for (int64_t i = 0; i < kLanes; ++i) y[r + i] = tops[i] + fast_log(sums[i]);
   }
   for (; r < rows; ++r) {
     float top;
@@ -104,21 +101,20 @@ void log_sums(const float* x, int64_t rows, int64_t c, float* y) {
 
 void scaled_softmax(const float* x, const float* factors, float* y, float* log_sums, int64_t rows,
                     int64_t c) {
-  float columns[kNarrow * kSide], tops[kSide], sums[kSide];
+  Columns columns(c);
+  float tops[kLanes], sums[kLanes];
   int64_t r = 0;
-  for (; are_narrow(rows - r, c); r += kSide) {
-    transpose(x + r * c, c, kSide, c, columns, kSide);
+  for (; are_narrow(rows - r, c); r += kLanes) {
+    columns.read(x + r * c);
     exp_columns(columns, c, tops, sums);
     if (log_sums != nullptr)
 #pragma GCC ivdep
-      for (int64_t i = 0; i < kSide; ++i) log_sums[r + i] = tops[i] + fast_log(sums[i]);
+      for (int64_t i = 0; i < kLanes; ++i) log_sums[r + i] = tops[i] + fast_log(sums[i]);
 #pragma GCC ivdep
-    for (int64_t i = 0; i < kSide; ++i)
+    for (int64_t i = 0; i < kLanes; ++i)
       sums[i] = (factors == nullptr ? 1.0f : factors[r + i]) / sums[i];
-    for (int64_t k = 0; k < c; ++k)
-#pragma GCC ivdep
-      for (int64_t i = 0; i < kSide; ++i) columns[k * kSide + i] *= sums[i];
-    transpose(columns, kSide, c, kSide, y + r * c, c);
+    for (int64_t k = 0; k < c; ++k) columns.set(k, columns[k] * load(sums));
+    columns.write(y + r * c);
   }
   for (; r < rows; ++r) {
     float top;
@@ -134,11 +130,10 @@ void softmax(const float* x, float* y, int64_t rows, int64_t c) {
 }
 
 void softmax_gradient(const float* y, const float* gy, float* gx, int64_t rows, int64_t c) {
-  int64_t r = side_by_side(y, gy, rows, c, gx, [c](const float* out, float* g) {
+  int64_t r = side_by_side(y, gy, rows, c, gx, [c](const Columns& out, Columns& g) {
     Vec dot{};
-    for (int64_t k = 0; k < c; ++k) dot += load(out + k * kSide) * load(g + k * kSide);
-    for (int64_t k = 0; k < c; ++k)
-      store(g + k * kSide, load(out + k * kSide) * (load(g + k * kSide) - dot));
+    for (int64_t k = 0; k < c; ++k) dot += out[k] * g[k];
+    for (int64_t k = 0; k < c; ++k) g.set(k, out[k] * (g[k] - dot));
   });
   for (; r < rows; ++r) {
     const float *out = y + r * c, *g = gy + r * c;
@@ -149,19 +144,19 @@ void softmax_gradient(const float* y, const float* gy, float* gx, int64_t rows, 
 }
 
 void log_softmax(const float* x, float* y, int64_t rows, int64_t c) {
-  float columns[kNarrow * kSide], sums[kSide];
+  Columns columns(c);
+  float sums[kLanes];
   int64_t r = 0;
-  for (; are_narrow(rows - r, c); r += kSide) {
-    transpose(x + r * c, c, kSide, c, columns, kSide);
+  for (; are_narrow(rows - r, c); r += kLanes) {
+    columns.read(x + r * c);
     const Vec top = tops_of(columns, c);
     Vec sum{};
-    for (int64_t k = 0; k < c; ++k) sum += fast_exp_below(load(columns + k * kSide) - top);
+    for (int64_t k = 0; k < c; ++k) sum += fast_exp_below(columns[k] - top);
     store(sums, sum);
 #pragma GCC ivdep
-    for (int64_t i = 0; i < kSide; ++i) sums[i] = fast_log(sums[i]);
-    for (int64_t k = 0; k < c; ++k)
-      store(columns + k * kSide, load(columns + k * kSide) - top - load(sums));
-    transpose(columns, kSide, c, kSide, y + r * c, c);
+    for (int64_t i = 0; i < kLanes; ++i) sums[i] = fast_log(sums[i]);
+    for (int64_t k = 0; k < c; ++k) columns.set(k, columns[k] - top - load(sums));
+    columns.write(y + r * c);
   }
   for (; r < rows; ++r) {
     float top;
@@ -172,11 +167,10 @@ void log_softmax(const float* x, float* y, int64_t rows, int64_t c) {
 }
 
 void log_softmax_gradient(const float* y, const float* gy, float* gx, int64_t rows, int64_t c) {
-  int64_t r = side_by_side(y, gy, rows, c, gx, [c](const float* out, float* g) {
+  int64_t r = side_by_side(y, gy, rows, c, gx, [c](const Columns& out, Columns& g) {
     Vec sum{};
-    for (int64_t k = 0; k < c; ++k) sum += load(g + k * kSide);
-    for (int64_t k = 0; k < c; ++k)
-      store(g + k * kSide, load(g + k * kSide) - fast_exp_below(load(out + k * kSide)) * sum);
+    for (int64_t k = 0; k < c; ++k) sum += g[k];
+    for (int64_t k = 0; k < c; ++k) g.set(k, g[k] - fast_exp_below(out[k]) * sum);
   });
   for (; r < rows; ++r) {
     const float* g = gy + r * c;

@@ -110,6 +110,23 @@ static inline float fold_lanes(Vec v, F join) {
     return pairs[0];
 }
 
+// The same of kLanes vectors at once: lane r is what all lanes of v[r] are together.
+template <int kStep = kLanes / 2, class F>
+static inline Vec fold_rows(Vec (&v)[kLanes], F join) {
+  Lanes own, across;
+  for (int l = 0; l < kLanes; ++l) {
+    const int of_second = (l & kStep) != 0 ? kLanes : 0;
+    own[l] = of_second + l;
+    across[l] = of_second + (l ^ kStep);
+  }
+  for (int r = 0; r < kStep; ++r) {
+    const Vec a = v[r], b = v[r + kStep];
+    v[r] = join(shuffled(a, b, own), shuffled(a, b, across));
+  }
+  if constexpr (kStep > 1) return fold_rows<kStep / 2>(v, join);
+  return v[0];
+}
+
 static inline float fold_sum(Vec v) {
   return fold_lanes(v, [](Vec a, Vec b) { return a + b; });
 }
