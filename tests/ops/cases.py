@@ -396,6 +396,7 @@ for name, shape, attrs in (
     ("even", (3, 5, 8), {"size": 4, "alpha": 1.0, "beta": 0.75, "k": 1.0}),
     ("wider-than-channels", (2, 3, 3, 4), {"size": 11, "alpha": 1.0, "beta": 1.0, "k": 1.0}),
     ("rows", (70, 6, 66), {"size": 5, "alpha": 1.0, "beta": 5.0, "k": 1.0}),
+    ("even-rows", (70, 10, 5), {"size": 4, "alpha": 1.0, "beta": 0.75, "k": 1.0}),
     ("space", (2, 7, 6, 3), {"size": 3, "alpha": 1.0, "beta": 0.75, "k": 1.0}),
     ("space-even", (2, 5, 6, 5), {"size": 4, "alpha": 2.0, "beta": 0.5, "k": 0.5}),
     ("space-wide", (1, 4, 3, 2), {"size": 9, "alpha": 1.0, "beta": 5.0, "k": 1.0}),

@@ -32,36 +32,63 @@ struct Response {
   float beta, k;
 };
 
+int64_t whole_vectors(int64_t floats) { return (floats + 15) / 16 * 16; }
+
+// Short rows are copied together, each behind as many zeros as a window reaches beyond it, and are
+// one row to the kernels; of what these compute beyond a row's own values, nothing is used.
 KernelPtr across_channels(Builder& b, const Node& node) {
+  constexpr int64_t kLong = 128;
   const Response p(node);
   const Shape& shape = b.shape(node.gradient ? node.gy(0) : node.y(0));
   const int64_t c = shape.back(), rows = count(shape) / c, team = threads::team();
   const auto share = static_cast<float>(p.alpha / static_cast<double>(p.size));
   const float through = -2.0f * share * p.beta;
-  const int64_t padded = c + p.size - 1, room = padded + 3 * c;
+  const bool alone = c >= kLong;
+  const int64_t pitch = c + p.size - 1,
+                together = alone ? 1 : std::clamp<int64_t>(1024 / pitch, 1, rows),
+                n = alone ? c : whole_vectors(together * pitch), padded = whole_vectors(n + p.size),
+                room = 4 * whole_vectors(n) + 2 * padded, blocks = (rows + together - 1) / together;
   const auto space = b.workspace(static_cast<std::size_t>(team * room));
   const bool gradient = node.gradient;
   const auto x = b.in(node.x(0)), y = gradient ? b.in(node.gy(0)) : b.out(node.y(0)),
              gx = gradient ? b.out(node.gx(0)) : runtime::Ref();
+  // The rows to be read, copied to `spread` if need be.
+  const auto read = [=](const float* from, int64_t many, float* spread) -> const float* {
+    if (alone) return from;
+    for (int64_t r = 0; r < many; ++r) std::copy_n(from + r * c, c, spread + r * pitch);
+    return spread;
+  };
+  const auto write = [=](const float* spread, int64_t many, float* to) {
+    for (int64_t r = 0; !alone && r < many; ++r) std::copy_n(spread + r * pitch, c, to + r * c);
+  };
   return kernel([=](const runtime::StepContext&) {
     threads::parallel_for(team, 1, [&](int64_t begin, int64_t end) {
       for (int64_t t = begin; t < end; ++t) {
-        float *v = space.get<float>() + t * room, *u = v + padded, *direct = u + c, *q = direct + c;
-        for (int64_t r = rows * t / team; r < rows * (t + 1) / team; ++r) {
-          const float* in = x.get<float>() + r * c;
-          std::memset(v, 0, static_cast<std::size_t>(padded) * sizeof(float));
-          for (int64_t i = 0; i < c; ++i) v[p.size / 2 + i] = in[i] * in[i];
-          select().window_sum(v, c, p.size, share, p.k, u);
+        const int64_t part = whole_vectors(n);
+        float *own = space.get<float>() + t * room, *own_g = own + part, *sums = own_g + part,
+              *own_out = sums + part, *before = own_out + part, *after = before + padded;
+        std::memset(own, 0, static_cast<std::size_t>(room) * sizeof(float));
+        for (int64_t block = blocks * t / team; block < blocks * (t + 1) / team; ++block) {
+          const int64_t first = block * together, many = std::min(together, rows - first),
+                        at = first * c;
+          const float* in = read(x.get<float>() + at, many, own);
+          float *squares = before + p.size / 2, *to = (gradient ? gx : y).get<float>() + at,
+                *out = alone ? to : own_out;
+          for (int64_t i = 0; i < n; ++i) squares[i] = in[i] * in[i];
+          select().window_sum(before, n, p.size, share, p.k, sums);
           if (!gradient) {
-            select().local_scale(in, u, p.beta, y.get<float>() + r * c, c);
+            select().local_scale(in, sums, p.beta, out, n);
+            write(out, many, to);
             continue;
           }
-          select().local_terms(y.get<float>() + r * c, in, u, p.beta, direct, q, c);
-          std::memset(v, 0, static_cast<std::size_t>(padded) * sizeof(float));
-          std::copy_n(q, c, v + (p.size - 1) / 2);
-          select().window_sum(v, c, p.size, through, 0.0f, u);
-          float* to = gx.get<float>() + r * c;
-          for (int64_t i = 0; i < c; ++i) to[i] = direct[i] + in[i] * u[i];
+          const float* g = read(y.get<float>() + at, many, own_g);
+          float* terms = after + (p.size - 1) / 2;
+          select().local_terms(g, in, sums, p.beta, own_out, terms, n);
+          for (int64_t r = 0; r < many; ++r)  // 0 by infinity may be among them
+            std::fill_n(terms + r * pitch + c, p.size - 1, 0.0f);
+          select().window_sum(after, n, p.size, through, 0.0f, sums);
+          for (int64_t i = 0; i < n; ++i) out[i] = own_out[i] + in[i] * sums[i];
+          write(out, many, to);
         }
       }
     });
