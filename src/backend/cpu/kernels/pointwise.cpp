@@ -53,15 +53,29 @@ template void sum(const uint16_t* const*, int64_t, int64_t, int64_t, uint16_t*);
 
 namespace {
 
+constexpr int64_t kVector = kLanes * static_cast<int64_t>(sizeof(float));
+
+// Rows of kSize to 2 kSize bytes, or less than so many.
+template <int64_t kSize = kVector / 2>
+void copy_short_rows(const char* from, int64_t ldx, int64_t rows, int64_t bytes, char* to,
+                     int64_t ldy) {
+  if constexpr (kSize > 1)
+    if (bytes < kSize) return copy_short_rows<kSize / 2>(from, ldx, rows, bytes, to, ldy);
+  for (int64_t r = 0; r < rows; ++r, from += ldx, to += ldy) {
+    char first[kSize], last[kSize];
+    __builtin_memcpy(first, from, kSize);
+    __builtin_memcpy(last, from + bytes - kSize, kSize);
+    __builtin_memcpy(to, first, kSize);
+    __builtin_memcpy(to + bytes - kSize, last, kSize);
+  }
+}
+
 inline void copy_row(const char* from, char* to, int64_t bytes) {
-  constexpr int64_t kVector = kLanes * static_cast<int64_t>(sizeof(float)), kWide = 4 * kVector;
+  constexpr int64_t kWide = 4 * kVector;
   int64_t i = 0;
   for (; i + kWide <= bytes; i += kWide) __builtin_memcpy(to + i, from + i, kWide);
   for (; i + kVector <= bytes; i += kVector) __builtin_memcpy(to + i, from + i, kVector);
-  if (i == bytes) return;
-  if (bytes < kVector)
-    std::memcpy(to, from, static_cast<std::size_t>(bytes));
-  else  // the last vector, some of it once more
+  if (i < bytes)  // the last vector, some of it once more
     __builtin_memcpy(to + bytes - kVector, from + bytes - kVector, kVector);
 }
 
@@ -70,16 +84,27 @@ inline void copy_row(const char* from, char* to, int64_t bytes) {
 void copy_rows(const void* x, int64_t ldx, int64_t rows, int64_t bytes, void* y, int64_t ldy) {
   const auto* from = static_cast<const char*>(x);
   auto* to = static_cast<char*>(y);
+  if (bytes == 0) return;
+  if (bytes < kVector) return copy_short_rows(from, ldx, rows, bytes, to, ldy);
   for (int64_t r = 0; r < rows; ++r, from += ldx, to += ldy) copy_row(from, to, bytes);
 }
 
 void join_rows(const RowPart* parts, int64_t count, bool apart, int64_t begin, int64_t end,
                char* whole, int64_t row) {
-  for (int64_t r = begin; r < end; ++r)
+  // Short rows some at a time; long ones each as a whole, as prefetching likes it.
+  constexpr int64_t kShort = 256, kTogether = 4096;  // bytes
+  const int64_t some = row <= kShort ? kTogether / row : 1;
+  for (int64_t r = begin; r < end; r += some)
     for (int64_t i = 0; i < count; ++i) {
       const RowPart& p = parts[i];
       char *own = p.at + r * p.bytes, *in_whole = whole + r * row + p.offset;
-      copy_row(apart ? in_whole : own, apart ? own : in_whole, p.bytes);
+      const char* from = apart ? in_whole : own;
+      char* to = apart ? own : in_whole;
+      if (some == 1 && p.bytes >= kVector)
+        copy_row(from, to, p.bytes);
+      else
+        copy_rows(from, apart ? row : p.bytes, end - r < some ? end - r : some, p.bytes, to,
+                  apart ? p.bytes : row);
     }
 }
 
