@@ -267,17 +267,53 @@ Range windows_of(int64_t at, int64_t taps, int64_t dilation, int64_t stride, int
   return r;
 }
 
-// to = the sums over the windows of neighbouring pixels, of value(window of the first, pixel,
+// The same of one pixel after the other, without the divisions.
+class WindowsAlong {
+ public:
+  WindowsAlong(int64_t at, int64_t taps, int64_t dilation, int64_t stride, int64_t windows)
+      : at_(at),
+        taps_(taps),
+        dilation_(dilation),
+        stride_(stride),
+        windows_(windows),
+        last_(at / stride),
+        last_for_(stride - at % stride) {
+    const int64_t beyond = at - (taps - 1);  // the reach of the first window, if positive
+    first_ = beyond > 0 ? (beyond - 1) / stride + 1 : 0;
+    first_for_ = beyond > 0 ? stride - (beyond - 1) % stride : 1 - beyond;
+  }
+  Range operator*() const {
+    if (dilation_ != 1) return windows_of(at_, taps_, dilation_, stride_, windows_);
+    return {first_, last_ < windows_ ? last_ + 1 : windows_, 1};
+  }
+  void operator++() {
+    ++at_;
+    if (--last_for_ == 0) ++last_, last_for_ = stride_;
+    if (--first_for_ == 0) ++first_, first_for_ = stride_;
+  }
+  // So many strides on, from a pixel that is not in windows from the first one on.
+  void skip(int64_t strides) {
+    at_ += strides * stride_;
+    last_ += strides;
+    first_ += strides;
+  }
+
+ private:
+  int64_t at_, taps_, dilation_, stride_, windows_, last_, last_for_, first_, first_for_;
+};
+
+// to = the sums over the windows of pixels a stride apart, of value(window of the first, pixel,
 // channel, width), and of the addends.
 template <int kWidth, int kMany, int kTogether, class T, class V>
 inline void add_windows(const PoolShape& p, const Range& rows, const Range& columns, const V& value,
                         const T* const* addends, int64_t count, int64_t at, int64_t k, T* to) {
   using C = Channels<kWidth>;
+  const int64_t step = p.sw * p.c;
   typename C::Floats sum[kTogether][kMany] = {};
   for (int64_t a = 0; a < count; ++a)
     for (int n = 0; n < kTogether; ++n)
       for (int v = 0; v < kMany; ++v)
-        sum[n][v] += C::load(addends[a] + at + n * p.c + k + v * kWidth);
+        sum[n][v] += C::load(addends[a] + at + n * step + k + v * kWidth);
   for (int64_t i = rows.first; i < rows.end; i += rows.step)
     for (int64_t j = columns.first; j < columns.end; j += columns.step) {
       const auto of = value(i, j);
@@ -286,35 +322,43 @@ inline void add_windows(const PoolShape& p, const Range& rows, const Range& colu
           sum[n][v] += of(((i * p.ow + j) + n) * p.c + k + v * kWidth, n, C());
     }
   for (int n = 0; n < kTogether; ++n)
-    for (int v = 0; v < kMany; ++v) C::store(to + n * p.c + k + v * kWidth, sum[n][v]);
+    for (int v = 0; v < kMany; ++v) C::store(to + n * step + k + v * kWidth, sum[n][v]);
 }
 
 // Row r of a gradient by the image. value(all windows' columns count in full) makes the value of
 // add_windows, given the first pixel q; `full`: the windows of which that is so.
 template <class T, class V>
-void gather_row(const PoolShape& p, int64_t r, Range full, const V& value, const T* const* addends,
-                int64_t count, int64_t at, T* gx) {
+void gather_row(const PoolShape& p, int64_t r, const Range& full, const V& value,
+                const T* const* addends, int64_t count, int64_t at, T* gx) {
   const Range rows = windows_of(r + p.top, p.kh, p.dh, p.sh, p.oh);
-  if (full.first < 0) full.first = 0;
-  if (full.end > p.ow) full.end = p.ow;
-  const bool few = are_few(p.c) && p.sw == 1;
+  const auto some = [&](auto together, int64_t q, const Range& columns, const auto& of) {
+    constexpr int kTogether = decltype(together)::value;
+    each_channel<kTogether == 1>(p.c, [&](int64_t k, auto width, auto many) {
+      add_windows<decltype(width)::value, decltype(many)::value, kTogether>(
+          p, rows, columns, of, addends, count, at + q * p.c, k, gx + q * p.c);
+    });
+  };
+  const auto in_full = [&](const Range& columns, int64_t strides) {
+    return columns.first >= full.first && columns.end + strides <= full.end;
+  };
+  const bool few = are_few(p.c);
+  const int64_t reach = (p.kw - 1) * p.dw;
+  WindowsAlong along(p.left, p.kw, p.dw, p.sw, p.ow);
   for (int64_t q = 0; q < p.w;) {
-    const auto some = [&](auto together, const Range& columns, const auto& of) {
-      constexpr int kTogether = decltype(together)::value;
-      each_channel<kTogether == 1>(p.c, [&](int64_t k, auto width, auto many) {
-        add_windows<decltype(width)::value, decltype(many)::value, kTogether>(
-            p, rows, columns, of, addends, count, at + q * p.c, k, gx + q * p.c);
-      });
-      q += kTogether;
-    };
-    const int64_t last = q + p.left, first = last - (p.kw - 1) * p.dw;
-    const bool inside = p.sw == 1 && first >= full.first && last < full.end;
-    if (inside && few && q + kWindows <= p.w && last + kWindows <= full.end)
-      some(Int<kWindows>(), {first, last + 1, p.dw}, value(q, std::true_type()));
-    else if (inside)
-      some(Int<1>(), {first, last + 1, p.dw}, value(q, std::true_type()));
+    const bool together =
+        few && q + p.left >= reach && q + kWindows * p.sw <= p.w && in_full(*along, kWindows);
+    if (together) {
+      for (int64_t last = q + p.sw; q < last; ++q, ++along)
+        some(Int<kWindows>(), q, *along, value(q, std::true_type()));
+      q += (kWindows - 1) * p.sw;
+      along.skip(kWindows - 1);
+      continue;
+    }
+    if (in_full(*along, 0))
+      some(Int<1>(), q, *along, value(q, std::true_type()));
     else
-      some(Int<1>(), windows_of(q + p.left, p.kw, p.dw, p.sw, p.ow), value(q, std::false_type()));
+      some(Int<1>(), q, *along, value(q, std::false_type()));
+    ++q, ++along;
   }
 }
 
@@ -359,11 +403,12 @@ void max_pool_gradient(const PoolShape& p, const T* gy, const int32_t* winner, i
           };
         },
         gx);
-  const auto value = [=](int64_t q, auto) {
+  const auto value = [=, step = static_cast<int32_t>(p.sw)](int64_t q, auto) {
     return [=](int64_t, int64_t) {
       return [=, pixel = row + static_cast<int32_t>(q)](int64_t at, int n, auto channels) {
         using C = decltype(channels);
-        return C::load(winner + at) == pixel + n ? C::load(gy + at) : typename C::Floats{};
+        const auto own = pixel + n * step;
+        return C::load(winner + at) == own ? C::load(gy + at) : typename C::Floats{};
       };
     };
   };
@@ -428,8 +473,11 @@ void avg_pool_gradient(const PoolShape& p, const T* gy, int64_t r, bool include,
       };
     };
   };
-  Range full{0, p.w + p.left + p.right - p.kw + 1, 1};
-  if (!include) full = {p.left, p.w - (p.kw - 1) * p.dw + p.left, 1};
+  const auto windows_to = [&](int64_t start) { return start < 0 ? 0 : start / p.sw + 1; };
+  Range full{0, windows_to(p.w + p.left + p.right - p.kw), 1};
+  if (!include)
+    full = {(p.left + p.sw - 1) / p.sw, windows_to(p.w - 1 - (p.kw - 1) * p.dw + p.left), 1};
+  if (full.end > p.ow) full.end = p.ow;
   if (!known) full.end = full.first;
   gather_row<T>(p, r, full, value, addends, count, at, gx);
 }
