@@ -92,8 +92,9 @@ struct LossNode {
     return w == 0.0f ? 0.0f : w * sum;
   }
   float own_factor(int64_t n, int64_t u) const {
+    if (!none || !by_loss) return 0.0f;
     const float w = image_weight(n);
-    return none && by_loss && w != 0.0f ? w * by_loss.get<float>()[u] : 0.0f;
+    return w != 0.0f ? w * by_loss.get<float>()[u] : 0.0f;
   }
 
   runtime::Ref x, image, unit, total, sums, by_loss, by_losses, gx, loss, losses, partial;
@@ -240,15 +241,32 @@ struct SoftmaxCrossEntropy {
   Labels labels;
   int64_t classes;
 
-  float weight(int64_t at) const { return labels.ignored(at) ? 0.0f : l.unit_weight(at); }
-  double weight_of_label(int64_t at) const {
-    return labels.soft ? 1.0 : static_cast<double>(labels.class_weight(labels.label(at)));
-  }
+  // What weighs a position, read without detours.
+  struct Weights {
+    explicit Weights(const SoftmaxCrossEntropy& f)
+        : label(f.labels.soft ? nullptr : f.labels.target.get<int32_t>()),
+          by_unit(f.l.unit ? f.l.unit.get<float>() : nullptr),
+          by_class(f.labels.weights.empty() ? nullptr : f.labels.weights.data()),
+          units(f.l.units_a_weight),
+          ignore(f.labels.ignore) {}
+    float of(int64_t at) const {
+      if (label != nullptr && label[at] == ignore) return 0.0f;
+      return by_unit == nullptr ? 1.0f : by_unit[at / units];
+    }
+    float of_label(int64_t at) const {
+      return label == nullptr || by_class == nullptr ? 1.0f : by_class[label[at]];
+    }
+    const int32_t* label;
+    const float *by_unit, *by_class;
+    int64_t units, ignore;
+  };
+
   double weigh(int64_t first, int64_t size) const {
+    const Weights weights(*this);
     double sum = 0;
     for (int64_t at = first; at < first + size; ++at) {
-      const float by = weight(at);
-      if (by != 0.0f) sum += static_cast<double>(by) * weight_of_label(at);
+      const float by = weights.of(at);
+      if (by != 0.0f) sum += static_cast<double>(by) * static_cast<double>(weights.of_label(at));
     }
     return sum;
   }
@@ -258,57 +276,64 @@ struct SoftmaxCrossEntropy {
     return sum(first, size, log_sums);
   }
   Weighed sum(int64_t first, int64_t size, const float* log_sums) const {
+    const Weights weights(*this);
+    const bool plain = labels.plain();
+    float* each = l.none ? l.loss.get<float>() : nullptr;
+    const float* x = l.x.get<float>() + first * classes;
     Weighed all;
-    for (int64_t at = first; at < first + size; ++at) {
-      if (l.none) l.loss.get<float>()[at] = 0.0f;
-      const float by = weight(at);
+    for (int64_t at = first; at < first + size; ++at, x += classes) {
+      if (each != nullptr) each[at] = 0.0f;
+      const float by = weights.of(at);
       if (by == 0.0f) continue;
-      const float *x = l.x.get<float>() + at * classes, *row = labels.row(at);
-      const int64_t label = labels.label(at);
+      const auto of_label = static_cast<double>(weights.of_label(at));
       const float log_total = log_sums[at - first];
       double loss = 0;
-      if (labels.plain()) {
-        loss = static_cast<double>(labels.class_weight(label)) *
-               static_cast<double>(log_total - x[label]);
+      if (plain) {
+        loss = of_label * static_cast<double>(log_total - x[weights.label[at]]);
       } else {
+        const float* row = labels.row(at);
+        const int64_t label = labels.label(at);
         for (int64_t k = 0; k < classes; ++k)
           loss += static_cast<double>(labels.coefficient(row, label, k)) *
                   static_cast<double>(log_total - x[k]);
       }
       loss *= static_cast<double>(by);
-      if (l.none) l.loss.get<float>()[at] = static_cast<float>(loss);
+      if (each != nullptr) each[at] = static_cast<float>(loss);
       all.loss += loss;
-      all.weight += static_cast<double>(by) * weight_of_label(at);
+      all.weight += static_cast<double>(by) * of_label;
     }
     return all;
   }
   // Also writes the logarithms that `sum` takes, if they are asked for.
   void backward(int64_t n, int64_t first, int64_t size, float* log_sums = nullptr) const {
+    const Weights weights(*this);
+    const bool plain = labels.plain();
     float factors[kChunk], shares[kChunk];
     const float by_image = l.factor(n);
     for (int64_t j = 0; j < size; ++j) {
-      const int64_t at = first + j, label = labels.label(at);
-      const float by = weight(at);
+      const int64_t at = first + j;
+      const float by = weights.of(at);
       factors[j] = by != 0.0f ? by * (by_image + l.own_factor(n, at)) : 0.0f;
       float all = 0.0f;
-      if (labels.plain())
-        all = by != 0.0f ? labels.class_weight(label) : 0.0f;
+      if (plain)
+        all = by != 0.0f ? weights.of_label(at) : 0.0f;
       else
-        for (int64_t k = 0; k < classes; ++k) all += labels.coefficient(labels.row(at), label, k);
+        for (int64_t k = 0; k < classes; ++k)
+          all += labels.coefficient(labels.row(at), labels.label(at), k);
       shares[j] = factors[j] * all;
     }
     float* gx = l.gx.get<float>() + first * classes;
     select().scaled_softmax(l.x.get<float>() + first * classes, shares, gx, log_sums, size,
                             classes);
     for (int64_t j = 0; j < size; ++j, gx += classes) {
-      const int64_t at = first + j, label = labels.label(at);
+      const int64_t at = first + j;
       if (factors[j] == 0.0f)
         for (int64_t k = 0; k < classes; ++k) gx[k] = 0.0f;  // also where x is not finite
-      else if (labels.plain())
-        gx[label] -= factors[j] * labels.class_weight(label);
+      else if (plain)
+        gx[weights.label[at]] -= factors[j] * weights.of_label(at);
       else
         for (int64_t k = 0; k < classes; ++k)
-          gx[k] -= factors[j] * labels.coefficient(labels.row(at), label, k);
+          gx[k] -= factors[j] * labels.coefficient(labels.row(at), labels.label(at), k);
     }
   }
 };
