@@ -1,60 +1,75 @@
 // Normalisation of rows by themselves, and by windows.
+#include <type_traits>
+
 #include "backend/cpu/kernels/rows.h"
 
 namespace mpsnn::backend::cpu::MPSNN_ISA {
 namespace {
 
-// Sums over each of at most kLanes rows of c >= kLanes values, of what term(row, column, terms)
-// sets for a vector of columns: in float over a few hundred columns, then in double.
+template <int kSums>
+struct Terms {
+  Vec of[kSums];
+};
+
+// Rows of so many values are read one after the other, as prefetching likes it, and few are taken
+// together: they are written soon after they were read.
+constexpr int64_t kLong = 128;
+
+// Sums over each of at most kLanes rows of c >= kLanes values, of term(row, first column of a
+// vector): in float over a few hundred columns, then in double.
 template <int kSums, class F>
 inline void row_sums(int64_t rows, int64_t c, F term, double (&sums)[kSums][kLanes]) {
   constexpr int64_t kFlush = 512;
   const Rest rest(c);
-  for (auto& of_rows : sums)
-    for (double& sum : of_rows) sum = 0;
-  for (int64_t first = 0; first < rest.whole; first += kFlush) {
-    const int64_t end = first + kFlush < rest.whole ? first + kFlush : rest.whole;
+  const auto part = [&](int64_t r, int64_t first, int64_t end) {
+    Terms<kSums> all{};
+    const auto add = [&](const Terms<kSums>& terms, auto f) {
+      for (int i = 0; i < kSums; ++i) all.of[i] += f(terms.of[i]);
+    };
+    for (int64_t k = first; k < end; k += kLanes) add(term(r, k), [](Vec v) { return v; });
+    if (end == rest.whole && rest.any)
+      add(term(r, rest.at), [&](Vec v) { return rest.of(v, 0.0f); });
+    return all;
+  };
+  if (c < kLong) {
     Vec parts[kSums][kLanes] = {};
     for (int64_t r = 0; r < rows; ++r) {
-      Vec part[kSums] = {}, terms[kSums];
-      for (int64_t k = first; k < end; k += kLanes) {
-        term(r, k, terms);
-        for (int i = 0; i < kSums; ++i) part[i] += terms[i];
-      }
-      if (first == 0 && rest.any) {
-        term(r, rest.at, terms);
-        for (int i = 0; i < kSums; ++i) part[i] += rest.of(terms[i], 0.0f);
-      }
-      for (int i = 0; i < kSums; ++i) parts[i][r] = part[i];
+      const Terms<kSums> own = part(r, 0, rest.whole);
+      for (int i = 0; i < kSums; ++i) parts[i][r] = own.of[i];
     }
     for (int i = 0; i < kSums; ++i) {
       float all[kLanes];
       store(all, fold_rows(parts[i], [](Vec x, Vec y) { return x + y; }));
-      for (int r = 0; r < kLanes; ++r) sums[i][r] += static_cast<double>(all[r]);
+      for (int r = 0; r < kLanes; ++r) sums[i][r] = static_cast<double>(all[r]);
+    }
+    return;
+  }
+  for (int64_t r = 0; r < rows; ++r) {
+    for (int i = 0; i < kSums; ++i) sums[i][r] = 0;
+    for (int64_t first = 0; first < rest.whole; first += kFlush) {
+      const int64_t end = first + kFlush < rest.whole ? first + kFlush : rest.whole;
+      const Terms<kSums> own = part(r, first, end);
+      for (int i = 0; i < kSums; ++i) sums[i][r] += static_cast<double>(fold_sum(own.of[i]));
     }
   }
-}
-
-// Rows of c values that are taken together: they stay in a first cache.
-int64_t together(int64_t c) {
-  const int64_t rows = 8192 / c;
-  return rows < 1 ? 1 : (rows < kLanes ? rows : kLanes);
 }
 
 void layer_norm_rows(const float* x, const float* w, const float* b, int64_t rows, int64_t c,
                      float epsilon, float* y, float* mean, float* inverse) {
   const Rest rest(c);
   const auto n = static_cast<double>(c);
+  const int64_t together = c < kLong ? kLanes : 1;
   for (int64_t done = 0; done < rows;) {
-    const int64_t many = rows - done < together(c) ? rows - done : together(c);
+    const int64_t many = rows - done < together ? rows - done : together;
     const float* in = x + done * c;
     float *m = mean + done, *scale = inverse + done;
     double sums[1][kLanes];
-    row_sums<1>(many, c, [=](int64_t r, int64_t k, Vec* t) { *t = load(in + r * c + k); }, sums);
+    row_sums<1>(
+        many, c, [=](int64_t r, int64_t k) { return Terms<1>{load(in + r * c + k)}; }, sums);
     for (int64_t r = 0; r < many; ++r) m[r] = static_cast<float>(sums[0][r] / n);
-    const auto square = [=](int64_t r, int64_t k, Vec* t) {
+    const auto square = [=](int64_t r, int64_t k) {
       const Vec off = load(in + r * c + k) - m[r];
-      *t = off * off;
+      return Terms<1>{off * off};
     };
     row_sums<1>(many, c, square, sums);
     for (int64_t r = 0; r < many; ++r)
@@ -130,53 +145,64 @@ void layer_norm(const float* x, const float* w, const float* b, int64_t rows, in
 
 namespace {
 
-// Also adds to the sums that the gradients by weight and bias are.
+// gx = scale (g w - s - d (x - m)), of some rows. Also adds to the sums that the gradients by
+// weight and bias are.
 template <bool kWeighted, bool kSums>
 void layer_norm_gradient_rows(const float* gy, const float* x, const float* w, const float* mean,
                               const float* inverse, int64_t rows, int64_t c, float* gx, float* dots,
                               float* sums) {
+  constexpr int kFew = 4;  // of long rows
   const Rest rest(c);
   const auto n = static_cast<double>(c);
   const auto add = [](float* to, Vec v) { store(to, load(to) + v); };
+  const int64_t together = c < kLong ? kLanes : kFew;
   Vec last_dot{}, last_sum{};
   for (int64_t done = 0; done < rows;) {
-    const int64_t many = rows - done < together(c) ? rows - done : together(c);
-    const float *g = gy + done * c, *in = x + done * c, *m = mean + done, *scale = inverse + done;
-    float* to = gx + done * c;
+    const int64_t many = rows - done < together ? rows - done : together;
+    const float *g = gy + done * c, *in = x + done * c;
+    float* out = gx + done * c;
+    float m[kLanes], scale[kLanes], s[kLanes], d[kLanes];
+    for (int64_t r = 0; r < many; ++r) m[r] = mean[done + r], scale[r] = inverse[done + r];
     double totals[2][kLanes];
-    const auto term = [=](int64_t r, int64_t k, Vec* t) {
-      t[0] = kWeighted ? load(g + r * c + k) * load(w + k) : load(g + r * c + k);
-      t[1] = t[0] * (load(in + r * c + k) - m[r]);
+    const auto term = [&](int64_t r, int64_t k) {
+      const Vec one = kWeighted ? load(g + r * c + k) * load(w + k) : load(g + r * c + k);
+      return Terms<2>{one, one * (load(in + r * c + k) - m[r])};
     };
     row_sums<2>(many, c, term, totals);
-    float s[kLanes], d[kLanes];  // gx = scale (g w - s - d (x - m))
     for (int64_t r = 0; r < many; ++r) {
       const auto square = static_cast<double>(scale[r]) * static_cast<double>(scale[r]);
       s[r] = static_cast<float>(totals[0][r] / n);
       d[r] = static_cast<float>(totals[1][r] * square / n);
     }
-    const auto column = [&](int64_t k, float* to, int64_t pitch, Vec& dot, Vec& sum) {
-      const Vec weight = kWeighted ? load(w + k) : Vec{};
-      for (int64_t r = 0; r < many; ++r) {
-        const Vec one = load(g + r * c + k), off = load(in + r * c + k) - m[r];
-        store(to + r * pitch, scale[r] * ((kWeighted ? one * weight : one) - s[r] - off * d[r]));
-        dot += one * (off * scale[r]);
-        sum += one;
+    const auto columns = [&](auto count) {
+      const auto column = [&](int64_t k, float* to, int64_t pitch, Vec& dot, Vec& sum) {
+        const Vec weight = kWeighted ? load(w + k) : Vec{};
+        for (int64_t r = 0; r < count; ++r) {
+          const Vec one = load(g + r * c + k), off = load(in + r * c + k) - m[r];
+          store(to + r * pitch, scale[r] * ((kWeighted ? one * weight : one) - s[r] - off * d[r]));
+          dot += one * (off * scale[r]);
+          sum += one;
+        }
+      };
+      float last[kLanes * kLanes];  // gx may be gy or x
+      if (rest.any) column(rest.at, last, kLanes, last_dot, last_sum);
+      for (int64_t k = 0; k < rest.whole; k += kLanes) {
+        Vec dot{}, sum{};
+        column(k, out + k, c, dot, sum);
+        if (kSums) add(dots + k, dot), add(sums + k, sum);
       }
+      for (int64_t r = 0; r < count && rest.any; ++r)
+        store(out + r * c + rest.at, load(last + r * kLanes));
     };
-    float last[kLanes * kLanes];  // gx may be gy or x
-    if (rest.any) column(rest.at, last, kLanes, last_dot, last_sum);
-    for (int64_t k = 0; k < rest.whole; k += kLanes) {
-      Vec dot{}, sum{};
-      column(k, to + k, c, dot, sum);
-      if (kSums) add(dots + k, dot), add(sums + k, sum);
-    }
-    for (int64_t r = 0; r < many && rest.any; ++r)
-      store(to + r * c + rest.at, load(last + r * kLanes));
+    if (many == kFew)
+      columns(std::integral_constant<int64_t, kFew>());
+    else
+      columns(many);
     done += many;
   }
-  if (kSums && rest.any)
-    add(dots + rest.at, rest.of(last_dot, 0.0f)), add(sums + rest.at, rest.of(last_sum, 0.0f));
+  if (!kSums || !rest.any) return;
+  add(dots + rest.at, rest.of(last_dot, 0.0f));
+  add(sums + rest.at, rest.of(last_sum, 0.0f));
 }
 
 // sums[k] is added to by the lanes of columns[k], for c of them.
