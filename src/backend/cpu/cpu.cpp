@@ -154,20 +154,20 @@ class CpuBackend final : public runtime::Backend {
 }  // namespace
 
 std::size_t bias_gradient_floats(int64_t c) {
-  return static_cast<std::size_t>(threads::team()) * static_cast<std::size_t>(c);
+  return static_cast<std::size_t>(threads::team() * apart<float>(c));
 }
 
 void bias_gradient(const float* g, int64_t rows, int64_t c, float* partial, float* gb) {
-  const int64_t parts = threads::team();
+  const int64_t parts = threads::team(), pitch = apart<float>(c);
   threads::parallel_for(parts, 1, [&](int64_t begin, int64_t end) {
     for (int64_t t = begin; t < end; ++t) {
       const int64_t r0 = rows * t / parts, r1 = rows * (t + 1) / parts;
-      std::memset(partial + t * c, 0, static_cast<std::size_t>(c) * sizeof(float));
-      select().column_sums(g + r0 * c, r1 - r0, c, partial + t * c);
+      std::memset(partial + t * pitch, 0, static_cast<std::size_t>(c) * sizeof(float));
+      select().column_sums(g + r0 * c, r1 - r0, c, partial + t * pitch);
     }
   });
-  std::memset(gb, 0, static_cast<std::size_t>(c) * sizeof(float));
-  select().column_sums(partial, parts, c, gb);
+  std::copy_n(partial, c, gb);
+  for (int64_t t = 1; t < parts; ++t) select().add(gb, partial + t * pitch, gb, c);
 }
 
 }  // namespace cpu

@@ -150,6 +150,14 @@ auto by_images(const Builder& b, const Node& node, F f) {
 // them.
 inline bool past_caches(int64_t floats) { return floats >= int64_t{4} << 20; }
 
+// How far apart each part's own n values begin that threads write at the same time, so that none
+// are in one cache line, or in two that are fetched together.
+template <class T>
+int64_t apart(int64_t n) {
+  constexpr int64_t kLines = 128 / sizeof(T);
+  return (n + kLines - 1) / kLines * kLines;
+}
+
 // A pointwise pass by all threads.
 template <class F>
 void pointwise(int64_t n, F f) {

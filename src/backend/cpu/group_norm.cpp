@@ -20,7 +20,7 @@ struct Groups {
         parts(std::clamp<int64_t>((threads::team() + images - 1) / images, 1,
                                   1 + pixels * c / 16384)) {}
   std::size_t parts_bytes(int64_t columns) const {
-    return static_cast<std::size_t>(images * parts * columns) * sizeof(double);
+    return static_cast<std::size_t>(images * parts * apart<double>(columns)) * sizeof(double);
   }
   // add(image, first pixel, pixels, sums) on each part's pixels, finish(image, sums), then
   // apply(image, first pixel, pixels): an image after the other where there are enough of them, and
@@ -30,15 +30,16 @@ struct Groups {
     constexpr int64_t kTile = 64;
     const auto first = [&](int64_t p) { return pixels * (p % parts) / parts; };
     const auto size = [&](int64_t p) { return pixels * (p % parts + 1) / parts - first(p); };
+    const int64_t pitch = apart<double>(columns);
     const auto part = [&](int64_t p) {
-      std::memset(sums + p * columns, 0, static_cast<std::size_t>(columns) * sizeof(double));
-      add(p / parts, first(p), size(p), sums + p * columns);
+      std::memset(sums + p * pitch, 0, static_cast<std::size_t>(columns) * sizeof(double));
+      add(p / parts, first(p), size(p), sums + p * pitch);
     };
     if (parts == 1) {
       threads::parallel_for(images, 1, [&](int64_t begin, int64_t end) {
         for (int64_t n = begin; n < end; ++n) {
           part(n);
-          finish(n, sums + n * columns);
+          finish(n, sums + n * pitch);
           for (int64_t left = pixels; left > 0; left -= kTile)
             apply(n, std::max<int64_t>(0, left - kTile), std::min(kTile, left));
         }
@@ -51,7 +52,7 @@ struct Groups {
     for (int64_t n = 0; n < images; ++n) {
       double* whole = sums_of(sums, columns, n);
       for (int64_t p = 1; p < parts; ++p)
-        for (int64_t k = 0; k < columns; ++k) whole[k] += whole[p * columns + k];
+        for (int64_t k = 0; k < columns; ++k) whole[k] += whole[p * pitch + k];
       finish(n, whole);
     }
     threads::parallel_for(images * parts, 1, [&](int64_t begin, int64_t end) {
@@ -59,7 +60,7 @@ struct Groups {
     });
   }
   double* sums_of(double* sums, int64_t columns, int64_t image) const {
-    return sums + image * parts * columns;
+    return sums + image * parts * apart<double>(columns);
   }
   double size() const { return static_cast<double>(pixels * width); }
   int64_t images, c, pixels, groups, width;
@@ -212,16 +213,17 @@ KernelPtr make_layer_norm(Builder& b, const Node& node) {
              gw = node.nx > 1 ? b.out(node.gx(1)) : runtime::Ref(),
              gb = node.nx > 2 ? b.out(node.gx(2)) : runtime::Ref();
   const int64_t team = rows * c < 16384 ? 1 : threads::team();
-  const auto parts = b.scratch(static_cast<std::size_t>(team * 2 * c) * sizeof(double));
-  const auto blocks = b.scratch(static_cast<std::size_t>(team * 2 * c) * sizeof(float));
+  const int64_t pitch = apart<double>(2 * c), block_pitch = apart<float>(2 * c);
+  const auto parts = b.scratch(static_cast<std::size_t>(team * pitch) * sizeof(double));
+  const auto blocks = b.scratch(static_cast<std::size_t>(team * block_pitch) * sizeof(float));
   constexpr int64_t kBlock = 64;  // rows that are summed in float
   return kernel([=](const runtime::StepContext&) {
     auto* sums = parts.get<double>();
-    std::memset(sums, 0, static_cast<std::size_t>(team * 2 * c) * sizeof(double));
+    std::memset(sums, 0, static_cast<std::size_t>(team * pitch) * sizeof(double));
     threads::parallel_for(team, 1, [&](int64_t begin, int64_t end) {
       for (int64_t t = begin; t < end; ++t) {
         const int64_t last = rows * (t + 1) / team;
-        float* own = gw || gb ? blocks.get<float>() + t * 2 * c : nullptr;
+        float* own = gw || gb ? blocks.get<float>() + t * block_pitch : nullptr;
         for (int64_t i = rows * t / team; i < last; i += kBlock) {
           const int64_t many = std::min(kBlock, last - i);
           if (own != nullptr) std::memset(own, 0, static_cast<std::size_t>(2 * c) * sizeof(float));
@@ -234,7 +236,7 @@ KernelPtr make_layer_norm(Builder& b, const Node& node) {
           else if (own != nullptr)
             select().layer_norm_weights(g, in, m, r, many, c, own, own + c);
           for (int64_t k = 0; own != nullptr && k < 2 * c; ++k)
-            sums[t * 2 * c + k] += static_cast<double>(own[k]);
+            sums[t * pitch + k] += static_cast<double>(own[k]);
         }
       }
     });
@@ -242,8 +244,8 @@ KernelPtr make_layer_norm(Builder& b, const Node& node) {
     for (int64_t k = 0; k < c; ++k) {
       double dot = 0, sum = 0;
       for (int64_t t = 0; t < team; ++t) {
-        dot += sums[t * 2 * c + k];
-        sum += sums[t * 2 * c + c + k];
+        dot += sums[t * pitch + k];
+        sum += sums[t * pitch + c + k];
       }
       if (gw) gw.get<float>()[k] = static_cast<float>(dot);
       if (gb) gb.get<float>()[k] = static_cast<float>(sum);

@@ -65,24 +65,26 @@ KernelPtr make_prelu(Builder& b, const Node& node) {
     });
   const auto gx = b.out(node.gx(0)), gs = b.out(node.gx(1));
   const int64_t team = threads::team();
-  const auto parts = b.scratch(static_cast<std::size_t>(team * period) * sizeof(double));
+  const int64_t pitch = apart<double>(period);
+  const auto parts = b.scratch(static_cast<std::size_t>(team * pitch) * sizeof(double));
   return kernel([=](const runtime::StepContext&) {
     repeat();
     auto* sums = parts.get<double>();
-    std::memset(sums, 0, static_cast<std::size_t>(team * period) * sizeof(double));
+    std::memset(sums, 0, static_cast<std::size_t>(team * pitch) * sizeof(double));
     threads::parallel_for(team, 1, [&](int64_t begin, int64_t end) {
       for (int64_t t = begin; t < end; ++t) {
         const int64_t first = periods * t / team * period,
                       last = std::min(n, periods * (t + 1) / team * period);
         select().prelu_gradient(repeated.get<float>(), period, y.get<float>() + first,
                                 x.get<float>() + first, gx ? gx.get<float>() + first : nullptr,
-                                gs ? sums + t * period : nullptr, last - first);
+                                gs ? sums + t * pitch : nullptr, last - first);
       }
     });
     if (!gs) return;
     for (int64_t k = 0; k < given; ++k) {
       double sum = 0;
-      for (int64_t i = k; i < team * period; i += given) sum += sums[i];
+      for (int64_t t = 0; t < team; ++t)
+        for (int64_t i = k; i < period; i += given) sum += sums[t * pitch + i];
       gs.get<float>()[k] = static_cast<float>(sum);
     }
   });

@@ -10,22 +10,22 @@
 namespace mpsnn::backend::cpu {
 namespace {
 
-// Means and biased variances of the n rows that count; `sums`: parts x c doubles.
+// Means and biased variances of the n rows that count; `sums`: of g's parts.
 template <class T>
 void masked_statistics(const NormGeometry& g, const T* x, const int32_t* lengths, double n,
                        double* sums, float* mean, float* variance) {
   for (float* result : {mean, variance}) {
     const float* centre = result == mean ? nullptr : mean;
-    std::memset(sums, 0, g.channels(g.parts) * sizeof(double));
+    std::memset(sums, 0, g.sums_bytes());
     g.each_part([&](int64_t part) {
       const auto run = [&](int64_t r, int64_t size) {
-        images<T>().norm_sums(x + r * g.c, centre, size, g.c, sums + part * g.c);
+        images<T>().norm_sums(x + r * g.c, centre, size, g.c, sums + part * g.sums_pitch());
       };
       g.split(lengths, g.first(part), g.first(part + 1), run, g.skip);
     });
     for (int64_t k = 0; k < g.c; ++k) {
       double sum = 0;
-      for (int64_t part = 0; part < g.parts; ++part) sum += sums[part * g.c + k];
+      for (int64_t part = 0; part < g.parts; ++part) sum += sums[part * g.sums_pitch() + k];
       result[k] = static_cast<float>(sum / n);
     }
   }
@@ -46,7 +46,7 @@ KernelPtr forward(Builder& b, const Node& node) {
              number = node.nx > 5 ? b.raw(node.state(2)) : runtime::Ref();
   const int64_t pitch = b.pitch(node.y(0));
   const auto scale = b.workspace(g.channels(2));
-  const auto sums = b.scratch(g.channels(2 * g.parts) * sizeof(double));
+  const auto sums = b.scratch(g.sums_bytes());
   return kernel([=](const runtime::StepContext&) {
     const auto* in = x.template get<T>();
     float *m = mean.get<float>(), *v = variance.get<float>();
@@ -95,7 +95,7 @@ KernelPtr gradient(Builder& b, const Node& node) {
   const auto sizes = node.nx > 5 ? b.raw(node.x(5)) : runtime::Ref();
   const int64_t pitch = b.pitch(node.gy(0));
   const auto factors = b.workspace(g.channels(6));
-  const auto sums = b.scratch(g.channels(2 * g.parts) * sizeof(double));
+  const auto sums = b.scratch(g.sums_bytes());
   const auto tiles = behind.inside ? runtime::Ref() : b.workspace(g.channels(2 * g.parts * g.tile));
   return kernel([=](const runtime::StepContext&) {
     const T* in = x.template get<T>();
@@ -122,9 +122,9 @@ KernelPtr gradient(Builder& b, const Node& node) {
     };
     const auto* lengths = sizes.get<int32_t>();
     auto* both = sums.get<double>();
-    std::memset(both, 0, g.channels(2 * g.parts) * sizeof(double));
+    std::memset(both, 0, g.sums_bytes());
     g.each_tile([&](int64_t part, int64_t first, int64_t rows) {
-      double* s = both + 2 * part * g.c;
+      double* s = both + part * g.sums_pitch();
       const Incoming dz = incoming(part, first, rows);
       const auto run = [&](int64_t r, int64_t size) {
         images<T>().norm_dots(behind.rows(g, size, dz.pitch, scale, shift),
@@ -133,7 +133,7 @@ KernelPtr gradient(Builder& b, const Node& node) {
       g.split(lengths, first, first + rows, run, g.skip);
     });
     for (int64_t part = 1; part < g.parts; ++part)
-      for (int64_t k = 0; k < 2 * g.c; ++k) both[k] += both[2 * part * g.c + k];
+      for (int64_t k = 0; k < 2 * g.c; ++k) both[k] += both[part * g.sums_pitch() + k];
     const double n = std::max(g.counting(lengths), 1.0);
     for (int64_t k = 0; k < g.c; ++k) {
       const NormSlopes s(both[k], both[g.c + k], n, weight.get<float>()[k], inverse[k], m[k]);

@@ -54,23 +54,28 @@ struct NormGeometry {
     split(lengths, 0, rows, [&](int64_t, int64_t size) { n += size; }, skip);
     return static_cast<double>(n);
   }
+  // A part's sums by channels: two of each.
+  int64_t sums_pitch() const { return apart<double>(2 * c); }
+  std::size_t sums_bytes() const {
+    return static_cast<std::size_t>(parts * sums_pitch()) * sizeof(double);
+  }
   std::size_t channels(int64_t n) const { return static_cast<std::size_t>(n * c); }
   static void skip(int64_t, int64_t) {}
   int64_t c, rows, parts, tile, width, image;
 };
 
-// Means and biased variances of all rows, in one pass; `sums`: parts x 2 x c doubles.
+// Means and biased variances of all rows, in one pass; `sums`: of g's parts.
 template <class T>
 void statistics(const NormGeometry& g, const T* x, double* sums, float* mean, float* variance) {
   g.each_part([&](int64_t part) {
-    double* m = sums + 2 * part * g.c;
+    double* m = sums + part * g.sums_pitch();
     const int64_t r = g.first(part);
     images<T>().norm_moments(x + r * g.c, g.first(part + 1) - r, g.c, m, m + g.c);
   });
   for (int64_t part = 1; part < g.parts; ++part) {  // Chan, Golub, LeVeque 1983
     const auto before = static_cast<double>(g.first(part)),
                more = static_cast<double>(g.first(part + 1)) - before, all = before + more;
-    const double *m = sums + 2 * part * g.c, *s = m + g.c;
+    const double *m = sums + part * g.sums_pitch(), *s = m + g.c;
     for (int64_t k = 0; k < g.c; ++k) {
       const double step = m[k] - sums[k];
       sums[k] += step * more / all;

@@ -21,7 +21,7 @@ KernelPtr forward(Builder& b, const Node& node) {
              chosen = b.write<T>(node.state(3));
   const int64_t pitch = b.pitch(node.y(0));
   const auto channels = b.workspace(g.channels(3));
-  const auto sums = b.scratch(g.channels(2 * g.parts) * sizeof(double));
+  const auto sums = b.scratch(g.sums_bytes());
   return kernel([=](const runtime::StepContext&) {
     const auto* in = x.template get<T>();
     const auto* gamma = weight.template get<float>();
@@ -53,7 +53,7 @@ KernelPtr gradient(Builder& b, const Node& node) {
              gx = b.write<T>(node.gx(0)), gw = b.out(node.gx(1)), gb = b.out(node.gx(2));
   const int64_t pitch = b.pitch(node.gy(0)), parts = threads::team();
   const auto channels = b.workspace(g.channels(8));
-  const auto sums = b.scratch(pooled.channels(2 * pooled.parts) * sizeof(double));
+  const auto sums = b.scratch(pooled.sums_bytes());
   const auto inner = b.workspace(static_cast<std::size_t>(count(q.out))),
              pixels = b.workspace(static_cast<std::size_t>(parts * q.p.w * g.c));
   return kernel([=](const runtime::StepContext&) {
@@ -69,17 +69,17 @@ KernelPtr gradient(Builder& b, const Node& node) {
     std::fill_n(ones, g.c, 1.0f);
     std::fill_n(zeros, g.c, 0.0f);
     auto* both = sums.template get<double>();
-    std::memset(both, 0, pooled.channels(2 * pooled.parts) * sizeof(double));
+    std::memset(both, 0, pooled.sums_bytes());
     T* dz = inner.template get<T>();
     pooled.each_tile([&](int64_t part, int64_t first, int64_t rows) {
-      double* s = both + 2 * part * g.c;
+      double* s = both + part * pooled.sums_pitch();
       const NormRows tile = behind.rows(g, rows, pitch, scale, shift);
       const T *from = dy + first * pitch, *at = values + first * g.c;
       images<T>().norm_dots(tile, from, at, m, inverse, s, s + g.c);
       images<T>().norm_gradient(tile, from, at, ones, zeros, zeros, dz + first * g.c);
     });
     for (int64_t part = 1; part < pooled.parts; ++part)
-      for (int64_t k = 0; k < 2 * g.c; ++k) both[k] += both[2 * part * g.c + k];
+      for (int64_t k = 0; k < 2 * g.c; ++k) both[k] += both[part * pooled.sums_pitch() + k];
     for (int64_t k = 0; k < g.c; ++k) {
       const NormSlopes s(both[k], both[g.c + k], static_cast<double>(g.rows), gamma[k], inverse[k],
                          m[k]);

@@ -23,7 +23,7 @@ Reducer::Reducer(Builder& b, Reduce kind, const Shape& shape, const Loops<3>::St
   }
   if (kind == Reduce::max) start_ = -HUGE_VAL;
   if (kind == Reduce::min) start_ = HUGE_VAL;
-  sums_ = b.scratch(static_cast<std::size_t>(parts_ * outputs_) * sizeof(double));
+  sums_ = b.scratch(static_cast<std::size_t>(parts_ * apart<double>(outputs_)) * sizeof(double));
 }
 
 void Reducer::some_rows(const float* a, const float* b, int64_t begin, int64_t end,
@@ -50,7 +50,7 @@ void Reducer::run(const float* a, const float* b, float scale, float* y) const {
     for (int64_t part = 1; part < parts_; ++part)
       for (int64_t i = begin; i < end; ++i) {
         double& value = sums[i];
-        const double other = sums[part * outputs_ + i];
+        const double other = sums[part * apart<double>(outputs_) + i];
         if (start_ == 0)
           value += other;
         else if (other != other || (start_ < 0 ? other > value : other < value))
@@ -76,7 +76,7 @@ void Reducer::run(const float* a, const float* b, float scale, float* y) const {
     case Split::rows:
       threads::parallel_for(parts_, 1, [&](int64_t part, int64_t last) {
         for (; part < last; ++part) {
-          double* own = sums + part * outputs_;
+          double* own = sums + part * apart<double>(outputs_);
           std::fill_n(own, outputs_, start_);
           if (rows > 1)
             some_rows(a, b, rows * part / parts_, rows * (part + 1) / parts_, own);

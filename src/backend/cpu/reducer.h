@@ -30,7 +30,7 @@ class Reducer {
   Split split_ = Split::results;
   int64_t outputs_ = 0, parts_ = 1, kept_ = 1;  // kept_: results of the leading kept axes
   double start_ = 0;
-  runtime::Ref sums_;  // parts_ x outputs_
+  runtime::Ref sums_;  // parts_ x outputs_, apart
 };
 
 }  // namespace mpsnn::backend::cpu
