@@ -65,10 +65,12 @@ class MpsnnOp:
     """A training plan of one op between two others; the times are those of its own nodes.
 
     The others multiply by 1: what the op reads has been written just before, as in a network, from
-    operands that are there, as PyTorch's are.
+    operands that are there, as PyTorch's are. The timed plan returns the gradients by that 1 and by
+    parameters: all others are computed for it, and nothing large is copied out of the plan.
     """
 
-    def __init__(self, row: Any, mode: str) -> None:
+    def __init__(self, row: Any, mode: str, whole: bool = False) -> None:
+        self.row = row
         core: Any = importlib.import_module("mpsnn._core")
         graph = core.Graph("float32")
         one = graph.parameter("one", core.Parameter(np.ones((), np.float32)))
@@ -92,7 +94,11 @@ class MpsnnOp:
             y = graph.add("multiply", [y, one], {}, "behind")[0]
             made = np.random.default_rng(1).random(shape, np.float32)
             cotangent = graph.parameter("cotangent", core.Parameter(made))
-        results = [("y", y, False), *((f"g{i}", v, True) for i, v in enumerate(wanted))]
+        if whole:
+            results = [("y", y, False), *((f"g{i}", v, True) for i, v in enumerate(wanted))]
+        else:
+            small = [i for i, (kind, _) in zip(ids, row.operands, strict=True) if kind == "p"]
+            results = [(f"g{i}", v, True) for i, v in enumerate([one, *small])]
         self.program = core.Program.compile(
             graph, device="cpu", training=True, seeds=[(y, cotangent)], results=results
         )
@@ -110,11 +116,12 @@ class MpsnnOp:
 
     def check(self) -> list[float]:
         """Return the mean size of the elements of output and gradients."""
-        step = self.program.encode(tuple(self.fed), ())
+        op = MpsnnOp(self.row, "", whole=True)
+        step = op.program.encode(tuple(op.fed), ())
         step.wait()
         return [
             float(np.abs(np.asarray(step.result(i).numpy(), np.float64)).mean())
-            for i in range(self.results)
+            for i in range(op.results)
         ]
 
     def steps(self) -> Iterator[list[float]]:
