@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <cstring>
 
-#include "core/threads.h"
 #include "mpsnn/error.h"
 #include "runtime/staging.h"
 
@@ -138,13 +137,7 @@ void LinearExecutable::encode(int slot, const StepScalars& scalars, Completion& 
 void LinearExecutable::read(int, int result, Tensor& out) {
   const ValueId id = plan_->results[static_cast<std::size_t>(result)].value;
   const DType dtype = plan_->values[static_cast<std::size_t>(id)].dtype;
-  const auto* from = place_of(*plan_, table_, id).get<const char>();
-  auto* to = static_cast<char*>(out.data());
-  threads::parallel_for(out.count(), 16384, [&](int64_t begin, int64_t end) {
-    const auto at = static_cast<std::size_t>(begin);
-    convert(from + at * size_of(dtype), dtype, to + at * size_of(out.dtype()), out.dtype(),
-            end - begin);
-  });
+  convert(place_of(*plan_, table_, id).get(), dtype, out.data(), out.dtype(), out.count());
 }
 
 double LinearExecutable::now() const {
