@@ -19,6 +19,7 @@ function(mpsnn_kernels isa)
         resample
         norm
         softmax
+        layer_norm
         local_norm
         loss
         winograd
