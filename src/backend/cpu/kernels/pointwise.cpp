@@ -70,6 +70,7 @@ void copy_short_rows(const char* from, int64_t ldx, int64_t rows, int64_t bytes,
   }
 }
 
+// Of a vector and more.
 inline void copy_row(const char* from, char* to, int64_t bytes) {
   constexpr int64_t kWide = 4 * kVector;
   int64_t i = 0;

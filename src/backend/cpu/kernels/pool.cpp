@@ -267,41 +267,6 @@ Range windows_of(int64_t at, int64_t taps, int64_t dilation, int64_t stride, int
   return r;
 }
 
-// The same of one pixel after the other, without the divisions.
-class WindowsAlong {
- public:
-  WindowsAlong(int64_t at, int64_t taps, int64_t dilation, int64_t stride, int64_t windows)
-      : at_(at),
-        taps_(taps),
-        dilation_(dilation),
-        stride_(stride),
-        windows_(windows),
-        last_(at / stride),
-        last_for_(stride - at % stride) {
-    const int64_t beyond = at - (taps - 1);  // the reach of the first window, if positive
-    first_ = beyond > 0 ? (beyond - 1) / stride + 1 : 0;
-    first_for_ = beyond > 0 ? stride - (beyond - 1) % stride : 1 - beyond;
-  }
-  Range operator*() const {
-    if (dilation_ != 1) return windows_of(at_, taps_, dilation_, stride_, windows_);
-    return {first_, last_ < windows_ ? last_ + 1 : windows_, 1};
-  }
-  void operator++() {
-    ++at_;
-    if (--last_for_ == 0) ++last_, last_for_ = stride_;
-    if (--first_for_ == 0) ++first_, first_for_ = stride_;
-  }
-  // So many strides on, from a pixel that is not in windows from the first one on.
-  void skip(int64_t strides) {
-    at_ += strides * stride_;
-    last_ += strides;
-    first_ += strides;
-  }
-
- private:
-  int64_t at_, taps_, dilation_, stride_, windows_, last_, last_for_, first_, first_for_;
-};
-
 // to = the sums over the windows of pixels a stride apart, of value(window of the first, pixel,
 // channel, width), and of the addends.
 template <int kWidth, int kMany, int kTogether, class T, class V>
@@ -343,22 +308,20 @@ void gather_row(const PoolShape& p, int64_t r, const Range& full, const V& value
   };
   const bool few = are_few(p.c);
   const int64_t reach = (p.kw - 1) * p.dw;
-  WindowsAlong along(p.left, p.kw, p.dw, p.sw, p.ow);
+  const auto windows = [&](int64_t q) { return windows_of(q + p.left, p.kw, p.dw, p.sw, p.ow); };
   for (int64_t q = 0; q < p.w;) {
-    const bool together =
-        few && q + p.left >= reach && q + kWindows * p.sw <= p.w && in_full(*along, kWindows);
-    if (together) {
-      for (int64_t last = q + p.sw; q < last; ++q, ++along)
-        some(Int<kWindows>(), q, *along, value(q, std::true_type()));
+    const Range columns = windows(q);
+    if (few && q + p.left >= reach && q + kWindows * p.sw <= p.w && in_full(columns, kWindows)) {
+      for (int64_t last = q + p.sw; q < last; ++q)
+        some(Int<kWindows>(), q, windows(q), value(q, std::true_type()));
       q += (kWindows - 1) * p.sw;
-      along.skip(kWindows - 1);
       continue;
     }
-    if (in_full(*along, 0))
-      some(Int<1>(), q, *along, value(q, std::true_type()));
+    if (in_full(columns, 0))
+      some(Int<1>(), q, columns, value(q, std::true_type()));
     else
-      some(Int<1>(), q, *along, value(q, std::false_type()));
-    ++q, ++along;
+      some(Int<1>(), q, columns, value(q, std::false_type()));
+    ++q;
   }
 }
 
