@@ -1,4 +1,5 @@
-"""Norms on cpu whose output no cache holds: it is written past them, in whole vectors or not."""
+"""Norms on cpu: outputs that no cache holds, written past them, in whole vectors or not; means that
+are far from 0."""
 
 from __future__ import annotations
 
@@ -44,3 +45,18 @@ def test_outputs_beyond_the_caches(op: str, channels: int, neuron: str) -> None:
     behind = {"none": lambda t: t, "relu": F.relu, "tanh": torch.tanh,
               "leaky_relu": lambda t: F.leaky_relu(t, 0.01)}[neuron]  # fmt: skip
     assert error(as_float64(step.result(0)), behind(made).movedim(1, -1).numpy()) < 1e-5
+
+
+@pytest.mark.skipif("cpu" not in DEVICES, reason="how the cpu device computes")
+@pytest.mark.parametrize("channels", [3, 10, 20, 33, 100, 130, 530])
+def test_layer_norm_of_constant_rows_is_0(channels: int) -> None:
+    x = (
+        np.full((40, channels), 1.2345, np.float32)
+        * np.logspace(0, 6, 40, dtype=np.float32)[:, None]
+    )
+    graph = _core.Graph()
+    y = graph.add("layer_norm", [graph.input("x", x.shape)], {"axes": 1, "epsilon": 1e-12}, "n")[0]
+    program = _core.Program.compile(graph, device="cpu", training=False, results=[("y", y, False)])
+    step = program.encode((x,), ())
+    step.wait()
+    assert not as_float64(step.result(0)).any()

@@ -63,17 +63,21 @@ void layer_norm_rows(const float* x, const float* w, const float* b, int64_t row
     const int64_t many = rows - done < together ? rows - done : together;
     const float* in = x + done * c;
     float *m = mean + done, *scale = inverse + done;
-    double sums[1][kLanes];
+    double sums[1][kLanes], both[2][kLanes];
     row_sums<1>(
         many, c, [=](int64_t r, int64_t k) { return Terms<1>{load(in + r * c + k)}; }, sums);
-    for (int64_t r = 0; r < many; ++r) m[r] = static_cast<float>(sums[0][r] / n);
-    const auto square = [=](int64_t r, int64_t k) {
-      const Vec off = load(in + r * c + k) - m[r];
-      return Terms<1>{off * off};
+    float first[kLanes];  // rounded: the mean is what is left more than that
+    for (int64_t r = 0; r < many; ++r) first[r] = static_cast<float>(sums[0][r] / n);
+    const auto rest_and_square = [&](int64_t r, int64_t k) {
+      const Vec off = load(in + r * c + k) - first[r];
+      return Terms<2>{off, off * off};
     };
-    row_sums<1>(many, c, square, sums);
-    for (int64_t r = 0; r < many; ++r)
-      scale[r] = 1.0f / __builtin_sqrtf(static_cast<float>(sums[0][r] / n) + epsilon);
+    row_sums<2>(many, c, rest_and_square, both);
+    for (int64_t r = 0; r < many; ++r) {
+      const double more = both[0][r] / n, variance = both[1][r] / n - more * more;
+      m[r] = static_cast<float>(static_cast<double>(first[r]) + more);
+      scale[r] = 1.0f / __builtin_sqrtf(static_cast<float>(variance) + epsilon);
+    }
     for (int64_t r = 0; r < many; ++r) {
       const float* from = in + r * c;
       float* to = y + (done + r) * c;
