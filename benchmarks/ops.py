@@ -265,8 +265,9 @@ def serve() -> None:
         print(json.dumps(answer), file=answers)
 
 
-def measure(args: argparse.Namespace, row: Any, number: int, ours: Worker, torch: Worker) -> Any:
-    """Run a row; return its figures in seconds, a list of rounds a variant."""
+def measure(args: argparse.Namespace, turn: int, number: int, row: Any, pair: Any) -> Any:
+    """Run a round of a row; return its figures, with the seconds of each variant."""
+    ours, torch = pair
     modes = [m for m in MODES if row.images or m != "channels-last"]
     made = ours.ask({"row": number, "mode": "plan", "first": "plan"})
     for mode in modes:
@@ -277,13 +278,43 @@ def measure(args: argparse.Namespace, row: Any, number: int, ours: Worker, torch
                     f"{row.name}, {mode}: mpsnn computes {made['check']}, not {theirs['check']}"
                 )
     turns = [(ours, "plan"), *((torch, mode) for mode in modes), (torch, "copy")]
-    times: dict[str, list[list[float]]] = {mode: [] for _, mode in turns}
-    for turn in range(args.rounds):
-        for worker, mode in turns if turn % 2 == 0 else reversed(turns):
-            time.sleep(0.01)  # idle threads of the last worker stop spinning
-            times[mode].append(worker.ask({"mode": mode, "seconds": args.window}))
+    seconds = {}
+    for worker, mode in turns if turn % 2 == 0 else reversed(turns):
+        time.sleep(0.01)  # idle threads of the last worker stop spinning
+        seconds[mode] = worker.ask({"mode": mode, "seconds": args.window})
     return {"row": row.name, "op": row.op, "products": row.products, "bytes": made["bytes"],
-            "joined": made["joined"], "seconds": times}  # fmt: skip
+            "joined": made["joined"], "seconds": seconds}  # fmt: skip
+
+
+def measure_all(args: argparse.Namespace, rows: list[tuple[int, Any]]) -> list[Any]:
+    """Return the figures of rows, with the seconds of all rounds.
+
+    A round of every row, in fresh processes, comes before the next: memory may have another speed
+    for a minute, in which all rounds of a row would fall if they followed one another.
+    """
+    job = {"cpus": 2, "few_channels": args.few_channels}
+    variants = [
+        Variant("mpsnn", "mpsnn", "mpsnn"),
+        Variant("torch", "PyTorch tuned", "torch", env=TUNED),
+    ]
+    rounds: list[list[Any]] = []
+    for turn in range(args.rounds):
+        pair = [Worker("ops.py", variant, job) for variant in variants]
+        try:
+            for worker in pair:
+                worker.answer()
+            rounds.append([])
+            for number, row in rows:
+                print(f"  round {turn + 1}: {row.name:40}", end="\r", file=sys.stderr)
+                rounds[-1].append(measure(args, turn, number, row, pair))
+        finally:
+            for worker in pair:
+                worker.close()
+    results = rounds[0]
+    for at, result in enumerate(results):
+        turns = [some[at]["seconds"] for some in rounds]
+        result["seconds"] = {mode: [turn[mode] for turn in turns] for mode in result["seconds"]}
+    return results
 
 
 def judge(result: Any) -> list[dict[str, Any]]:
@@ -356,21 +387,7 @@ def main() -> None:
     facts = common.machine(["mpsnn", "torch"])
     if not args.json:
         common.print_machine(facts)
-    job = {"cpus": 2, "few_channels": args.few_channels}
-    workers = [
-        Worker("ops.py", Variant("mpsnn", "mpsnn", "mpsnn"), job),
-        Worker("ops.py", Variant("torch", "PyTorch tuned", "torch", env=TUNED), job),
-    ]
-    results = []
-    try:
-        for worker in workers:
-            worker.answer()
-        for i, row in chosen:
-            results.append(measure(args, row, i, *workers))
-            print(f"  {row.name}", end="\r", file=sys.stderr)
-    finally:
-        for worker in workers:
-            worker.close()
+    results = measure_all(args, chosen)
     judged = [(result, line) for result in results for line in judge(result)]
     if args.json:
         print(json.dumps({**facts, "results": results, "lines": [line for _, line in judged]}))
