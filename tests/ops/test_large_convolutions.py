@@ -10,12 +10,13 @@ import numpy as np
 import pytest
 from devices import DEVICES, DTYPES
 from harness import as_tensors, differentiable, error, make_operands, oracle, run
-from mpsnn import nn
+from mpsnn import _core, nn
 
 on_cpu = pytest.mark.skipif("cpu" not in DEVICES, reason="how the cpu device computes")
 
 # Images, outputs, taps, pads. By Winograd's algorithm: two groups of tiles, channels that end a
-# chunk early; one group, not whole blocks of tiles; the most channels; one row, one column.
+# chunk early; one group, not whole blocks of tiles; the most channels; one row, one column; tiles
+# so few that it is the taps that take time.
 WINOGRAD: dict[str, Any] = {
     "groups of tiles": ((5, 32, 32, 272), 272, (3, 3), (1, 1, 1, 1)),
     "few tiles": ((4, 9, 13, 256), 320, (3, 3), (0, 1, 1, 2)),
@@ -23,6 +24,8 @@ WINOGRAD: dict[str, Any] = {
     "most channels": ((2, 16, 16, 1024), 96, (3, 3), (1, 1, 1, 1)),
     "row": ((2, 17, 17, 1024), 64, (1, 7), (0, 3, 0, 3)),
     "column": ((2, 17, 17, 64), 1024, (7, 1), (3, 0, 3, 0)),
+    "taps for few tiles": ((3, 8, 12, 112), 144, (3, 3), (1, 1, 1, 1)),
+    "few outputs for few tiles": ((1, 16, 16, 240), 48, (3, 3), (1, 1, 1, 1)),
     "many outputs": ((8, 8, 8, 576), 1024, (7, 1), (3, 0, 3, 0)),
 }
 # In pairs of pixels: several blocks of rows, whole images each, rows of all images together; an odd
@@ -98,7 +101,15 @@ def test_pixels_are_within_one_in_a_hundred_thousand(shape: Any) -> None:
 @pytest.mark.parametrize("shape", WINOGRAD.values(), ids=WINOGRAD.keys())
 def test_winograd_is_within_one_in_a_hundred_thousand(shape: Any) -> None:
     image, out, kernel, pads = shape
-    check_by_torch(cases.conv_case("large", image, out, kernel, pads=pads))
+    case = cases.conv_case("large", image, out, kernel, pads=pads)
+    check_by_torch(case)
+    graph = _core.Graph("float32")
+    x, *weights = make_operands(case, "float32")
+    ids = [graph.input("x", x.shape, "float32")]
+    ids += [graph.parameter(f"p{i}", _core.Parameter(w)) for i, w in enumerate(weights)]
+    y = graph.add("conv2d", ids, dict(case.attrs), "large")[0]
+    program = _core.Program.compile(graph, device="cpu", results=[("y", y, False)])
+    assert any("Winograd" in node["detail"] for node in program.summary())
 
 
 @on_cpu

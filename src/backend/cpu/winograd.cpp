@@ -28,6 +28,14 @@ int64_t tiles(const WinogradShape& s) {
 // Transformed taps that no cache holds.
 bool is_wide(const WinogradShape& s) { return places(s) * s.c * s.k > 36 * 256 * 256; }
 
+int64_t chunks(int64_t channels, int64_t size) { return (channels + size - 1) / size; }
+
+// Of so few tiles the time goes into transforming taps, which wide ones have more cache for; if
+// there is a piece for each thread.
+bool is_like_wide(const WinogradShape& s, int64_t pieces) {
+  return s.c * s.k >= 128 * tiles(s) && pieces >= threads::team();
+}
+
 // The distance of two places: an odd number of vectors, so that the places of a tile do not all
 // meet in one set of the first cache.
 int64_t pitch(int64_t floats) { return (floats / kLanes | 1) * kLanes; }
@@ -65,8 +73,6 @@ void over_blocks(int64_t total, int64_t block, F f) {
   });
 }
 
-int64_t chunks(int64_t channels, int64_t size) { return (channels + size - 1) / size; }
-
 }  // namespace
 
 bool Winograd::keeps(const Shape& x, const Shape& weight, const Shape& y) {
@@ -86,7 +92,13 @@ bool winograd_applies(const Node& node, const Shape& x, const Shape& weight, con
   if (!form) return false;
   const auto fits = [](int64_t channels) { return channels % kLanes == 0 && channels <= 1024; };
   const WinogradShape s{x[0], x[1], x[2], x[3], y[1], y[2], y[3], rh, rw, 0, 0};
-  return fits(s.c) && fits(s.k) && tiles(s) >= (is_wide(s) ? 32 : 64);
+  // In products of one source and one target: those of a tile, what transforms it, and the taps.
+  const auto channels = [](int64_t n) { return 1.0 / static_cast<double>(n); };
+  const double products =
+      static_cast<double>(tiles(s)) * (1 + 14 * (channels(s.c) + channels(s.k)));
+  return fits(s.c) && fits(s.k) &&
+         static_cast<double>(places(s)) * (products + 32) <=
+             static_cast<double>(s.n * s.oh * s.ow * rh * rw);
 }
 
 Winograd::Winograd(Builder& b, const Node& node, const Shape& x, const Shape& weight,
@@ -110,7 +122,7 @@ Winograd::Winograd(Builder& b, const Node& node, const Shape& x, const Shape& we
                : WinogradShape{x[0], x[1], x[2], x[3], y[1], y[2], y[3], rh, rw, pads[0], pads[1]};
   const WinogradShape& s = shape_;
   total_ = tiles(s);
-  wide_ = is_wide(s);
+  wide_ = is_wide(s) || (!constant && is_like_wide(s, chunks(s.k, kTargets)));
   int64_t kept = 0, own = 0;  // floats for all threads, for each
   if (wide_) {
     block_ = std::min(total_, kGroup);
@@ -224,7 +236,7 @@ WinogradWeights::WinogradWeights(Builder& b, const Node& node, const Shape& x, c
             pads[1]};
   const WinogradShape& s = shape_;
   total_ = tiles(s);
-  wide_ = is_wide(s);
+  wide_ = is_wide(s) || is_like_wide(s, chunks(s.c, kSources) * chunks(s.k, kTargets));
   const int64_t taps = s.rh * s.rw;
   int64_t sums = 0, own = 0;
   if (wide_) {
