@@ -19,10 +19,11 @@ constexpr int kLanes = 8;
 #else
 constexpr int kLanes = 4;
 #endif
-typedef float Vec __attribute__((vector_size(4 * kLanes), aligned(4), may_alias));
+typedef float Vec __attribute__((vector_size(4 * kLanes)));
+typedef float Anywhere __attribute__((vector_size(4 * kLanes), aligned(4), may_alias));
 
-static inline Vec load(const float* p) { return *reinterpret_cast<const Vec*>(p); }
-static inline void store(float* p, Vec v) { *reinterpret_cast<Vec*>(p) = v; }
+static inline Vec load(const float* p) { return *reinterpret_cast<const Anywhere*>(p); }
+static inline void store(float* p, Vec v) { *reinterpret_cast<Anywhere*>(p) = v; }
 
 // The same of bfloat16, as its bits: widened, and rounded to the nearest, ties to even.
 typedef uint16_t Halves __attribute__((vector_size(2 * kLanes), aligned(2), may_alias));

@@ -199,15 +199,16 @@ struct Scheme {
       for (int64_t k = 0; k < channels; k += kLanes) {
         const float* from = z.at + t * z.row + k;
         const Vec add = bias == nullptr ? Vec{} : load(bias + k);
-        const auto in = [&](int i, int j) {
-          return load(from + (i * Across::kTile + j) * z.place);
+        const auto in = [from, place = z.place](int i, int j) {
+          return load(from + (i * Across::kTile + j) * place);
         };
+        float* to = y + k;
         if (whole)
           both<typename Down::Target, typename Across::Target>(
-              in, [&](int i, int j, Vec value) { store(y + patch.at(i, j) + k, value + add); });
+              in, [=](int i, int j, Vec value) { store(to + patch.at(i, j), value + add); });
         else
-          both<typename Down::Target, typename Across::Target>(in, [&](int i, int j, Vec value) {
-            if (patch.has(i, j)) store(y + patch.at(i, j) + k, value + add);
+          both<typename Down::Target, typename Across::Target>(in, [=](int i, int j, Vec value) {
+            if (patch.has(i, j)) store(to + patch.at(i, j), value + add);
           });
       }
     });
@@ -242,18 +243,27 @@ struct Scheme {
   }
 
  private:
+  // The tile after the next is brought near: its rows are too short to be foreseen.
   template <class TDown, class TAcross, class P>
   static void spread(const P& patch, const float* x, int64_t channels, float* to, int64_t place) {
     const bool whole = patch.whole();
     for (int64_t c = 0; c < channels; c += kLanes) {
-      const auto out = [&](int i, int j, Vec value) {
-        store(to + (i * Across::kTile + j) * place + c, value);
+      const auto out = [=, at = to + c](int i, int j, Vec value) {
+        store(at + (i * Across::kTile + j) * place, value);
       };
       if (whole)
-        both<TDown, TAcross>([&](int i, int j) { return load(x + patch.at(i, j) + c); }, out);
+        both<TDown, TAcross>(
+            [=, from = x + c](int i, int j) {
+              __builtin_prefetch(from + patch.at(i, j + 2 * Across::kSize));
+              return load(from + patch.at(i, j));
+            },
+            out);
       else
         both<TDown, TAcross>(
-            [&](int i, int j) { return patch.has(i, j) ? load(x + patch.at(i, j) + c) : Vec{}; },
+            [=, from = x + c](int i, int j) {
+              __builtin_prefetch(from + patch.at(i, j + 2 * Across::kSize));
+              return patch.has(i, j) ? load(from + patch.at(i, j)) : Vec{};
+            },
             out);
     }
   }
