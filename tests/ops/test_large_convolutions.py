@@ -28,6 +28,12 @@ WINOGRAD: dict[str, Any] = {
     "few outputs for few tiles": ((1, 16, 16, 240), 48, (3, 3), (1, 1, 1, 1)),
     "many outputs": ((8, 8, 8, 576), 1024, (7, 1), (3, 0, 3, 0)),
 }
+WINOGRAD_BFLOAT16: dict[str, Any] = {
+    "groups of tiles": WINOGRAD["groups of tiles"],
+    "by tiles": ((4, 19, 22, 96), 64, (3, 3), (0, 1, 1, 2)),
+    "taps for few tiles": ((8, 8, 12, 112), 144, (3, 3), (1, 1, 1, 1)),
+    "5x5": ((2, 20, 20, 272), 256, (5, 5), (2, 2, 2, 2)),
+}
 # In pairs of pixels: several blocks of rows, whole images each, rows of all images together; an odd
 # width, a last vector of 16 channels and a last block of 8 outputs; strides; dilation. As products
 # with all windows: more weights than the caches hold.
@@ -103,13 +109,36 @@ def test_winograd_is_within_one_in_a_hundred_thousand(shape: Any) -> None:
     image, out, kernel, pads = shape
     case = cases.conv_case("large", image, out, kernel, pads=pads)
     check_by_torch(case)
-    graph = _core.Graph("float32")
+    assert "Winograd" in kernel_of(case, "float32")
+
+
+@on_cpu
+@pytest.mark.skipif("bfloat16" not in DTYPES.get("cpu", ()), reason="no products of bfloat16")
+@pytest.mark.parametrize("shape", WINOGRAD_BFLOAT16.values(), ids=WINOGRAD_BFLOAT16.keys())
+def test_winograd_of_bfloat16_images_computes_in_float32(shape: Any) -> None:
+    """Of whole numbers that bfloat16 holds: only results that are images are rounded to it."""
+    image, out, kernel, pads = shape
+    case = cases.conv_case("large", image, out, kernel, pads=pads)
+    assert "Winograd" in kernel_of(case, "bfloat16")
+    operands = [whole_numbers(shape, i) for i, (_, shape) in enumerate(case.operands)]
+    cotangent = whole_numbers(output_shape(case, operands), 3)
+    y, gradients = run(case, operands, "cpu", "bfloat16", cotangent, gradient=True)
+    expected, expected_gradients = oracle(case, operands, cotangent)
+    assert error(y, expected) < 2**-8
+    assert error(gradients[0], expected_gradients[0]) < 2**-8
+    assert error(gradients[1], expected_gradients[1]) < 1e-5
+    assert error(gradients[2], expected_gradients[2]) < 1e-5
+
+
+def kernel_of(case: cases.Case, dtype: str) -> str:
+    """How cpu computes the op forward."""
+    graph = _core.Graph(dtype)
     x, *weights = make_operands(case, "float32")
-    ids = [graph.input("x", x.shape, "float32")]
+    ids = [graph.input("x", x.shape, dtype)]
     ids += [graph.parameter(f"p{i}", _core.Parameter(w)) for i, w in enumerate(weights)]
-    y = graph.add("conv2d", ids, dict(case.attrs), "large")[0]
+    y = graph.add(case.op, ids, dict(case.attrs), "op")[0]
     program = _core.Program.compile(graph, device="cpu", results=[("y", y, False)])
-    assert any("Winograd" in node["detail"] for node in program.summary())
+    return next(node["detail"] for node in program.summary() if node["layer"] == "op")
 
 
 @on_cpu

@@ -164,9 +164,9 @@ class Forward final : public runtime::Kernel {
     const Shape x = ir::as_image(b.shape(node.x(0))), w = ir::as_image(b.shape(node.x(1))),
                 y = ir::as_image(b.shape(node.y(0)));
     const runtime::Ref source = bfloat_ ? b.raw(node.x(0)) : b.in(node.x(0));
-    runtime::Ref weight = bfloat_ ? b.raw(node.x(1)) : b.weight(node.x(1)),
+    const bool winograd = winograd_applies(node, x, w, y, bfloat_);
+    runtime::Ref weight = bfloat_ && !winograd ? b.raw(node.x(1)) : b.weight(node.x(1)),
                  bias = node.nx > 2 ? b.in(node.x(2)) : runtime::Ref();
-    const bool winograd = !bfloat_ && winograd_applies(node, x, w, y);
     if (node.nx > 3) {
       const bool kept = constant_ && winograd && !Winograd::keeps(x, w, y);
       folded_.emplace(b, node, weight, bias, constant_, kept);
@@ -174,7 +174,8 @@ class Forward final : public runtime::Kernel {
       bias = folded_->bias();
     }
     if (winograd) {
-      winograd_.emplace(b, node, x, w, y, /*gradient=*/false, constant_, source, weight, bias, y_);
+      winograd_.emplace(b, node, x, w, y, /*gradient=*/false, constant_, bfloat_, source, weight,
+                        bias, y_);
       return;
     }
     if (Depthwise::applies(node, x, w, /*gradient=*/false, bfloat_)) {
@@ -271,12 +272,15 @@ class Gradient final : public runtime::Kernel {
                 y = ir::as_image(b.shape(node.gy(0)));
     gz_ = epilogue_ ? b.workspace(static_cast<std::size_t>(elements_)) : gy_;
     bool bias_left = node.nx > 2 && node.gx(2) != kNone;
-    if (!bfloat_ && winograd_applies(node, x, w, y)) {
+    if (winograd_applies(node, x, w, y, bfloat_)) {
       if (node.gx(0) != kNone)
-        winograd_data_.emplace(b, node, x, w, y, /*gradient=*/true, /*constant=*/false, gz_,
-                               b.weight(node.x(1)), runtime::Ref(), b.out(node.gx(0)));
+        winograd_data_.emplace(b, node, x, w, y, /*gradient=*/true, /*constant=*/false, bfloat_,
+                               gz_, b.weight(node.x(1)), runtime::Ref(),
+                               bfloat_ ? b.raw(node.gx(0)) : b.out(node.gx(0)));
       if (node.gx(1) != kNone)
-        winograd_weights_.emplace(b, node, x, w, y, b.in(node.x(0)), gz_, b.out(node.gx(1)));
+        winograd_weights_.emplace(b, node, x, w, y, bfloat_,
+                                  bfloat_ ? b.raw(node.x(0)) : b.in(node.x(0)), gz_,
+                                  b.out(node.gx(1)));
     } else {
       const Convolution<Family> c(node, x, w, y, bfloat_);
       const int64_t out = w[conv_weight::out], in = w[conv_weight::in], rows = elements_ / out;

@@ -33,6 +33,15 @@ template <class T>
 void depthwise(const DepthwiseShape&, const T*, const float*, const float*, int64_t, T*);
 template <class T>
 void depthwise_weights(const DepthwiseShape&, const T*, const T*, int64_t, float*);
+template <class T>
+void winograd_sources(const WinogradShape&, const T*, int64_t, int64_t, int64_t,
+                      const WinogradPlanes&);
+template <class T>
+void winograd_targets(const WinogradShape&, const WinogradPlanes&, const float*, int64_t, int64_t,
+                      int64_t, T*);
+template <class T>
+void winograd_target_gradients(const WinogradShape&, const T*, int64_t, int64_t, int64_t,
+                               const WinogradPlanes&);
 
 void neuron(const NeuronParams&, const float*, float*, int64_t);
 void neuron_gradient(const NeuronParams&, const float*, const float*, float*, int64_t);
@@ -59,12 +68,6 @@ void gemm(int64_t, int64_t, int64_t, const float*, int64_t, int64_t, const float
 void pack_columns(const float*, int64_t, int64_t, float*);
 void packed_rows(int64_t, int64_t, int64_t, const float*, const float*, const float*, float*);
 void transpose(const float*, int64_t, int64_t, int64_t, float*, int64_t);
-void winograd_sources(const WinogradShape&, const float*, int64_t, int64_t, int64_t,
-                      const WinogradPlanes&);
-void winograd_targets(const WinogradShape&, const WinogradPlanes&, const float*, int64_t, int64_t,
-                      int64_t, float*);
-void winograd_target_gradients(const WinogradShape&, const float*, int64_t, int64_t, int64_t,
-                               const WinogradPlanes&);
 void winograd_taps(const WinogradShape&, const WinogradTaps&, int64_t, int64_t,
                    const WinogradPlanes&);
 void winograd_taps_gradient(const WinogradShape&, const WinogradPlanes&, int64_t, int64_t, int64_t,

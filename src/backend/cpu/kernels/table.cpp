@@ -7,10 +7,21 @@ namespace mpsnn::backend::cpu::MPSNN_ISA {
 
 namespace {
 template <class T>
-constexpr ImageKernels<T> kImages = {sum<T>,           max_pool<T>,          max_pool_gradient<T>,
-                                     avg_pool<T>,      avg_pool_gradient<T>, norm_sums<T>,
-                                     norm_moments<T>,  norm_apply<T>,        norm_dots<T>,
-                                     norm_gradient<T>, depthwise<T>,         depthwise_weights<T>};
+constexpr ImageKernels<T> kImages = {sum<T>,
+                                     max_pool<T>,
+                                     max_pool_gradient<T>,
+                                     avg_pool<T>,
+                                     avg_pool_gradient<T>,
+                                     norm_sums<T>,
+                                     norm_moments<T>,
+                                     norm_apply<T>,
+                                     norm_dots<T>,
+                                     norm_gradient<T>,
+                                     depthwise<T>,
+                                     depthwise_weights<T>,
+                                     winograd_sources<T>,
+                                     winograd_targets<T>,
+                                     winograd_target_gradients<T>};
 }  // namespace
 
 extern const KernelTable table;
@@ -40,9 +51,6 @@ const KernelTable table = {MPSNN_TEXT(MPSNN_ISA),
                            pack_columns,
                            packed_rows,
                            transpose,
-                           winograd_sources,
-                           winograd_targets,
-                           winograd_target_gradients,
                            winograd_taps,
                            winograd_taps_gradient,
                            conv_weights_bfloat,

@@ -175,6 +175,15 @@ struct ImageKernels {
                     int64_t oy, T* y);
   void (*depthwise_weights)(const DepthwiseShape& s, const T* x, const T* gy, int64_t oy,
                             float* sums);
+
+  // Numbers of channels are multiples of 16. Tiles first..first+tiles of the batch, so many
+  // channels from that of the pointer.
+  void (*winograd_sources)(const WinogradShape& s, const T* x, int64_t channels, int64_t first,
+                           int64_t tiles, const WinogradPlanes& v);
+  void (*winograd_targets)(const WinogradShape& s, const WinogradPlanes& z, const float* bias,
+                           int64_t channels, int64_t first, int64_t tiles, T* y);
+  void (*winograd_target_gradients)(const WinogradShape& s, const T* gy, int64_t channels,
+                                    int64_t first, int64_t tiles, const WinogradPlanes& z);
 };
 
 struct KernelTable {
@@ -229,14 +238,7 @@ struct KernelTable {
                       const float* packed, const float* bias, float* y);
   void (*transpose)(const float* x, int64_t ldx, int64_t rows, int64_t cols, float* y, int64_t ldy);
 
-  // Numbers of channels are multiples of 16. Tiles first..first+tiles of the batch, so many
-  // channels from that of the pointer.
-  void (*winograd_sources)(const WinogradShape& s, const float* x, int64_t channels, int64_t first,
-                           int64_t tiles, const WinogradPlanes& v);
-  void (*winograd_targets)(const WinogradShape& s, const WinogradPlanes& z, const float* bias,
-                           int64_t channels, int64_t first, int64_t tiles, float* y);
-  void (*winograd_target_gradients)(const WinogradShape& s, const float* gy, int64_t channels,
-                                    int64_t first, int64_t tiles, const WinogradPlanes& z);
+  // Of numbers of channels that are multiples of 16.
   // A row a source; the gradient from `parts` sums that lie `part` apart, each tap's (sources,
   // targets) `plane` behind the one before.
   void (*winograd_taps)(const WinogradShape& s, const WinogradTaps& w, int64_t sources,

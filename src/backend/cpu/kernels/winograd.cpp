@@ -174,7 +174,8 @@ struct Scheme {
     }
   }
 
-  static void sources(const WinogradShape& s, const float* x, int64_t channels, int64_t first,
+  template <class T>
+  static void sources(const WinogradShape& s, const T* x, int64_t channels, int64_t first,
                       int64_t tiles, const WinogradPlanes& v) {
     over_tiles(s, first, tiles, [&](int64_t t, int64_t image, int64_t row, int64_t column) {
       const Patch<Down::kTile, Across::kTile> patch(s.h, s.w, s.c, image, row - s.top,
@@ -183,16 +184,18 @@ struct Scheme {
                                                              v.place);
     });
   }
-  static void target_gradients(const WinogradShape& s, const float* gy, int64_t channels,
-                               int64_t first, int64_t tiles, const WinogradPlanes& z) {
+  template <class T>
+  static void target_gradients(const WinogradShape& s, const T* gy, int64_t channels, int64_t first,
+                               int64_t tiles, const WinogradPlanes& z) {
     over_tiles(s, first, tiles, [&](int64_t t, int64_t image, int64_t row, int64_t column) {
       const Patch<Down::kSize, Across::kSize> patch(s.oh, s.ow, s.k, image, row, column);
       spread<typename Down::TargetAdjoint, typename Across::TargetAdjoint>(
           patch, gy, channels, z.at + t * z.row, z.place);
     });
   }
+  template <class T>
   static void targets(const WinogradShape& s, const WinogradPlanes& z, const float* bias,
-                      int64_t channels, int64_t first, int64_t tiles, float* y) {
+                      int64_t channels, int64_t first, int64_t tiles, T* y) {
     over_tiles(s, first, tiles, [&](int64_t t, int64_t image, int64_t row, int64_t column) {
       const Patch<Down::kSize, Across::kSize> patch(s.oh, s.ow, s.k, image, row, column);
       const bool whole = patch.whole();
@@ -202,7 +205,7 @@ struct Scheme {
         const auto in = [from, place = z.place](int i, int j) {
           return load(from + (i * Across::kTile + j) * place);
         };
-        float* to = y + k;
+        T* to = y + k;
         if (whole)
           both<typename Down::Target, typename Across::Target>(
               in, [=](int i, int j, Vec value) { store(to + patch.at(i, j), value + add); });
@@ -244,8 +247,8 @@ struct Scheme {
 
  private:
   // The tile after the next is brought near: its rows are too short to be foreseen.
-  template <class TDown, class TAcross, class P>
-  static void spread(const P& patch, const float* x, int64_t channels, float* to, int64_t place) {
+  template <class TDown, class TAcross, class P, class T>
+  static void spread(const P& patch, const T* x, int64_t channels, float* to, int64_t place) {
     const bool whole = patch.whole();
     for (int64_t c = 0; c < channels; c += kLanes) {
       const auto out = [=, at = to + c](int i, int j, Vec value) {
@@ -290,16 +293,19 @@ void by_taps(int64_t rh, int64_t rw, F f) {
 
 }  // namespace
 
-void winograd_sources(const WinogradShape& s, const float* x, int64_t channels, int64_t first,
+template <class T>
+void winograd_sources(const WinogradShape& s, const T* x, int64_t channels, int64_t first,
                       int64_t tiles, const WinogradPlanes& v) {
   by_taps(s.rh, s.rw, [&](auto scheme) { scheme.sources(s, x, channels, first, tiles, v); });
 }
+template <class T>
 void winograd_targets(const WinogradShape& s, const WinogradPlanes& z, const float* bias,
-                      int64_t channels, int64_t first, int64_t tiles, float* y) {
+                      int64_t channels, int64_t first, int64_t tiles, T* y) {
   by_taps(s.rh, s.rw, [&](auto scheme) { scheme.targets(s, z, bias, channels, first, tiles, y); });
 }
-void winograd_target_gradients(const WinogradShape& s, const float* gy, int64_t channels,
-                               int64_t first, int64_t tiles, const WinogradPlanes& z) {
+template <class T>
+void winograd_target_gradients(const WinogradShape& s, const T* gy, int64_t channels, int64_t first,
+                               int64_t tiles, const WinogradPlanes& z) {
   by_taps(s.rh, s.rw,
           [&](auto scheme) { scheme.target_gradients(s, gy, channels, first, tiles, z); });
 }
@@ -313,5 +319,18 @@ void winograd_taps_gradient(const WinogradShape& s, const WinogradPlanes& gu, in
   by_taps(s.rh, s.rw,
           [&](auto scheme) { scheme.taps_gradient(gu, parts, part, sources, targets, gw, plane); });
 }
+
+template void winograd_sources(const WinogradShape&, const float*, int64_t, int64_t, int64_t,
+                               const WinogradPlanes&);
+template void winograd_sources(const WinogradShape&, const uint16_t*, int64_t, int64_t, int64_t,
+                               const WinogradPlanes&);
+template void winograd_targets(const WinogradShape&, const WinogradPlanes&, const float*, int64_t,
+                               int64_t, int64_t, float*);
+template void winograd_targets(const WinogradShape&, const WinogradPlanes&, const float*, int64_t,
+                               int64_t, int64_t, uint16_t*);
+template void winograd_target_gradients(const WinogradShape&, const float*, int64_t, int64_t,
+                                        int64_t, const WinogradPlanes&);
+template void winograd_target_gradients(const WinogradShape&, const uint16_t*, int64_t, int64_t,
+                                        int64_t, const WinogradPlanes&);
 
 }  // namespace mpsnn::backend::cpu::MPSNN_ISA
