@@ -48,11 +48,15 @@ PAIRS: dict[str, Any] = {
 }
 
 
-# Of 1x1 windows: few outputs of many channels, which are no whole vectors; many weights.
+# Of 1x1 windows: few outputs of many channels, which are no whole vectors; many weights. Gradients
+# by the weights with outputs or inputs across, several blocks of pixels and less than one.
 POINTWISE: dict[str, Any] = {
     "few outputs": ((2, 23, 11, 272), 80),
     "odd inputs": ((3, 9, 7, 301), 48),
     "many weights": ((2, 9, 7, 768), 144),
+    "outputs across": ((3, 15, 13, 24), 96),
+    "inputs across": ((2, 17, 13, 32), 64),
+    "a row of pixels": ((1, 1, 5, 17), 19),
 }
 
 

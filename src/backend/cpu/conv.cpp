@@ -298,6 +298,8 @@ class Gradient final : public runtime::Kernel {
       if (node.gx(1) != kNone && product_of_rows && in * out >= kManyWeights)
         weights_ = product(b, out, in, rows, Tag::ba, gz_, Tag::ab, b.in(node.x(0)), {},
                            b.out(node.gx(1)));
+      else if (node.gx(1) != kNone && product_of_rows && PixelWeights::applies(in, out))
+        pixels_.emplace(b, rows, in, out, b.in(node.x(0)), gz_, b.out(node.gx(1)));
       else if (node.gx(1) != kNone && DepthwiseWeights::applies(node, x, w))
         taps_.emplace(b, node, x, w, y, bfloat_, bfloat_ ? b.raw(node.x(0)) : b.in(node.x(0)), gz_,
                       b.out(node.gx(1)));
@@ -323,6 +325,7 @@ class Gradient final : public runtime::Kernel {
       epilogue_.gradient(gy_.get<float>(), y_.get<float>(), gz_.get<float>(), elements_);
     if (winograd_weights_) winograd_weights_->run();
     if (paired_) paired_->run();
+    if (pixels_) pixels_->run();
     if (taps_) taps_->run();
     if (windows_) windows_->run();
     if (weights_) weights_.run();
@@ -347,11 +350,11 @@ class Gradient final : public runtime::Kernel {
   }
   std::string detail() const override {
     if (winograd_data_ || winograd_weights_) return std::string("Winograd ") + select().name;
-    const std::string weights = paired_    ? std::string("own ") + select().name
-                                : taps_    ? std::string("own depthwise ") + select().name
-                                : windows_ ? windows_->name()
-                                : weights_ ? "oneDNN " + weights_.name()
-                                           : "no weights";
+    const std::string weights = paired_ || pixels_ ? std::string("own ") + select().name
+                                : taps_            ? std::string("own depthwise ") + select().name
+                                : windows_         ? windows_->name()
+                                : weights_         ? "oneDNN " + weights_.name()
+                                                   : "no weights";
     const std::string data = depthwise_ ? std::string("own depthwise ") + select().name
                              : data_    ? "oneDNN " + data_.name()
                                         : "no data";
@@ -405,6 +408,7 @@ class Gradient final : public runtime::Kernel {
   std::optional<Winograd> winograd_data_;
   std::optional<WinogradWeights> winograd_weights_;
   std::optional<PairedWeights> paired_;
+  std::optional<PixelWeights> pixels_;
   std::optional<WindowWeights> windows_;
   std::optional<Depthwise> depthwise_;
   std::optional<DepthwiseWeights> taps_;

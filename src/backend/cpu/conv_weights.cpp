@@ -18,6 +18,21 @@ int64_t scratch_floats(const PairedConv& s, int64_t rows) {
 
 }  // namespace
 
+PartSums::PartSums(Builder& b, int64_t parts, int64_t size, runtime::Ref to)
+    : parts_(parts),
+      size_(size),
+      to_(to),
+      sums_(b.workspace(static_cast<std::size_t>((parts - 1) * apart<float>(size)))),
+      addends_(static_cast<std::size_t>(parts)) {}
+
+void PartSums::join() {
+  if (parts_ == 1) return;
+  for (int64_t part = 0; part < parts_; ++part) addends_[static_cast<std::size_t>(part)] = of(part);
+  pointwise(size_, [&](int64_t begin, int64_t end) {
+    select().single.sum(addends_.data(), parts_, begin, end, to_.get<float>());
+  });
+}
+
 bool PairedWeights::applies(const Node& node, const Shape& x, const Shape& y) {
   return node.op == Op::conv2d && node.attrs.integer("groups") == 1 && x[3] % 16 == 0 &&
          y[3] % 8 == 0 && multiplies_bfloat();
@@ -26,7 +41,7 @@ bool PairedWeights::applies(const Node& node, const Shape& x, const Shape& y) {
 PairedWeights::PairedWeights(Builder& b, const Node& node, const Shape& x, const Shape& weight,
                              const Shape& y, runtime::Ref source, runtime::Ref gradient,
                              runtime::Ref to)
-    : images_(x[0]), size_(count(weight)), source_(source), gradient_(gradient), to_(to) {
+    : images_(x[0]), source_(source), gradient_(gradient) {
   const auto &stride = node.attrs.integers("stride"), &dilation = node.attrs.integers("dilation"),
              &pads = node.attrs.integers("pads");
   PairedConv& s = shape_;
@@ -51,37 +66,77 @@ PairedWeights::PairedWeights(Builder& b, const Node& node, const Shape& x, const
   s.rows = (s.oh + blocks_ - 1) / blocks_;
   blocks_ = (s.oh + s.rows - 1) / s.rows;
   s.tall = tall(s, s.rows);
-  parts_ = std::min(team, images_ * blocks_);
-  addends_.resize(static_cast<std::size_t>(parts_));
   room_ = scratch_floats(s, s.rows);
-  sums_ = b.workspace(static_cast<std::size_t>((parts_ - 1) * size_));
-  scratch_ = b.workspace(static_cast<std::size_t>(parts_ * room_));
+  sums_.emplace(b, std::min(team, images_ * blocks_), count(weight), to);
+  scratch_ = b.workspace(static_cast<std::size_t>(sums_->parts() * room_));
 }
 
 void PairedWeights::run() {
   const PairedConv& s = shape_;
-  auto *to = to_.get<float>(), *sums = sums_.get<float>();
-  const int64_t all = images_ * blocks_;
-  const auto sum_of = [&](int64_t part) { return part == 0 ? to : sums + (part - 1) * size_; };
-  threads::parallel_for(parts_, 1, [&](int64_t begin, int64_t end) {
+  const int64_t all = images_ * blocks_, parts = sums_->parts();
+  threads::parallel_for(parts, 1, [&](int64_t begin, int64_t end) {
     for (int64_t part = begin; part < end; ++part) {
-      const int64_t start = all * part / parts_;
-      for (int64_t i = start; i < all * (part + 1) / parts_; ++i) {
+      const int64_t start = all * part / parts;
+      for (int64_t i = start; i < all * (part + 1) / parts; ++i) {
         const int64_t n = i / blocks_, first = i % blocks_ * s.rows;
         select().conv_weights_bfloat(
             s, source_.get<uint16_t>() + n * s.h * s.w * s.c,
             gradient_.get<uint16_t>() + n * s.oh * s.ow * s.k, first,
             std::min(s.rows, s.oh - first), i > start,
-            reinterpret_cast<uint32_t*>(scratch_.get<float>() + part * room_), sum_of(part));
+            reinterpret_cast<uint32_t*>(scratch_.get<float>() + part * room_), sums_->of(part));
       }
     }
   });
-  if (parts_ == 1) return;
-  for (int64_t part = 0; part < parts_; ++part)
-    addends_[static_cast<std::size_t>(part)] = sum_of(part);
-  pointwise(size_, [&](int64_t begin, int64_t end) {
-    select().single.sum(addends_.data(), parts_, begin, end, to);
+  sums_->join();
+}
+
+namespace {
+
+// At a time, so that both operands of a product stay in the first caches.
+constexpr int64_t kPixels = 128;
+
+// Whether products have the inputs' channels as columns: the fewer of the two that are whole
+// register blocks.
+bool inputs_across(int64_t in, int64_t out) { return out % 32 != 0 || (in % 32 == 0 && in <= out); }
+
+}  // namespace
+
+bool PixelWeights::applies(int64_t in, int64_t out) { return in >= 16 && out >= 16; }
+
+PixelWeights::PixelWeights(Builder& b, int64_t pixels, int64_t in, int64_t out, runtime::Ref source,
+                           runtime::Ref gradient, runtime::Ref to)
+    : pixels_(pixels),
+      in_(in),
+      out_(out),
+      source_(source),
+      gradient_(gradient),
+      to_(to),
+      turned_(inputs_across(in, out) ? to : b.workspace(static_cast<std::size_t>(in * out))),
+      sums_(b, std::min<int64_t>(threads::team(), (pixels + kPixels - 1) / kPixels), in * out,
+            turned_),
+      scratch_(b.workspace(static_cast<std::size_t>(sums_.parts() * kPixels * 16))) {}
+
+void PixelWeights::run() {
+  const bool across = inputs_across(in_, out_);
+  const auto *x = source_.get<float>(), *gy = gradient_.get<float>();
+  const int64_t parts = sums_.parts();
+  threads::parallel_for(parts, 1, [&](int64_t begin, int64_t end) {
+    for (int64_t part = begin; part < end; ++part) {
+      const int64_t start = pixels_ * part / parts, last = pixels_ * (part + 1) / parts;
+      float* pack = scratch_.get<float>() + part * kPixels * 16;
+      for (int64_t i = start; i < last; i += kPixels) {
+        const int64_t n = std::min(kPixels, last - i);
+        if (across)
+          select().gemm(out_, in_, n, gy + i * out_, 1, out_, x + i * in_, in_, nullptr, i > start,
+                        sums_.of(part), in_, pack);
+        else
+          select().gemm(in_, out_, n, x + i * in_, 1, in_, gy + i * out_, out_, nullptr, i > start,
+                        sums_.of(part), out_, pack);
+      }
+    }
   });
+  sums_.join();
+  if (!across) select().transpose(turned_.get<float>(), out_, in_, out_, to_.get<float>(), in_);
 }
 
 }  // namespace mpsnn::backend::cpu
