@@ -213,3 +213,21 @@ def test_a_folded_convolution_with_many_taps_predicts_again() -> None:
     assert sum("Winograd" in row["detail"] for row in graph.summary().rows) == 2
     for _ in range(3):
         assert error(np.asarray(graph(x)), expected.astype(np.float64)) < 1e-5
+
+
+@on_cpu
+@pytest.mark.skipif("bfloat16" not in DTYPES.get("cpu", ()), reason="no products of bfloat16")
+@pytest.mark.parametrize("channels", [(64, 128), (256, 272)], ids=["kept taps", "many taps"])
+def test_a_folded_convolution_of_bfloat16_predicts_as_of_float32(channels: Any) -> None:
+    c, k = channels
+    mpsnn.manual_seed(0)
+    model = nn.Sequential(
+        nn.Conv2d(c, k, 3, padding="same", bias=False), nn.BatchNorm2d(k),
+        nn.Conv2d(k, c, 3, padding="same"), nn.ReLU(),
+    )  # fmt: skip
+    x = np.random.default_rng(0).standard_normal((8, 16, 16, c)).astype(np.float32)
+    expected = np.asarray(mpsnn.InferenceGraph(model, (16, 16, c), 8, device="cpu")(x))
+    graph = mpsnn.InferenceGraph(model, (16, 16, c), 8, device="cpu", dtype="bfloat16")
+    assert sum("Winograd" in row["detail"] for row in graph.summary().rows) == 2
+    for _ in range(3):
+        assert error(np.asarray(graph(x), np.float64), expected.astype(np.float64)) < 2**-6

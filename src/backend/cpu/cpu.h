@@ -140,10 +140,14 @@ const ImageKernels<T>& images() {
   else
     return select().bfloat;
 }
-// f(T()) of what a node's images are taken as.
+// f(T()) of what images are taken as.
+template <class F>
+auto by_images(bool bfloat, F f) {
+  return bfloat ? f(uint16_t()) : f(float());
+}
 template <class F>
 auto by_images(const Builder& b, const Node& node, F f) {
-  return b.bfloat(node) ? f(uint16_t()) : f(float());
+  return by_images(b.bfloat(node), f);
 }
 
 // Whether so many floats are more than half of a common last cache: gone before somebody reads

@@ -167,11 +167,10 @@ void Winograd::prepare() {
 }
 
 void Winograd::run() {
-  const auto run = [&](auto image) {
+  by_images(bfloat_, [&](auto image) {
     using T = decltype(image);
     wide_ ? run_by_targets<T>() : run_by_tiles<T>();
-  };
-  bfloat_ ? run(uint16_t()) : run(float());
+  });
 }
 
 template <class T>
@@ -265,11 +264,10 @@ WinogradWeights::WinogradWeights(Builder& b, const Node& node, const Shape& x, c
 }
 
 void WinogradWeights::run() {
-  const auto run = [&](auto image) {
+  by_images(bfloat_, [&](auto image) {
     using T = decltype(image);
     wide_ ? run_by_weights<T>() : run_by_tiles<T>();
-  };
-  bfloat_ ? run(uint16_t()) : run(float());
+  });
 }
 
 template <class T>
